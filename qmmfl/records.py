@@ -1,0 +1,212 @@
+"""What the package passes around and hands out: frozen records, plain arrays, no network.
+
+Arrays are numpy; photographs are uint8 (H, W, 3) RGB, planes float32 (h, w) in 0..1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import labels
+
+SCHEMA = 1
+
+
+class PhotographError(ValueError):
+    """A photograph that cannot be read. The text is one sentence that names the file and the cure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A decoded colour photograph.
+
+    pixels: uint8 (H, W, 3) RGB, upright, sRGB, nothing but pixels left of the file.
+    name: file name without folder, or None when it came from the page.
+    sha256: hexadecimal digest of the file's bytes (of the pixels when there was no file).
+    notes: sentences on what had to be converted (for example 16-bit or CMYK input), for the reader.
+    """
+
+    pixels: np.ndarray
+    name: str | None
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Whether a photograph can be read. `reasons` are sentences with what to retake, empty when gradable."""
+
+    gradable: bool
+    score: float | None  # 0..1, probability that the photograph is gradable; None where no network was asked
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fundus:
+    """Whether the picture is a fundus photograph; `score` is a probability 0..1 or None."""
+
+    is_fundus: bool
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Eye:
+    """Laterality: side is "right", "left" or None; origin says what it was read from."""
+
+    side: str | None
+    origin: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One code of the vocabulary. Withheld numbers are None and `reason` says why."""
+
+    code: str
+    name: str
+    assessed: bool
+    probability: float | None  # calibrated, 0..1
+    threshold: float | None  # 0..1, operating point on the calibrated probability
+    suspected: bool | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Grade:
+    """ICDR grade of diabetic retinopathy. All fields but `reason` are None when it is withheld."""
+
+    probabilities: tuple[float, ...] | None  # five, sum 1
+    grade: int | None
+    more_than_mild: bool | None
+    vision_threatening: bool | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Oedema:
+    """Risk of diabetic macular oedema by exudates in a single field (a surrogate, OCT decides)."""
+
+    assessed: bool
+    probability: float | None
+    threshold: float | None
+    suspected: bool | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class DiscCup:
+    """Vertical cup-to-disc ratio with its mean absolute error on the test eyes; diameters in [px] of the photograph."""
+
+    vcdr: float | None
+    vcdr_error: float | None
+    disc_diameter_px: float | None
+    cup_diameter_px: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Count of connected regions and their share of the field of view (0..1)."""
+
+    count: int | None
+    area_fraction: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One synthesized plane in the photograph's own frame.
+
+    pixels: float32 (H, W) in 0..1, zero outside the field of view.
+    error: expected absolute error in the plane's units (0..1), or None where it is not known.
+    """
+
+    name: str
+    title: str
+    pixels: np.ndarray
+    synthesized: bool = True
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers come from."""
+
+    package_version: str
+    weights_source: str
+    weights_sha256: str
+    prep: str
+    runtime: str
+    created: str  # ISO 8601, UTC
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything computed for one photograph. `to_dict` is report.json, schema 1.
+
+    maps: code -> float32 (modalities, h, w), each modality's signed share of the finding's logit per position;
+        their mean over positions, summed over modalities, plus the bias is the logit before calibration.
+        "GRADE" holds the same for the grade's score.
+    grid: x, y, width, height [px] of the square that `maps` and the networks cover, in the photograph's frame
+        (it may reach beyond the photograph).
+    contributions: code -> {modality: share of the logit, "bias": b}.
+    """
+
+    photograph: Photograph
+    eye: Eye
+    quality: Quality
+    fundus: Fundus
+    findings: tuple[Finding, ...]
+    dr: Grade
+    dme: Oedema
+    disc_cup: DiscCup
+    lesions: Mapping[str, Lesion]
+    planes: Mapping[str, Plane]
+    contributions: Mapping[str, Mapping[str, float]]
+    provenance: Provenance
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    grid: tuple[int, int, int, int] | None = None
+
+    def finding(self, code: str) -> Finding:
+        """The finding with this code. Raises ValueError for an unknown code."""
+        for finding in self.findings:
+            if finding.code == code:
+                return finding
+        raise ValueError(f"unknown finding {code!r}; choose one of {', '.join(labels.FINDINGS)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """report.json, schema 1: JSON types only, a withheld number is None."""
+        return {
+            "schema": SCHEMA,
+            "input": {
+                "name": self.photograph.name,
+                "sha256": self.photograph.sha256,
+                "width": self.photograph.width,
+                "height": self.photograph.height,
+                "notes": list(self.photograph.notes),
+            },
+            "eye": {"side": self.eye.side, "from": self.eye.origin},
+            "quality": {**asdict(self.quality), "reasons": list(self.quality.reasons)},
+            "fundus": asdict(self.fundus),
+            "findings": [asdict(finding) for finding in self.findings],
+            "dr": {**asdict(self.dr), "probabilities": self.dr.probabilities and list(self.dr.probabilities)},
+            "dme": asdict(self.dme),
+            "disc_cup": asdict(self.disc_cup),
+            "lesions": {code: asdict(lesion) for code, lesion in self.lesions.items()},
+            "planes": {
+                name: {"title": plane.title, "synthesized": plane.synthesized, "error": plane.error}
+                for name, plane in self.planes.items()
+            },
+            "contributions": {code: dict(shares) for code, shares in self.contributions.items()},
+            "provenance": asdict(self.provenance),
+            "notice": labels.NOTICE,
+        }
