@@ -1,0 +1,123 @@
+"""Building blocks shared by the networks. Tensors are float32 (B, C, H, W)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvBlock(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU: (B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a skip (He et al. 2016), shape kept: (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return F.relu(x + self.second(self.first(x)))
+
+
+class PixelShuffleUp(nn.Sequential):
+    """1x1 convolution and pixel shuffle (Shi et al. 2016): (B, inputs, H, W) -> (B, outputs, 2H, 2W)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, 4 * outputs, 1), nn.PixelShuffle(2))
+
+
+class ChannelCalibration(nn.Module):
+    """Squeeze-and-excitation with a residual, the paper's calibration within a modality: x + x * s(x).
+
+    (B, C, H, W) -> the same; s in 0..1 per channel (Hu et al. 2018; residual as in QMP-RETNet's figure 2).
+    """
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels // reduction, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels // reduction, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return x + x * self.gate(x)
+
+
+class CrossModalAttention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017): query = one modality, key and value = all of them.
+
+    query (B, C, H, W), context (B, C, h, w) -> (B, C, H, W): residual attention, then a residual two-layer MLP,
+    each behind a layer norm over the channels.
+    """
+
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm_query, self.norm_context = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(channels, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
+        )
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        """query (B, C, H, W), context (B, C, h, w) -> (B, C, H, W)."""
+        tokens = query.flatten(2).transpose(1, 2)  # (B, H * W, C)
+        q = self._split(self.query(self.norm_query(tokens)))
+        k, v = self.key_value(self.norm_context(context.flatten(2).transpose(1, 2))).chunk(2, dim=-1)
+        drop = self.dropout if self.training else 0.0
+        seen = F.scaled_dot_product_attention(q, self._split(k), self._split(v), dropout_p=drop)
+        tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
+        tokens = tokens + self.mlp(tokens)
+        return tokens.transpose(1, 2).reshape(query.shape)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        batch, length, channels = tokens.shape
+        return tokens.reshape(batch, length, self.heads, channels // self.heads).transpose(1, 2)
+
+
+def local_contrast(square: Tensor, cells: int = 32) -> Tensor:
+    """Colour relative to its surround, which cameras and pigment change far less than colour itself.
+
+    square (B, 3, S, S) in 0..1, black outside the field of view, S divisible by `cells`
+    -> (B, 3, S, S), (x - local mean) / local deviation, clipped to -4..4, zero outside the field. The mean is taken
+    over about 3 cells of S / cells pixels, the deviation over 7; both see only the field (after Graham 2015).
+    """
+    step = square.shape[-1] // cells
+    field = (square.amax(dim=1, keepdim=True) > 0.02).to(square.dtype)
+    weight = F.avg_pool2d(field, step)
+
+    def surround(values: Tensor, window: int) -> Tensor:
+        pooled = F.avg_pool2d(F.avg_pool2d(values, step), window, 1, window // 2)
+        share = F.avg_pool2d(weight, window, 1, window // 2)
+        return F.interpolate(pooled / share.clamp_min(1e-3), scale_factor=step, mode="bilinear", align_corners=False)
+
+    centred = (square - surround(square * field, 3)) * field
+    deviation = surround(centred.square(), 7).clamp_min(0).sqrt()
+    return (centred / (deviation + 0.02)).clamp(-4, 4) * field
+
+
+def pooled(x: Tensor, size: int, *, peaks: bool = False) -> Tensor:
+    """(B, C, S, S) -> (B, C, size, size) for S a multiple or a divisor of `size`.
+
+    Averages, or keeps the largest value of each cell (`peaks`), so that a plane of tiny lesions survives.
+    """
+    side = x.shape[-1]
+    if side == size:
+        return x
+    if side < size:
+        return F.interpolate(x, scale_factor=size // side, mode="bilinear", align_corners=False)
+    return (F.max_pool2d if peaks else F.avg_pool2d)(x, side // size)

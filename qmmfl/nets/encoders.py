@@ -1,0 +1,41 @@
+"""Stage II, first half: one encoder per modality."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .blocks import ConvBlock, ResidualBlock
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """One encoder. inputs: channels; widths: channels at strides 2, 4, 8 and 16; features: channels handed on."""
+
+    inputs: int
+    widths: tuple[int, int, int, int]
+    features: int
+
+
+class Encoder(nn.Sequential):
+    """A small ResNet of stride 16: (B, inputs, S, S) -> features (B, features, S / 16, S / 16), non-negative."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        a, b, c, d = config.widths
+        super().__init__(
+            ConvBlock(config.inputs, a, 2),
+            ConvBlock(a, b, 2),
+            ResidualBlock(b),
+            ConvBlock(b, c, 2),
+            ResidualBlock(c),
+            ResidualBlock(c),
+            ConvBlock(c, d, 2),
+            ResidualBlock(d),
+            ResidualBlock(d),
+            nn.Conv2d(d, config.features, 1, bias=False),
+            nn.BatchNorm2d(config.features),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, S, S) -> (B, features, S / 16, S / 16)."""
+        return super().forward(x)

@@ -1,0 +1,112 @@
+"""The whole model: square -> planes -> features -> fused features -> logits and exact maps."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import labels
+from .blocks import local_contrast, pooled
+from .encoders import Encoder, EncoderConfig
+from .fusion import AdditiveHeads, Fusion
+from .synthesis import SynthesisConfig, SynthesisNet
+
+GRADE, OEDEMA, GRADABLE, FUNDUS = "GRADE", "DME", "GRADABLE", "FUNDUS"
+OUTPUTS = (*labels.FINDINGS, GRADE, OEDEMA, GRADABLE, FUNDUS)
+
+_PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pooling
+
+
+def _default_synthesis() -> dict[str, SynthesisConfig]:
+    planes = {modality.name: len(modality.planes) for modality in labels.SYNTHESES}
+    wide, slim = (24, 32, 48, 64, 96), (16, 32, 48, 64, 96)
+    return {
+        "ffa_arterial": SynthesisConfig(512, "both", 2, slim, planes["ffa_arterial"]),
+        "ffa_arteriovenous": SynthesisConfig(512, "both", 2, slim, planes["ffa_arteriovenous"]),
+        "msi": SynthesisConfig(512, "colour", 4, (24, 32, 48), planes["msi"]),
+        "lesions": SynthesisConfig(1024, "both", 4, wide, planes["lesions"]),
+        "disc_cup": SynthesisConfig(256, "both", 2, slim, planes["disc_cup"]),
+        "vessels": SynthesisConfig(512, "contrast", 2, slim, planes["vessels"]),
+    }
+
+
+def _default_encoders() -> dict[str, EncoderConfig]:
+    encoders = {labels.COLOUR.name: EncoderConfig(6, (24, 48, 96, 128), 64)}
+    for modality in labels.SYNTHESES:
+        encoders[modality.name] = EncoderConfig(len(modality.planes), (12, 24, 48, 64), 64)
+    return encoders
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that shapes the network. square: side of the canonical square [px]; view: side the encoders see [px]."""
+
+    square: int = 1024
+    view: int = 256
+    features: int = 64
+    heads: int = 4
+    synthesis: Mapping[str, SynthesisConfig] = field(default_factory=_default_synthesis)
+    encoders: Mapping[str, EncoderConfig] = field(default_factory=_default_encoders)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """Raises TypeError on a missing or an unknown field."""
+        values = dict(values)
+        synthesis = {k: SynthesisConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["synthesis"].items()}
+        encoders = {k: EncoderConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["encoders"].items()}
+        return cls(**{**values, "synthesis": synthesis, "encoders": encoders})
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """planes: modality -> (B, planes, s, s) in 0..1; fused: (B, M, D, h, w); logits: (B, len(OUTPUTS)), uncalibrated."""
+
+    planes: Mapping[str, Tensor]
+    fused: Tensor
+    logits: Tensor
+
+
+class Network(nn.Module):
+    """The complete network. Modalities are in the order of `labels.MODALITIES`, outputs in that of `OUTPUTS`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.synthesis = nn.ModuleDict({m.name: SynthesisNet(config.synthesis[m.name]) for m in labels.SYNTHESES})
+        self.encoders = nn.ModuleDict({m.name: Encoder(config.encoders[m.name]) for m in labels.MODALITIES})
+        self.fusion = Fusion(len(labels.MODALITIES), config.features, config.heads)
+        self.heads = AdditiveHeads(len(OUTPUTS), len(labels.MODALITIES), config.features, len(labels.GRADES))
+
+    def synthesize(self, square: Tensor, modality: str) -> Tensor:
+        """Canonical square (B, 3, S, S) in 0..1 -> planes (B, k, s, s) in 0..1 of one modality."""
+        net = self.synthesis[modality]
+        field = pooled((square.amax(dim=1, keepdim=True) > 0).to(square.dtype), net.config.size)
+        return net(net.prepare(square)).sigmoid() * field
+
+    def view(self, square: Tensor, planes: Mapping[str, Tensor], modality: str) -> Tensor:
+        """What a modality's encoder sees: (B, k, view, view)."""
+        if modality == labels.COLOUR.name:
+            return colour_view(pooled(square, self.config.view))
+        return pooled(planes[modality], self.config.view, peaks=modality in _PEAKS) * 2 - 1
+
+    def encode(self, square: Tensor, planes: Mapping[str, Tensor]) -> Tensor:
+        """Square and planes of all modalities -> features (B, M, D, h, w)."""
+        names = [m.name for m in labels.MODALITIES]
+        return torch.stack([self.encoders[name](self.view(square, planes, name)) for name in names], dim=1)
+
+    def forward(self, square: Tensor) -> Output:
+        """Canonical square (B, 3, S, S) in 0..1 -> Output. Differentiable from end to end."""
+        planes = {m.name: self.synthesize(square, m.name) for m in labels.SYNTHESES}
+        fused = self.fusion(self.encode(square, planes))
+        return Output(planes, fused, self.heads(fused))
+
+
+def colour_view(square: Tensor) -> Tensor:
+    """(B, 3, v, v) in 0..1 -> what the colour encoder sees (B, 6, v, v): colour in -1..1 and local contrast."""
+    return torch.cat([square * 2 - 1, local_contrast(square) / 2], dim=1)

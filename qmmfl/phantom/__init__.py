@@ -1,0 +1,35 @@
+"""Simulated eyes with exact truth: the same optics as the spectral bands, an invented anatomy, no person.
+
+Everything here needs numpy and cv2 only and is deterministic for a seed.
+"""
+
+from .camera import (
+    Camera,
+    band_rgb_weights,
+    decode,
+    encode,
+    expose,
+    gaussian_camera,
+    random_camera,
+    relative_rgb,
+)
+from .render import Phantom, render
+from .spectra import Tissue, denormalise_bands, normalise_bands, reflectance, simulate_pixels
+
+__all__ = [
+    "Camera",
+    "Phantom",
+    "Tissue",
+    "band_rgb_weights",
+    "decode",
+    "denormalise_bands",
+    "encode",
+    "expose",
+    "gaussian_camera",
+    "normalise_bands",
+    "random_camera",
+    "reflectance",
+    "relative_rgb",
+    "render",
+    "simulate_pixels",
+]

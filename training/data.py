@@ -1,0 +1,135 @@
+"""Public data sets -> canonical squares and aligned labels, cached below runs/cache.
+
+`python -m training.data --data FOLDER` decodes every labelled photograph once, through the code that the shipped
+pipeline uses. The layout of FOLDER is described in training/README.md; nothing of it is ever copied into the
+repository. A label of -1 means "not annotated", never "absent".
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from qmmfl import fundus, labels, photograph
+
+from .recipe import RUNS
+
+CACHE = RUNS / "cache"
+VIEW = 256  # [px] side of the cached colour squares, what the encoders see
+FOLDERS = ("odir5k", "stare", "idrid", "rahim", "eyepacs", "eyepacs_equalized", "aptos_severe", "palm", "drimdb")
+CODES = tuple(labels.FINDINGS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled photograph. findings: one of 1, 0, -1 per code; the others -1 where unknown."""
+
+    folder: str
+    path: str
+    split: str
+    group: str
+    findings: tuple[int, ...]
+    grade: int = -1
+    oedema: int = -1  # 1: referable risk of macular oedema
+    gradable: int = -1
+    fundus: int = 1
+    age: int = -1
+    female: int = -1
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cases(data: Path) -> Iterator[Case]:
+    """Every labelled photograph below `data`/cls, and angiograms as examples of what is not a photograph."""
+    for folder in FOLDERS:
+        for row in read_table(data / "cls" / folder / "labels.csv"):
+            if row.get("dup_conflict") == "1" or row.get("white_frame") == "1":
+                continue  # contradicting labels; a white frame gives cataract away
+            yield _case(folder, row, data)
+    for row in read_table(data / "ffa/ffa_phase/index.csv"):
+        path = data / "ffa/ffa_phase/ffa" / f"{row['stem']}.webp"
+        split = row["split"] if row["split"] == "test" else "val" if int(row["group"], 16) % 6 == 0 else "train"
+        unknown = (-1,) * len(CODES)
+        yield Case("ffa_phase", str(path), split, row["group"], unknown, fundus=0)
+
+
+def _case(folder: str, row: dict[str, str], data: Path) -> Case:
+    findings = dict.fromkeys(CODES, -1)
+    grade = int(row.get("dr_grade") or -1)
+    if row.get("uncertain") != "1":
+        findings |= {code: int(row[f"m_{code}"]) for code in CODES if row.get(f"m_{code}", "") != ""}
+    if folder not in ("odir5k", "stare") and grade >= 0:
+        findings["DR"] = int(grade > 0)
+        findings["NORMAL"] = 0 if grade > 0 else -1
+    if folder == "palm" and "not pathological" not in row["category"]:
+        findings["MYA"] = int(row["pathological_myopia"])
+    oedema = int(int(row["dme_risk"]) == 2) if "dme_risk" in row else int(row.get("maculopathy", -1))
+    eyeq, sharp = row.get("eyeq_quality", "-1"), row.get("quality", "")
+    gradable = {"good": 1, "bad": 0}.get(sharp, {"0": 1, "1": 1, "2": 0}.get(eyeq, -1))
+    return Case(
+        folder,
+        str(data / "cls" / folder / "images" / row["image"]),
+        row["split"],
+        row["group"],
+        tuple(findings[code] for code in CODES),
+        grade,
+        oedema,
+        -1 if folder == "eyepacs_equalized" else gradable,
+        int(sharp != "outlier"),
+        int(row.get("age") or -1),
+        {"Female": 1, "Male": 0}.get(row.get("sex", ""), -1),
+    )
+
+
+def square_of(path: str | Path, prep: fundus.Prep) -> np.ndarray:
+    """Canonical square uint8 (size, size, 3) of a photograph; all black where no field of view is visible."""
+    try:
+        return fundus.canonical(photograph.read(path).pixels, prep)[0]
+    except fundus.FieldError:
+        return np.zeros((prep.size, prep.size, 3), np.uint8)
+
+
+def _view_of(path: str, prep: fundus.Prep) -> np.ndarray:
+    cv2.setNumThreads(1)
+    return cv2.resize(square_of(path, prep), (VIEW, VIEW), interpolation=cv2.INTER_AREA)
+
+
+def build(data: Path, workers: int = 2) -> None:
+    """Write runs/cache/views.npy, uint8 (N, VIEW, VIEW, 3), and cases.json, both in the same order."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    table = list(cases(data))
+    prep = fundus.Prep()
+    shape = (len(table), VIEW, VIEW, 3)
+    views = np.lib.format.open_memmap(CACHE / "views.part.npy", "w+", np.uint8, shape)
+    with ProcessPoolExecutor(workers) as pool:
+        paths = [case.path for case in table]
+        for index, view in enumerate(pool.map(partial(_view_of, prep=prep), paths, chunksize=32)):
+            views[index] = view
+            if index % 1000 == 0:
+                print(f"{index}/{len(table)} photographs", flush=True)
+    views.flush()
+    (CACHE / "views.part.npy").rename(CACHE / "views.npy")
+    (CACHE / "cases.json").write_text(json.dumps([vars(case) for case in table]))
+
+
+def load() -> tuple[list[Case], np.ndarray]:
+    """The cached cases and their views, a read-only memory map uint8 (N, VIEW, VIEW, 3)."""
+    rows = json.loads((CACHE / "cases.json").read_text())
+    table = [Case(**{**row, "findings": tuple(row["findings"])}) for row in rows]
+    return table, np.load(CACHE / "views.npy", mmap_mode="r")
+
+
+if __name__ == "__main__":
+    from .recipe import Recipe, parse
+
+    build(parse(Recipe)[0].data)

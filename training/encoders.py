@@ -1,0 +1,89 @@
+"""Stage II, first half: each modality's encoder on its own, with heads of its own.
+
+`python -m training.encoders colour --steps 6000` trains on the cached views of one modality. Its heads are thrown
+away afterwards: the fusion learns new ones on the encoder's frozen features.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qmmfl import labels
+from qmmfl.nets.encoders import Encoder
+from qmmfl.nets.fusion import AdditiveHeads
+from qmmfl.nets.network import OUTPUTS, Config, colour_view
+
+from . import augment, data, loop, planes, targets
+from .recipe import Recipe, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderRecipe(Recipe):
+    """side: of the views while training [px]; small first, then a short run at full size, costs a third."""
+
+    side: int = data.VIEW
+
+
+class Classifier(nn.Module):
+    """One encoder with additive heads of its own: (B, k, v, v) -> logits (B, outputs)."""
+
+    def __init__(self, config: Config, modality: str) -> None:
+        super().__init__()
+        self.encoder = Encoder(config.encoders[modality])
+        self.heads = AdditiveHeads(len(OUTPUTS), 1, config.features)
+        self.extras = nn.Linear(config.features, 2)
+        self.colour = modality == labels.COLOUR.name
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2))."""
+        features = self.encoder(colour_view(views) if self.colour else views * 2 - 1)
+        return self.heads(features[:, None]), self.extras(features.mean(dim=(-2, -1)))
+
+
+def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
+    """Train one modality's encoder and return the averaged classifier."""
+    cases, views = data.load()
+    if modality != labels.COLOUR.name:
+        cases, views = planes.load(cases, modality)
+    every = targets.Targets(cases)
+    device = loop.device_of(recipe)
+    rows = np.flatnonzero((every.split == "train") & (every.folder != "eyepacs_equalized"))
+    chances = every.sampling(rows)
+    checked = np.flatnonzero(every.split == "val")
+
+    def draw(generator: torch.Generator) -> loop.Batch:
+        numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        chosen = numbers.choice(rows, recipe.batch, p=chances)
+        seen = _tensor(views, chosen, recipe.side, device)
+        if modality == labels.COLOUR.name:
+            seen = augment.colour(seen, generator)
+        (seen,) = augment.flip([seen], generator, upside=False)
+        (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
+        return {"views": seen.contiguous(memory_format=torch.channels_last), **every.batch(chosen, device)}
+
+    def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
+        logits, extras = module(batch["views"])
+        return targets.loss(logits, module.heads.cuts, batch, extras)
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        parts = [module(_tensor(views, part, recipe.side, device))[0].cpu() for part in np.array_split(checked, 40)]
+        return targets.figures(every, checked, torch.cat(parts).numpy())
+
+    module = Classifier(Config(), modality)
+    loop.load_start(module, recipe.start, f"encoders.{modality}.")
+    return loop.fit(f"encoder_{modality}", module, draw, loss, recipe, validate)
+
+
+def _tensor(views: np.ndarray, rows: np.ndarray, side: int, device: torch.device) -> Tensor:
+    """uint8 (n, v, v, k) of a memory map -> float32 (n, k, side, side) in 0..1."""
+    seen = torch.from_numpy(np.stack([views[row] for row in rows])).to(device).permute(0, 3, 1, 2).float() / 255
+    return F.interpolate(seen, (side, side), mode="area") if side != seen.shape[-1] else seen
+
+
+if __name__ == "__main__":
+    chosen_recipe, chosen_modality = parse(EncoderRecipe, modality=[m.name for m in labels.MODALITIES])
+    torch.manual_seed(chosen_recipe.seed)
+    train(chosen_modality, chosen_recipe)

@@ -1,0 +1,147 @@
+"""One training loop for every stage: AdamW, one cosine cycle, averaged weights, resumable, logged as CSV."""
+
+import copy
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .recipe import RUNS, Recipe
+
+Batch = dict[str, Tensor]
+
+
+class Averaged:
+    """Exponential moving average of a module's parameters and buffers; what is validated and exported."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.998) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards `module`; the first steps count fully, so that the start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The device a recipe asks for; "auto" takes a GPU where there is one."""
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if recipe.device == "auto" else recipe.device
+    return torch.device(wanted)
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    draw: Callable[[torch.Generator], Batch],
+    loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    recipe: Recipe,
+    validate: Callable[[nn.Module], dict[str, float]],
+) -> nn.Module:
+    """Train `module` for `recipe.steps` and return its averaged copy.
+
+    draw: a generator -> one batch on the device. loss: named terms that are summed. validate: the averaged module
+    -> named figures. Checkpoints and log.csv go to runs/<recipe.run>/<name>; a run found there is resumed.
+    """
+    folder = RUNS / recipe.run / name
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(recipe.threads)
+    device = device_of(recipe)
+    module.to(device, memory_format=torch.channels_last).train()
+    averaged = Averaged(module)
+    optimizer = torch.optim.AdamW(module.parameters(), recipe.rate, weight_decay=recipe.decay)
+    start, best = 0, -float("inf")
+    if (folder / "last.pt").exists():
+        state = torch.load(folder / "last.pt", map_location=device, weights_only=True)
+        module.load_state_dict(state["module"])
+        averaged.module.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, best = state["step"], state["best"]
+    half = device.type == "cuda"
+    generator = torch.Generator()
+    totals: dict[str, float] = {}
+    progress = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc=name, mininterval=10)
+    began = time.monotonic()
+    for step in progress:
+        generator.manual_seed(recipe.seed * 1_000_003 + step)  # a resumed run draws what an unbroken one would
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * _schedule(step / recipe.steps)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            terms = loss(module, draw(generator))
+        total = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+        optimizer.step()
+        averaged.update(module, step)
+        for key, value in terms.items():
+            totals[key] = totals.get(key, 0.0) + float(value.detach())
+        done = step + 1
+        if done % recipe.validate == 0 or done == recipe.steps:
+            with torch.no_grad():
+                figures = validate(averaged.module)
+            row = {"step": done, "seconds": round(time.monotonic() - began)}
+            count = (done - 1) % recipe.validate + 1
+            row |= {f"loss_{key}": round(value / count, 5) for key, value in totals.items()}
+            row |= {key: round(value, 5) for key, value in figures.items()}
+            totals = {}
+            _log(folder / "log.csv", row)
+            tqdm.write(f"{name} {row}")
+            best = max(best, figures["score"])
+            state = {"module": module.state_dict(), "averaged": averaged.module.state_dict(), "step": done}
+            _save(folder / "last.pt", {**state, "optimizer": optimizer.state_dict(), "best": best})
+            if figures["score"] >= best:
+                _save(folder / "best.pt", {"averaged": averaged.module.state_dict(), "step": done, "best": best})
+    return averaged.module
+
+
+def best_state(recipe: Recipe, name: str) -> dict[str, Tensor]:
+    """State dict of the averaged module with the best validation score of a run."""
+    path = RUNS / recipe.run / name / "best.pt"
+    return torch.load(path, map_location="cpu", weights_only=True)["averaged"]
+
+
+def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
+    """Fill `module` from a checkpoint (best.pt), or from what exported weights hold below `prefix`.
+
+    Heads that a checkpoint has and an export has not stay as they are; any other missing tensor raises RuntimeError.
+    """
+    if start is None:
+        return
+    if start.is_dir():
+        tensors = load_file(start / "model.safetensors")
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module = getattr(module, "encoder", module)
+    else:
+        state = torch.load(start, map_location="cpu", weights_only=True)["averaged"]
+    module.load_state_dict(state)
+
+
+def _schedule(progress: float, warm: float = 0.05) -> float:
+    if progress < warm:
+        return (progress + 1e-3) / warm
+    return 0.5 * (1 + float(torch.cos(torch.tensor((progress - warm) / (1 - warm) * torch.pi))))
+
+
+def _save(path: Path, state: dict) -> None:
+    torch.save(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)  # a run killed while writing keeps the older checkpoint
+
+
+def _log(path: Path, row: dict) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

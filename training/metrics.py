@@ -1,0 +1,63 @@
+"""Figures of merit. numpy only, so that a number does not depend on a framework's version."""
+
+import numpy as np
+
+
+def auc(truth: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve of bool truth (n,) and score (n,), ties count half; NaN without both classes."""
+    truth = np.asarray(truth, bool)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return float("nan")
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def average_precision(truth: np.ndarray, score: np.ndarray) -> float:
+    """Area under the precision-recall curve (step-wise, ties in one step); NaN without positives."""
+    truth, score = np.asarray(truth, bool).ravel(), np.asarray(score).ravel()
+    if not truth.any():
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    truth, score = truth[order], score[order]
+    ends = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+    hits = np.cumsum(truth)[ends]
+    precision, recall = hits / (ends + 1), hits / hits[-1]
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def dice(truth: np.ndarray, mask: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|) of two bool arrays; 1 when both are empty."""
+    total = int(truth.sum()) + int(mask.sum())
+    return 2 * int((truth & mask).sum()) / total if total else 1.0
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r of two arrays of the same size."""
+    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
+    return float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-12))
+
+
+def quadratic_kappa(truth: np.ndarray, grade: np.ndarray, grades: int = 5) -> float:
+    """Cohen's kappa with quadratic weights of two integer arrays (n,)."""
+    table = np.zeros((grades, grades))
+    np.add.at(table, (truth, grade), 1)
+    weights = (np.arange(grades)[:, None] - np.arange(grades)) ** 2
+    chance = np.outer(table.sum(1), table.sum(0)) / max(table.sum(), 1)
+    return float(1 - (weights * table).sum() / max((weights * chance).sum(), 1e-12))
+
+
+def calibration_error(truth: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error of bool truth (n,) and probability (n,) over equally filled bins."""
+    order = np.array_split(np.argsort(probability), bins)
+    gaps = [abs(truth[part].mean() - probability[part].mean()) * len(part) for part in order if len(part)]
+    return float(sum(gaps) / len(truth))
+
+
+def interval(values: np.ndarray, statistic=np.mean, repeats: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of `statistic` over the first axis of `values`."""
+    generator = np.random.default_rng(seed)
+    draws = [statistic(values[generator.integers(0, len(values), len(values))]) for _ in range(repeats)]
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return float(low), float(high)

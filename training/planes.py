@@ -1,0 +1,1 @@
+"""Planes of every cached case, computed once by the trained synthesis nets."""

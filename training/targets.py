@@ -1,0 +1,85 @@
+"""What the classifiers learn: targets of cached cases, their masked losses, and validation figures per data set."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qmmfl.nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+
+from . import metrics
+from .data import CODES, Case
+
+_BINARY = (*CODES, OEDEMA, GRADABLE, FUNDUS)
+_COLUMNS = [OUTPUTS.index(name) for name in _BINARY]
+_GRADE = OUTPUTS.index(GRADE)
+
+
+class Targets:
+    """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 2)."""
+
+    def __init__(self, cases: list[Case]) -> None:
+        rows = [(*case.findings, case.oedema, case.gradable, case.fundus) for case in cases]
+        self.binary = np.array(rows, np.int8)
+        self.grade = np.array([case.grade for case in cases], np.int8)
+        self.extras = np.array([[case.age / 10 if case.age > 0 else -1, case.female] for case in cases], np.float32)
+        self.split = np.array([case.split for case in cases])
+        self.folder = np.array([case.folder for case in cases])
+
+    def column(self, name: str) -> np.ndarray:
+        """int8 (N,): one binary target."""
+        return self.binary[:, _BINARY.index(name)]
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """Tensors of some cases."""
+        parts = {"binary": self.binary[rows], "grade": self.grade[rows], "extras": self.extras[rows]}
+        return {name: torch.from_numpy(part.astype(np.float32)).to(device) for name, part in parts.items()}
+
+    def sampling(self, rows: np.ndarray) -> np.ndarray:
+        """Probabilities (len(rows),): a case counts as much as its rarest positive target, damped by a square root."""
+        positive = np.concatenate([self.binary[rows] == 1, np.eye(6)[self.grade[rows]][:, :5] == 1], axis=1)
+        positive[:, [CODES.index("NORMAL"), _BINARY.index(FUNDUS), _BINARY.index(GRADABLE)]] = False
+        rarity = np.sqrt(len(rows) / np.maximum(positive.sum(0), 8))
+        weight = np.maximum((positive * rarity).max(1), 1.0).clip(max=8.0)
+        return weight / weight.sum()
+
+
+def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor | None = None) -> dict[str, Tensor]:
+    """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count."""
+    logits = logits.float()
+    known = batch["binary"] >= 0
+    each = F.binary_cross_entropy_with_logits(logits[:, _COLUMNS], batch["binary"].clamp_min(0), reduction="none")
+    terms = {"findings": (each * known).sum() / known.sum().clamp_min(1) * 4}
+    graded = batch["grade"] >= 0
+    above = (batch["grade"][:, None] > torch.arange(len(cuts), device=logits.device)).float()
+    each = F.binary_cross_entropy_with_logits(logits[:, _GRADE, None] - cuts, above, reduction="none").mean(1)
+    terms["grade"] = (each * graded).sum() / graded.sum().clamp_min(1)
+    if extras is not None:  # age in decades and sex: shared features, not shipped
+        age, sex = batch["extras"].unbind(1)
+        wrong_age = (extras[:, 0].float() - (age - 5.8)).abs() * (age >= 0)
+        wrong_sex = F.binary_cross_entropy_with_logits(extras[:, 1].float(), sex.clamp_min(0), reduction="none")
+        terms["extras"] = 0.1 * (wrong_age.mean() + (wrong_sex * (sex >= 0)).mean())
+    return terms
+
+
+def figures(targets: Targets, rows: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """AUC per data set on cases `rows` with logits (len(rows), len(OUTPUTS)); "score" is their plain summary."""
+    known, folder = targets.binary[rows], targets.folder[rows]
+    odir = folder == "odir5k"
+    aucs = {}
+    for index, code in enumerate(CODES):
+        truth = known[odir, index]
+        if (truth == 1).sum() >= 5:
+            aucs[code] = metrics.auc(truth[truth >= 0] == 1, logits[odir, OUTPUTS.index(code)][truth >= 0])
+    result = {"odir_macro": float(np.mean(list(aucs.values()))), **{f"odir_{code}": aucs[code] for code in aucs}}
+    grade = targets.grade[rows]
+    for name in ("odir5k", "idrid", "rahim", "eyepacs"):
+        graded = (folder == name) & (grade >= 0)
+        if graded.any():
+            result[f"referable_{name}"] = metrics.auc(grade[graded] >= 2, logits[graded, _GRADE])
+    for name in (OEDEMA, GRADABLE, FUNDUS):
+        truth = targets.column(name)[rows]
+        result[name.lower()] = metrics.auc(truth[truth >= 0] == 1, logits[truth >= 0, OUTPUTS.index(name)])
+    referable = [result[f"referable_{name}"] for name in ("idrid", "rahim") if f"referable_{name}" in result]
+    result["score"] = float(np.nanmean([result["odir_macro"], float(np.mean(referable))]))
+    return result

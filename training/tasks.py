@@ -1,0 +1,235 @@
+"""What each synthesis net learns from, its loss and its validation figures.
+
+A task offers: samples and their chances (for drawing), patch [px], colour (strength of the colour augmentation),
+turned (random rotation and zoom or only mirrors and quarter turns), loss(logits, batch) and validate(module).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qmmfl import labels
+from qmmfl.nets.synthesis import SynthesisConfig
+
+from . import metrics, pixels
+
+Terms = dict[str, Tensor]
+
+
+class Task:
+    """What the tasks share."""
+
+    patch = 256
+    colour = 1.0
+    turned = False
+
+    def __init__(self, config: SynthesisConfig, recipe) -> None:
+        self.config, self.recipe = config, recipe
+        real = list(self.read("train"))
+        simulated = list(pixels.phantoms(config.size, range(recipe.phantoms), self.planes()))
+        self.samples = real + simulated
+        share = 1.0 if not simulated else 0.6 if real else 0.0
+        chances = [share / max(len(real), 1)] * len(real) + [(1 - share) / max(len(simulated), 1)] * len(simulated)
+        self.chances = np.array(chances) / sum(chances)
+        self.checked = list(self.read("val"))
+
+    def planes(self) -> tuple[str, ...]:
+        """Names of the planes this task's net makes."""
+        return labels.BY_NAME[self.name].planes
+
+    def predict(self, module: nn.Module, sample: pixels.Sample) -> np.ndarray:
+        """float32 (k, S, S) in 0..1 of one whole square."""
+        device = next(module.parameters()).device
+        square = torch.from_numpy(sample.square).to(device).permute(2, 0, 1)[None].float() / 255
+        return module(module.prepare(square)).sigmoid()[0].float().cpu().numpy()
+
+
+class Lesions(Task):
+    """Per-pixel presence of the four lesions; microaneurysms are rare, so every class counts the same."""
+
+    name, patch, turned = "lesions", 384, False
+
+    def read(self, split: str) -> Iterable[pixels.Sample]:
+        """Samples of one split."""
+        return pixels.lesions(self.recipe.data, split, self.config.size)
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
+        """Binary cross entropy, positives weighted, and one soft Dice per class over the batch."""
+        return segmentation_loss(logits, batch["truth"], batch["care"], weight=4.0)
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Area under the precision-recall curve per lesion over all pixels of the validation eyes."""
+        truth, score = [], []
+        for sample in self.checked:
+            inside = sample.care > 0
+            truth.append(sample.truth[:, inside] > 127)
+            score.append(self.predict(module, sample)[:, inside].astype(np.float16))
+        truth, score = np.concatenate(truth, 1), np.concatenate(score, 1)
+        figures = {code: metrics.average_precision(truth[i], score[i]) for i, code in enumerate(labels.LESIONS)}
+        return {"score": float(np.nanmean(list(figures.values()))), **figures}
+
+
+class DiscCup(Task):
+    """Disc and cup regions."""
+
+    name, patch, turned = "disc_cup", 256, True
+
+    def read(self, split: str) -> Iterable[pixels.Sample]:
+        """Samples of one split."""
+        return pixels.disc_cup(self.recipe.data, split, self.config.size)
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
+        """Binary cross entropy and soft Dice per region."""
+        return segmentation_loss(logits, batch["truth"], batch["care"], weight=1.0)
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mean Dice at 0.5."""
+        pairs = [(sample.truth > 127, self.predict(module, sample) > 0.5) for sample in self.checked]
+        disc, cup = (float(np.mean([metrics.dice(t[i], p[i]) for t, p in pairs])) for i in (0, 1))
+        return {"score": (disc + cup) / 2, "disc": disc, "cup": cup}
+
+
+class Vessels(Task):
+    """Arteries and veins, and through their maximum the vessel mask."""
+
+    name, patch, turned = "vessels", 256, True
+
+    def read(self, split: str) -> Iterable[pixels.Sample]:
+        """Samples of one split; LES-AV has no validation eyes."""
+        return pixels.vessels(self.recipe.data, split, self.config.size)
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
+        """Cross entropy and Dice per class and for either of them."""
+        terms = segmentation_loss(logits, batch["truth"], batch["care"], weight=1.5)
+        either = segmentation_loss(
+            logits.amax(1, keepdim=True), batch["truth"].amax(1, keepdim=True), batch["care"], weight=1.5
+        )
+        return {**terms, **{f"vessel_{key}": value for key, value in either.items()}}
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mean Dice at 0.5 of arteries, veins and vessels."""
+        scores = []
+        for sample in self.checked:
+            care, truth, mask = sample.care > 0, sample.truth > 127, self.predict(module, sample) > 0.5
+            pairs = [(truth[0], mask[0]), (truth[1], mask[1]), (truth.any(0), mask.any(0))]
+            scores.append([metrics.dice(t & care, m & care) for t, m in pairs])
+        artery, vein, vessel = np.mean(scores, axis=0).tolist()
+        return {"score": (artery + vein + vessel) / 3, "artery": artery, "vein": vein, "vessel": vessel}
+
+
+class Arteriovenous(Task):
+    """The arteriovenous angiogram: registered pairs and simulated eyes."""
+
+    name, patch, turned = "ffa_arteriovenous", 256, True
+
+    def read(self, split: str) -> Iterable[pixels.Sample]:
+        """The pairs that are not locked; none are left for validation, so training pairs stand in, and say so."""
+        return pixels.angiograms(self.recipe.data, "train", self.config.size)
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
+        """L1 and one minus the local correlation, which ignores each camera's own brightness and contrast."""
+        return image_loss(logits.sigmoid(), batch["truth"], batch["care"])
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mean correlation inside the common field, whole and at vessel scale, on the training pairs."""
+        scores = []
+        for sample in self.checked:
+            made, true, care = self.predict(module, sample)[0], sample.truth[0] / 255.0, sample.care > 0
+            scores.append([metrics.correlation(made[care], true[care]), detail_correlation(made, true, care)])
+        whole, detail = np.mean(scores, axis=0).tolist()
+        return {"score": (whole + detail) / 2, "train_whole": whole, "train_detail": detail}
+
+
+class Arterial(Task):
+    """The arterial angiogram: composed from labelled arteries and veins, and simulated eyes."""
+
+    name, patch, turned = "ffa_arterial", 256, True
+
+    def read(self, split: str) -> Iterable[pixels.Sample]:
+        """DRIVE and LES-AV with an angiogram composed from their labels."""
+        for sample in pixels.vessels(self.recipe.data, split, self.config.size):
+            yield pixels.Sample(sample.name, sample.square, compose_arterial(sample)[None], sample.care, sample.frame)
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
+        """As for the arteriovenous phase."""
+        return image_loss(logits.sigmoid(), batch["truth"], batch["care"])
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Correlation with the composed angiogram, whole and at vessel scale."""
+        return Arteriovenous.validate(self, module)
+
+
+class Spectra(Task):
+    """The seven bands, learnt on simulated eyes alone."""
+
+    name, patch, turned, colour = "msi", 256, True, 0.0
+
+    def read(self, split: str) -> Iterable[pixels.Sample]:
+        """Simulated eyes; those of validation are of other seeds."""
+        return pixels.phantoms(self.config.size, range(10_000, 10_012), self.planes()) if split == "val" else iter(())
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
+        """Relative absolute error per band."""
+        wrong = (logits.sigmoid() - batch["truth"]).abs() / (batch["truth"] + 0.1) * batch["care"]
+        return {"relative": wrong.sum() / batch["care"].sum().clamp_min(1) / wrong.shape[1] * 3}
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mean relative error per band inside the field of view."""
+        errors = []
+        for sample in self.checked:
+            inside, true = sample.care > 0, sample.truth / 255.0
+            wrong = np.abs(self.predict(module, sample) - true) / np.maximum(true, 0.02)
+            errors.append(np.median(wrong[:, inside], axis=1))
+        bands = dict(zip((str(nm) for nm in labels.BANDS), np.mean(errors, axis=0).tolist(), strict=True))
+        return {"score": -float(np.mean(list(bands.values()))), **bands}
+
+
+TASKS: Mapping[str, Callable] = {t.name: t for t in (Lesions, DiscCup, Vessels, Arteriovenous, Arterial, Spectra)}
+
+
+def segmentation_loss(logits: Tensor, truth: Tensor, care: Tensor, weight: float) -> Terms:
+    """Cross entropy with positives weighted and soft Dice per class over the batch; only where `care` is 1."""
+    positive = torch.full((truth.shape[1], 1, 1), weight, device=truth.device)
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=positive)
+    entropy = (each * care).sum() / care.sum().clamp_min(1)
+    probability, truth = logits.sigmoid() * care, truth * care
+    overlap, total = (probability * truth).sum((0, 2, 3)), (probability + truth).sum((0, 2, 3))
+    present = (truth.sum((0, 2, 3)) > 0).float()
+    dice = 1 - (2 * overlap + 1) / (total + 1)
+    return {"entropy": entropy, "dice": 0.5 * (dice * present).sum() / present.sum().clamp_min(1)}
+
+
+def image_loss(made: Tensor, truth: Tensor, care: Tensor) -> Terms:
+    """L1 and 1 - local correlation over 17 px windows, both inside `care`."""
+    level = ((made - truth).abs() * care).sum() / care.sum().clamp_min(1)
+    a, b = made - local_mean(made), truth - local_mean(truth)
+    covariance, va, vb, share = (F.avg_pool2d(x, 17, 4) for x in (a * b * care, a * a * care, b * b * care, care))
+    alike = covariance / ((va + 1e-4) * (vb + 1e-4)).sqrt()
+    inner = (share > 0.8).float()
+    return {"level": level, "detail": 0.5 * ((1 - alike) * inner).sum() / inner.sum().clamp_min(1)}
+
+
+def local_mean(values: Tensor, window: int = 17) -> Tensor:
+    """Local mean of the same size (B, C, H, W)."""
+    return F.avg_pool2d(values, window, 1, window // 2, count_include_pad=False)
+
+
+def detail_correlation(made: np.ndarray, true: np.ndarray, care: np.ndarray) -> float:
+    """Correlation after subtracting a Gaussian blur of sigma 1/24 of the side, inside `care`."""
+    sigma = made.shape[0] / 24
+    weight = cv2.GaussianBlur(care.astype(np.float32), (0, 0), sigma) + 1e-3
+    fine = [x - cv2.GaussianBlur((x * care).astype(np.float32), (0, 0), sigma) / weight for x in (made, true)]
+    return metrics.correlation(fine[0][care], fine[1][care])
+
+
+def compose_arterial(sample: pixels.Sample) -> np.ndarray:
+    """uint8 (S, S): an early angiogram of a labelled eye. Arteries filled, veins dark, a dim choroidal flush."""
+    artery, vein = (cv2.GaussianBlur(t.astype(np.float32) / 255, (0, 0), 0.8) for t in sample.truth)
+    green = cv2.GaussianBlur(sample.square[..., 1].astype(np.float32) / 255, (0, 0), sample.square.shape[0] / 40)
+    flush = 0.22 + 0.12 * green / max(float(green.max()), 1e-3)
+    image = flush * (1 - 0.6 * vein) * (1 - artery) + 0.85 * artery
+    return (image * (sample.care > 0) * 255).clip(0, 255).round().astype(np.uint8)
