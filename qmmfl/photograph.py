@@ -28,7 +28,7 @@ MAX_ASPECT = 3  # longest side over shortest side
 LOW_SIDE = 512  # [px], a shortest side below this is read with a note
 
 NOTE_GREY = "This is not a colour photograph: its three channels are equal."
-NOTE_SIXTEEN_BIT = "The photograph had 16 bits per channel and was reduced to 8."
+NOTE_SIXTEEN_BIT = "The photograph had more than 8 bits per channel and was reduced to 8."
 NOTE_CMYK = "The photograph was stored in CMYK (print colours) and was converted to RGB; colours may be off."
 NOTE_ALPHA = "The photograph had transparent parts; they were filled with black."
 NOTE_PROFILE = "The photograph was converted from its own colour profile to sRGB."
@@ -76,7 +76,6 @@ def read(source: str | os.PathLike | bytes, name: str | None = "") -> Photograph
         _refuse(name, f"the file has more than {MAX_BYTES // 2**20} MiB", _CURE_SIZE)
     with _in_our_words(name):
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size, name)
             first = _check_pages(image, name)
             if image.format == "PNG":
                 image.verify()  # decoding alone does not look at the checksums
@@ -122,8 +121,8 @@ def _in_our_words(name: str | None) -> Iterator[None]:
 def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels uint8 (H, W, 3), upright sRGB, and notes of an opened picture; raises what Pillow raises."""
     _check_size(*image.size, name)
-    deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
-    notes = [NOTE_SIXTEEN_BIT] if deep else []
+    deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)  # Pillow itself reduces 16-bit colour
+    notes = [NOTE_SIXTEEN_BIT] if deep or image.mode.startswith("I;16") else []
     image.load()
     profile = image.info.get("icc_profile")
     turn = None

@@ -3,7 +3,7 @@
 Arrays are numpy; photographs are uint8 (H, W, 3) RGB, planes float32 (h, w) in 0..1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -121,19 +121,30 @@ class Lesion:
     area_fraction: float | None
 
 
+def _as_is(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One synthesized plane in the photograph's own frame.
+    """One synthesized plane.
 
-    pixels: float32 (H, W) in 0..1, zero outside the field of view.
+    square: float32 (s, s) in 0..1, as the network made it, zero outside the field of view.
     error: expected absolute error in the plane's units (0..1), or None where it is not known.
+    place: square -> the photograph's own frame; planes of a large photograph are placed when asked for, not kept.
     """
 
     name: str
     title: str
-    pixels: np.ndarray
+    square: np.ndarray
     synthesized: bool = True
     error: float | None = None
+    place: Callable[[np.ndarray], np.ndarray] = _as_is
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """float32 (H, W) in 0..1 in the photograph's frame and size, zero outside the field of view; made anew."""
+        return self.place(self.square)
 
 
 @dataclass(frozen=True)

@@ -336,6 +336,15 @@ def test_sixteen_bits_at_any_level_are_within_one_level():
     assert np.abs(read.pixels - colour / 257).max() <= 1
 
 
+def test_twelve_bits_are_scaled_by_their_own_range():
+    deep = np.arange(240 * 320).reshape(240, 320) % 4096
+    even, odd = deep[:, ::2], deep[:, 1::2]
+    packed = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], axis=-1).astype(np.uint8)
+    read = photograph.read(tiff(320, 240, [packed.tobytes()], t258=12, t262=1, t277=1))
+    assert np.abs(read.pixels[..., 0] - deep / 4095 * 255).max() <= 0.51
+    assert photograph.NOTE_SIXTEEN_BIT in read.notes
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_row_20_cmyk_equals_its_rgb_twin(kind):
     read = photograph.read(encode(IMAGE.convert("CMYK"), kind))
@@ -530,7 +539,8 @@ def test_rows_49_and_51_any_name_is_read(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "shown"),
     [("../../x.jpg", "x.jpg"), ("C:\\patients\\x.jpg", "x.jpg"), ("\ud800x.jpg", "x.jpg"),
-     ("/srv/folder/", "folder"), ("a\0b\n\x1b[31mc\u202egpj.jpg", "ab[31mcgpj.jpg"), (None, "the photograph"), ("", "the photograph")],
+     ("/srv/folder/", "folder"),
+     ("a\0b\n\x1b[31mc\u202egpj.jpg", "ab[31mcgpj.jpg"), (None, "the photograph"), ("", "the photograph")],
 )  # fmt: skip
 def test_row_50_names_lose_folders_and_control_characters(name, shown):
     with pytest.raises(PhotographError) as caught:

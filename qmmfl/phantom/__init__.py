@@ -13,8 +13,9 @@ from .camera import (
     random_camera,
     relative_rgb,
 )
+from .pixels import simulate_pixels
 from .render import Phantom, render
-from .spectra import Tissue, denormalise_bands, normalise_bands, reflectance, simulate_pixels
+from .spectra import Tissue, denormalise_bands, normalise_bands, reflectance
 
 __all__ = [
     "Camera",

@@ -1,6 +1,7 @@
 """The geometry of a simulated eye, free of pixels: vessels, disc, cup, fovea, lesions.
 
-Unit of length: the radius of the field of view; origin its centre, y downwards. Everything is drawn as a right eye
+Unit of length: the radius of the field of view; origin its centre, y downwards. Everything is drawn as a
+right eye
 (disc on the right, temporal side on the left); `render` mirrors it for a left one. Only `numpy`.
 """
 
@@ -43,17 +44,29 @@ class Anatomy:
 
 
 def layout(rng: np.random.Generator, cup_ratio: float) -> Anatomy:
-    """Disc, cup and fovea of one eye without vessels or lesions; cup_ratio is the vertical cup-to-disc ratio."""
+    """Disc, cup and fovea of one eye without vessels or lesions; cup_ratio is vertical."""
     diameter = rng.uniform(0.245, 0.315)  # 1.8 mm in a field of about 45 degrees
     distance = diameter * rng.uniform(2.35, 2.75)
-    view = rng.choice([0.0, 0.35, 0.5, 1.0], p=[0.5, 0.25, 0.2, 0.05])  # 0 centred on the macula, 1 on the disc
+    view = rng.choice(
+        [0.0, 0.35, 0.5, 1.0], p=[0.5, 0.25, 0.2, 0.05]
+    )  # 0 centred on the macula, 1 on the disc
     fovea = np.array([-distance * view, 0]) + rng.normal(0, 0.04, 2)
     disc = fovea + np.array([distance, -rng.uniform(0.0, 0.45) * diameter])
+    excess = max(
+        0.0, float(np.hypot(*disc)) + diameter / 2 - 0.96
+    )  # a disc cut by the edge would have no truth
+    pull = excess * disc / np.hypot(*disc)
+    fovea, disc = fovea - pull, disc - pull
     width = diameter * rng.uniform(0.86, 0.97)
     shift = rng.uniform(-0.04, 0.04, 2) * diameter
     return Anatomy(
         (*map(float, disc), width, diameter),
-        (float(disc[0] + shift[0]), float(disc[1] + shift[1]), width * cup_ratio * rng.uniform(0.9, 1.05), diameter * cup_ratio),
+        (
+            float(disc[0] + shift[0]),
+            float(disc[1] + shift[1]),
+            width * cup_ratio * rng.uniform(0.9, 1.05),
+            diameter * cup_ratio,
+        ),
         (float(fovea[0]), float(fovea[1])),
         (),
     )
@@ -71,9 +84,13 @@ def grow(rng: np.random.Generator, eye: Anatomy, beading: float = 0.0) -> tuple[
             height, slope = rng.uniform(0.72, 0.98) * tree.span, rng.uniform(0.35, 1.3)
             lead = rng.choice([-1, 1])  # which of the pair runs outside
             for artery in (True, False):
-                root = disc + unit * complex(rng.normal(0.05 if artery else -0.04, 0.02), vertical * rng.uniform(0.02, 0.10))
+                root = disc + unit * complex(
+                    rng.normal(0.05 if artery else -0.04, 0.02), vertical * rng.uniform(0.02, 0.10)
+                )
                 offset = lead * (0.5 if artery else -0.5) * rng.uniform(0.05, 0.12)
-                width = unit * (0.050 if artery else 0.070) * rng.uniform(0.85, 1.1) * (1 if temporal else 0.75)
+                width = (
+                    unit * (0.050 if artery else 0.070) * rng.uniform(0.85, 1.1) * (1 if temporal else 0.75)
+                )
                 heading = complex(-0.35 + 2 * offset if temporal else slope + 2 * offset, vertical)
                 arcade = (height + offset, vertical) if temporal else None
                 tree.extend(root, cmath.phase(heading), width, artery, 0, arcade)
@@ -96,11 +113,15 @@ class _Tree:
         self.tortuosity = rng.uniform(0.5, 1.6)
 
     def extend(self, point, angle, width, artery, depth, arcade=None) -> None:
-        """One vessel from its root, then its branches. arcade: (height above the fovea, -1 upper or 1 lower)."""
+        """One vessel from its root, then its branches. arcade: (height above fovea, -1 upper, 1 lower)."""
         rng, length = self.rng, (2.4, 1.1, 0.7, 0.4)[depth] * self.rng.uniform(0.6, 1.1)
         steps = int(length / self.STEP)
         waves, phases = rng.uniform((0.5, 0.15, 0.07), (0.9, 0.3, 0.12)), rng.uniform(0, 2 * np.pi, 3)
-        wobble = np.sin(2 * np.pi * np.arange(steps)[:, None] * self.STEP / waves + phases) @ (0.016, 0.028, 0.024)
+        wobble = np.sin(2 * np.pi * np.arange(steps)[:, None] * self.STEP / waves + phases) @ (
+            0.016,
+            0.028,
+            0.024,
+        )
         wobble = (self.tortuosity * (1 + 0.4 * depth) * wobble + rng.normal(0, 0.012, steps)).tolist()
         taper = 1 - (0.5, 0.75, 1.0, 1.5)[depth] * self.STEP
         points, widths, children = [point], [width], []
@@ -138,7 +159,7 @@ class _Tree:
             self.extend(*child, artery, depth + 1)
 
     def _steer(self, point: complex, angle: float, depth: int, arcade) -> float:
-        """Change of direction: trunks follow their arcade, nasal ones the radius, branches pass by the fovea."""
+        """Turn: trunks follow their arcade, nasal ones the radius, branches pass by the fovea."""
         if arcade:
             height, vertical = arcade
             reach = min(max((self.disc.real - point.real) / self.span, 0.0), 3.0)

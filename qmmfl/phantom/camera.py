@@ -1,6 +1,7 @@
 """A colour camera: spectral radiance -> RGB, and the linear map from the seven bands back to its colours."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from .spectra import BAND_SCALE, GRID, MEAN_LEVEL, PERIFOVEA, Tissue, random_eye
 class Camera:
     """Spectral sensitivities, white balance, exposure and transfer curve.
 
-    sensitivity: float (L, 3) red, green, blue at `wavelengths` (L,) [nm]; each column is used scaled to sum 1.
-    gains: white balance per channel. exposure: factor on linear RGB before the curve (`auto` chooses it).
+    sensitivity: float (L, 3) red, green, blue at `wavelengths` (L,) [nm]; each column is used scaled to sum
+    1. gains: white balance per channel. exposure: factor on linear RGB before the curve .
     gamma: None for the sRGB curve, else linear ** (1 / gamma).
     """
 
@@ -25,7 +26,10 @@ class Camera:
 
     def weights(self, wavelengths=GRID) -> np.ndarray:
         """float32 (len(wavelengths), 3): radiance (..., L) @ weights = linear RGB without the exposure."""
-        columns = [np.interp(wavelengths, self.wavelengths, channel, 0, 0) for channel in np.asarray(self.sensitivity).T]
+        columns = [
+            np.interp(wavelengths, self.wavelengths, channel, 0, 0)
+            for channel in np.asarray(self.sensitivity).T
+        ]
         weights = np.stack(columns, -1)
         return (weights / weights.sum(0) * self.gains).astype(np.float32)
 
@@ -66,45 +70,46 @@ def expose(cube: np.ndarray, wavelengths, camera: Camera) -> np.ndarray:
 
 
 def relative_rgb(photograph: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
-    """Photograph uint8 or 0..1 (..., 3), sRGB -> linear RGB float32, mean over `inside` and channels = MEAN_LEVEL."""
+    """sRGB uint8 or 0..1 (..., 3) -> linear float32, mean over `inside` and channels = MEAN_LEVEL."""
     scale = 255 if photograph.dtype == np.uint8 else 1
     linear = decode(photograph / np.float32(scale))
-    return linear * np.float32(MEAN_LEVEL / max(float((linear if inside is None else linear[inside]).mean()), 1e-6))
+    return linear * np.float32(
+        MEAN_LEVEL / max(float((linear if inside is None else linear[inside]).mean()), 1e-6)
+    )
 
 
-_CACHE: dict[str, np.ndarray] = {}
-
-
+@cache
 def _spectra() -> tuple[np.ndarray, np.ndarray]:
     """Prior radiances of many places on GRID and at BANDS, the basis on which the weights are fitted."""
-    if not _CACHE:
-        rng = np.random.default_rng(203)
-        rows = []
-        for _ in range(400):
-            eye = random_eye(rng)
-            eye["macular"] *= rng.uniform(0, 1)
-            eye["saturation"] = rng.uniform(0.5, 0.98)
-            cover = {}
-            if rng.random() < 0.3:
-                cover[str(rng.choice(["rim", "cup", "exudate", "cotton", "drusen"]))] = rng.uniform(0.3, 1)
-            blood = rng.uniform(0, 120) if rng.random() < 0.4 else 0.0
-            rows.append(Tissue(**eye, retinal_blood=blood, r_in=rng.uniform(0, 0.003), cover=cover))
-        _CACHE["grid"] = np.stack([reflectance(row, GRID) for row in rows])
-        _CACHE["bands"] = np.stack([reflectance(row, BANDS) for row in rows])
-    return _CACHE["grid"], _CACHE["bands"]
+    rng = np.random.default_rng(203)
+    tissues = []
+    for _ in range(40):
+        eye = random_eye(rng)
+        part = rng.choice(8, 16, p=[0.4, 0.3, 0.06, 0.06, 0.06, 0.06, 0.06, 0.0])
+        names = ("rim", "cup", "exudate", "cotton", "drusen")
+        eye["macular"] = eye["macular"] * rng.uniform(0, 1, 16)
+        eye["saturation"] = rng.uniform(0.5, 0.98, 16)
+        cover = {name: rng.uniform(0.3, 1, 16) * (part == k + 2) for k, name in enumerate(names)}
+        blood = rng.uniform(0, 120, 16) * (part == 1)
+        tissues.append(Tissue(**eye, retinal_blood=blood, r_in=rng.uniform(0, 0.003, 16), cover=cover))
+    return tuple(np.concatenate([reflectance(tissue, nm) for tissue in tissues]) for nm in (GRID, BANDS))
 
 
 def band_rgb_weights(camera: Camera) -> np.ndarray:
     """float32 (7, 3): bands (..., 7) @ weights = relative linear RGB of `camera` up to one factor per eye.
 
     Least squares of relative error on places drawn from the tissue prior. The bands end at 507 nm, so blue is
-    extrapolated: see `tests/test_phantom.py` for the tolerance per channel. Scaled such that the average perifovea
-    at MEAN_LEVEL has mean RGB MEAN_LEVEL.
+    extrapolated: see `tests/test_phantom.py` for the tolerance per channel. Scaled such that the average
+    perifovea at MEAN_LEVEL has mean RGB MEAN_LEVEL.
     """
     grid, radiance = _spectra()
     colours, bands = grid @ camera.weights(GRID), radiance / BAND_SCALE
     weights = np.stack(
-        [np.linalg.lstsq(bands / c[:, None], np.ones(len(c)), rcond=None)[0] for c in colours.T.astype(np.float64)], -1
+        [
+            np.linalg.lstsq(bands / c[:, None], np.ones(len(c)), rcond=None)[0]
+            for c in colours.T.astype(np.float64)
+        ],
+        -1,
     )
     mean = (reflectance(PERIFOVEA, BANDS) / BAND_SCALE @ weights).mean()
     return (weights / mean).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Drawing outlines and vessels onto planes, and the textures of a fundus. numpy and cv2, float32 planes in 0..1."""
+"""Drawing outlines and vessels onto float32 planes in 0..1, and the textures of a fundus. numpy and cv2."""
 
 from collections.abc import Iterable
 
@@ -33,14 +33,14 @@ class Canvas:
         return np.hypot(self.x - np.float32(point[0]), self.y - np.float32(point[1]))
 
     def ellipse(self, ellipse, softness: float | None = None) -> np.ndarray:
-        """Filled ellipse (x, y, width, height) with an edge `softness` [field radii] wide, default one pixel."""
+        """Filled ellipse (x, y, width, height) its edge `softness` [field radii] wide, default one pixel."""
         x, y, width, height = ellipse
         scaled = np.hypot((self.x - x) / (width / 2), (self.y - y) / (height / 2))
         edge = softness or 1 / self.radius
         return np.clip((1 - scaled) * (np.sqrt(width * height) / 2) / edge + 0.5, 0, 1)
 
     def blobs(self, blobs: Iterable[Blob], *, soft: bool) -> np.ndarray:
-        """Outlines filled; soft: feathered and weighted by strength (appearance), else plain masks (truth)."""
+        """Outlines filled; soft: feathered, weighted by strength (appearance), else masks (truth)."""
         plane = np.zeros((self.size, self.size), np.float32)
         for blob in blobs:
             outline = self.to_px(blob.outline)
@@ -53,7 +53,12 @@ class Canvas:
             patch = np.zeros(tuple((high - low)[::-1] * scale), np.uint8)
             corners = ((outline - low + 0.5) * scale - 0.5) * 2**SHIFT
             cv2.fillPoly(patch, [np.round(corners).astype(np.int32)], 255, cv2.LINE_8, SHIFT)
-            patch = cv2.resize(patch, tuple(map(int, high - low)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+            patch = (
+                cv2.resize(patch, tuple(map(int, high - low)), interpolation=cv2.INTER_AREA).astype(
+                    np.float32
+                )
+                / 255
+            )
             if soft:
                 if blob.feather * self.radius > 0.3:
                     patch = cv2.GaussianBlur(patch, (0, 0), blob.feather * self.radius)
@@ -82,7 +87,9 @@ class Canvas:
         if quads:
             calibre = np.concatenate(calibres)
             order = np.argsort(calibre, kind="stable")
-            quads, wides = (np.round(np.concatenate(q)[order] * 2**SHIFT).astype(np.int32) for q in (quads, wides))
+            quads, wides = (
+                np.round(np.concatenate(q)[order] * 2**SHIFT).astype(np.int32) for q in (quads, wides)
+            )
             shades = (255 * np.minimum(calibre[order], 1)).astype(int).tolist()
             values = np.minimum(255, calibre[order] / share / (self.radius * s) * 6000).astype(int).tolist()
             for quad, wide, shade, value in zip(quads, wides, shades, values, strict=True):
@@ -97,7 +104,9 @@ class Canvas:
         """Smooth Gaussian noise, sd about 1, `cells` grains across the square whatever its size."""
         grains = rng.standard_normal((2 * cells, 2 * cells), np.float32)
         grains = cv2.GaussianBlur(grains, (0, 0), 1.0) * 3.5  # blurred first, or the grid would show
-        return cv2.resize(grains, (self.size, self.size), interpolation=cv2.INTER_LINEAR if cells > 60 else cv2.INTER_CUBIC)
+        return cv2.resize(
+            grains, (self.size, self.size), interpolation=cv2.INTER_LINEAR if cells > 60 else cv2.INTER_CUBIC
+        )
 
     def choroid(self, rng: np.random.Generator) -> np.ndarray:
         """Choroidal vessels 0..1: warped ridges that fan out from the pole."""
@@ -105,7 +114,11 @@ class Canvas:
         for turns, pole in ((46, (0.1, 0.0)), (64, (0.25, 0.1))):
             x = self.x - np.float32(pole[0]) + 0.07 * self.noise(rng, 7) + 0.015 * self.noise(rng, 26)
             y = self.y - np.float32(pole[1]) + 0.07 * self.noise(rng, 7) + 0.015 * self.noise(rng, 26)
-            grains = cv2.resize(rng.standard_normal((7, turns)).astype(np.float32), (turns * 8, 56), interpolation=cv2.INTER_CUBIC)
+            grains = cv2.resize(
+                rng.standard_normal((7, turns)).astype(np.float32),
+                (turns * 8, 56),
+                interpolation=cv2.INTER_CUBIC,
+            )
             u = (np.arctan2(y, x) / np.float32(2 * np.pi) + np.float32(0.5)) * (turns * 8)
             v = np.sqrt(np.hypot(x, y)) * 40
             noise = cv2.remap(grains, u, v, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
@@ -113,7 +126,7 @@ class Canvas:
         return ridges
 
     def fibres(self, rng: np.random.Generator, disc) -> np.ndarray:
-        """Striation of the nerve-fibre layer 0..1: fine streaks out of the disc, strongest above and below."""
+        """Striation of the nerve-fibre layer 0..1: streaks out of the disc, strongest above and below."""
         dx, dy = self.x - disc[0], self.y - disc[1]
         radius, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
         streaks = rng.standard_normal((12, 360)).astype(np.float32)

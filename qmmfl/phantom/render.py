@@ -1,17 +1,15 @@
 """A simulated eye from a seed: photograph, and the exact truth of every plane the networks estimate."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from .. import labels
-from . import anatomy, lesions, spectra
+from . import anatomy, lesions, scene, spectra
 from .camera import Camera, encode, random_camera
 from .canvas import Canvas
 from .spectra import Tissue
-
-MICROMETRES = 6700.0  # one field radius of a 45 degree photograph on the retina [um]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +17,11 @@ class Phantom:
     """A simulated eye. It shows no person.
 
     photograph: uint8 (size, size, 3) RGB, black outside the circular field of view.
-    field: centre x, y and radius [px]. planes: labels.PLANES name -> float32 (size, size) 0..1, exact, zero outside
-    the field; bands as normalised in `spectra`, `level` inverts that. disc: x, y, vertical diameter [px]; cup: its
-    vertical diameter [px]; fovea: x, y [px]. findings: labels.FINDINGS code -> 0 or 1, only the codes known here.
-    relative: float32 (size, size, 3) relative linear RGB before noise, blur and transfer. camera: the one used.
+    field: centre x, y and radius [px]. planes: labels.PLANES name -> float32 (size, size) 0..1, exact, zero
+    outside the field; bands as normalised in `spectra`, `level` inverts that. disc: x, y, vertical diameter
+    [px]; cup: its vertical diameter [px]; fovea: x, y [px]. findings: labels.FINDINGS code -> 0 or 1, only
+    the codes known here. relative: float32 (size, size, 3) relative linear RGB before noise, blur and
+    transfer. camera: the one used.
     """
 
     photograph: np.ndarray
@@ -61,8 +60,9 @@ def render(
 ) -> Phantom:
     """Simulate one eye. The same seed and options give the same bytes; `size` only scales the geometry.
 
-    size: side [px]. grade: ICDR 0..4. side: "right" or "left". field: diameter of the field of view as a share of
-    the side. cup_ratio: vertical, 0.1..0.95. haze and tessellation: 0..1. What is None is drawn from the seed.
+    size: side [px]. grade: ICDR 0..4. side: "right" or "left". field: diameter of the field of view as a
+    share of the side. cup_ratio: vertical, 0.1..0.95. haze and tessellation: 0..1. What is None is drawn from
+    the seed.
     """
     if size < 32 or not 0.2 <= field <= 1.5:
         raise ValueError(f"size {size} and field {field} must be at least 32 px and 0.2..1.5")
@@ -72,11 +72,15 @@ def render(
     if side not in ("right", "left"):
         raise ValueError(f'side {side!r}: choose "right" or "left"')
     grade = int(np.searchsorted([0.45, 0.6, 0.8, 0.9], chance[1])) if grade is None else int(grade)
-    cup_ratio = (0.15 + 0.5 * chance[2] if chance[3] < 0.85 else 0.68 + 0.2 * chance[2]) if cup_ratio is None else cup_ratio
+    cup_ratio = (
+        (0.15 + 0.5 * chance[2] if chance[3] < 0.85 else 0.68 + 0.2 * chance[2])
+        if cup_ratio is None
+        else cup_ratio
+    )
     drusen = bool(chance[4] < 0.12) if drusen is None else drusen
     laser = bool(grade == 4 and chance[4] > 0.7) if laser is None else laser
     haze = (0.25 * chance[5] ** 2 if chance[5] < 0.93 else 0.7) if haze is None else haze
-    tessellation = (max(0.0, chance[6] * 1.6 - 0.6)) if tessellation is None else tessellation
+    tessellation = (max(0.0, chance[6] * 1.9 - 1.0)) if tessellation is None else tessellation
 
     eye = anatomy.layout(np.random.default_rng([seed, 2]), cup_ratio)
     vessels = anatomy.grow(np.random.default_rng([seed, 3]), eye, beading=1.0 if grade == 3 else 0.0)
@@ -88,10 +92,10 @@ def render(
     centre = (size - 1) / 2
     canvas = Canvas(size, (centre, centre), field * size / 2, side == "left")
     inside = canvas.distance((0, 0)) <= 1
-    layers = _layers(canvas, eye, vessels, fresh, blobs)
+    layers = scene.layers(canvas, eye, vessels, fresh, blobs)
     texture = np.random.default_rng([seed, 5])
-    tissue = _tissue(canvas, eye, layers, texture, tessellation)
-    light, veil = _light(canvas, texture, haze)
+    tissue = scene.tissue(canvas, eye, layers, texture, tessellation)
+    light, veil = scene.light(canvas, texture, haze)
     camera = camera or random_camera(np.random.default_rng([seed, 6]))
     radiance, linear = _see(tissue, light, veil, camera, canvas.distance((0, 0)) <= 1.03)
     bands, level = spectra.normalise_bands(radiance, inside)
@@ -127,100 +131,27 @@ def render(
     )
 
 
-def _layers(canvas: Canvas, eye: anatomy.Anatomy, vessels, fresh, blobs) -> dict[str, np.ndarray]:
-    """Coverage of everything drawn, float32 (size, size) 0..1; mask_* are truth, the rest appearance."""
-    layers = {f"mask_{code}": canvas.blobs(blobs[code], soft=False) for code in labels.LESIONS}
-    layers |= {name: canvas.blobs(some, soft=True) for name, some in blobs.items()}
-    layers["disc"], layers["cup"] = canvas.ellipse(eye.disc), canvas.ellipse(eye.cup)
-    arteries = [vessel for vessel in vessels if vessel.artery]
-    veins = [vessel for vessel in vessels if not vessel.artery]
-    layers["artery"], layers["artery_width"] = canvas.vessels(arteries)
-    layers["vein"], layers["vein_width"] = canvas.vessels(veins)
-    layers["reflex"] = canvas.vessels([v for v in arteries if v.widths[0] > 0.006], share=0.3)[0]
-    layers["vein_reflex"] = canvas.vessels([v for v in veins if v.widths[0] > 0.008], share=0.22)[0]
-    layers["fresh"] = canvas.vessels(fresh)[0] if fresh else np.zeros_like(canvas.x)
-    return layers
-
-
-def _tissue(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: float) -> Tissue:
-    """Model II parameters per pixel of one random eye."""
-    base = spectra.random_eye(rng)
-    macula = canvas.distance(eye.fovea) / eye.disc[3]  # [disc diameters]
-    bump = np.exp(-((macula / 0.8) ** 2)) * rng.uniform(0.5, 1.6)
-    nasal = np.clip(canvas.x - np.float32(eye.disc[0]) + 0.3, 0, 1)
-    ridges, coarse, fine, grain = canvas.choroid(rng), canvas.noise(rng, 6), canvas.noise(rng, 90), canvas.noise(rng, 220)
-    shown = tessellation * (1 - 0.7 * bump)
-    melanin = base["melanin"] * np.exp(0.07 * coarse + 0.025 * fine + 0.03 * grain)
-    melanin *= 1 + 0.16 * bump + 0.10 * np.exp(-((macula / 0.25) ** 2)) - 0.2 * nasal
-    melanin *= 1 + shown * (0.30 - 0.65 * ridges)
-    melanin *= 1 + 0.5 * np.clip(layers["laser"] * 2 - 1.1, 0, 1)
-    rim = canvas.ellipse((*eye.disc[:2], eye.disc[2] * 1.12, eye.disc[3] * 1.12), 0.02) - layers["disc"]
-    melanin *= 1 + rng.uniform(0, 0.4) * np.clip(rim, 0, 1)
-    artery, vein = layers["artery"], layers["vein"] * (1 - layers["artery"])
-    blood = 0.62 * MICROMETRES * (vein * layers["vein_width"] + 0.70 * artery * layers["artery_width"])
-    blood = np.clip(blood, 0, 105) * (1 - 0.42 * layers["reflex"]) * (1 - 0.25 * layers["vein_reflex"])
-    blood += 25 * layers["fresh"] + 130 * layers["HE"] * np.clip(0.8 + 0.25 * fine, 0.3, 1.3) + 60 * layers["MA"]
-    blood += 1.2 * np.clip(1 + fine, 0, 2)  # capillaries
-    blood = blood * (1 - 0.8 * layers["SE"])
-    disc = canvas.ellipse(eye.disc, rng.uniform(0.012, 0.03))
-    cup = canvas.ellipse(eye.cup, eye.cup[3] * rng.uniform(0.15, 0.35))
-    pale = 1 - 0.30 * np.clip((canvas.x - eye.disc[0]) / eye.disc[2] + 0.3, 0, 1)  # the temporal rim is paler
-    crescent = canvas.ellipse((eye.disc[0] - 0.07 * eye.disc[2], eye.disc[1], eye.disc[2] * 1.08, eye.disc[3] * 1.02), 0.02)
-    cover = {
-        "sclera": np.maximum(0.4 * rng.random() ** 2 * crescent, 0.35 * layers["laser"]),
-        "drusen": 0.6 * layers["drusen"],
-        "rim": disc * pale * np.float32(rng.uniform(0.5, 0.85)) * (1 + 0.08 * fine),
-        "cup": cup * np.float32(rng.uniform(0.65, 0.95)) * (1 + 0.05 * grain),
-        "exudate": layers["EX"] * 0.75,
-        "cotton": layers["SE"] * 0.7,
-    }
-    return Tissue(
-        melanin=melanin.astype(np.float32),
-        choroid_blood=(base["choroid_blood"] * np.exp(0.08 * canvas.noise(rng, 14)) * (1 + 0.4 * shown * ridges)).astype(
-            np.float32
-        ),
-        media=base["media"],
-        r_pe=(
-            base["r_pe"] * np.exp(0.06 * canvas.noise(rng, 8) + 0.04 * fine) * (1 - 0.30 * bump + 0.4 * nasal) * (1 - 0.25 * shown)
-        ).astype(np.float32),
-        macular=(base["macular"] * (0.9 * np.exp(-((macula / 0.5) ** 2)) + 0.08)).astype(np.float32),
-        retinal_blood=blood.astype(np.float32),
-        saturation=(0.96 - 0.34 * vein).astype(np.float32),
-        r_in=(0.0006 + 0.0022 * rng.uniform(0, 1) * canvas.fibres(rng, eye.disc) + 0.0035 * layers["reflex"]).astype(np.float32),
-        age=base["age"],
-        cover={name: plane.astype(np.float32) for name, plane in cover.items() if plane.any()},
-    )
-
-
-def _light(canvas: Canvas, rng: np.random.Generator, haze: float) -> tuple[np.ndarray, np.ndarray]:
-    """(illumination, veil) float32 (size, size): what multiplies and what is added to the reflectance."""
-    centre = rng.normal(0, 0.16, 2)
-    fall = rng.uniform(0.2, 0.65)
-    light = np.exp(-fall * canvas.distance(centre) ** 2 + 0.09 * canvas.noise(rng, 3))
-    edge = np.exp(-((np.clip(1 - canvas.distance((0, 0)), 0, 1) / 0.12) ** 1.2))
-    crescent = np.clip(canvas.x * np.cos(9 * fall) + canvas.y * np.sin(9 * fall), 0, 1) ** 2
-    veil = 0.0003 + 0.009 * haze * (1 + 0.35 * canvas.noise(rng, 5)) + rng.uniform(0, 0.004) * edge * (0.3 + crescent)
-    return np.clip(light, 0.2, None).astype(np.float32), np.clip(veil, 0, None).astype(np.float32)
-
-
 def _see(tissue: Tissue, light, veil, camera: Camera, lit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(radiance at labels.BANDS (h, w, 7), linear RGB (h, w, 3)): light * reflectance + scattered light, where lit.
+    """(radiance at labels.BANDS (h, w, 7), linear RGB (h, w, 3)) where lit: light * reflectance + veil.
 
     In runs of pixels, because whole planes would leave the cache at every step of the model.
     """
     wavelengths = np.concatenate([spectra.GRID, labels.BANDS]).astype(np.float32)
     haze, weights, seen = (550 / wavelengths) ** 1.5, camera.weights(spectra.GRID), len(spectra.GRID)
-    radiance = np.zeros((*light.shape, len(labels.BANDS)), np.float32)
-    linear = np.zeros((*light.shape, 3), np.float32)
-    rows, columns = np.nonzero(lit)
-    for start in range(0, len(rows), 16384):
-        run = rows[start : start + 16384], columns[start : start + 16384]
-        cube = spectra.reflectance(tissue.at(run), wavelengths) * light[run][:, None] + veil[run][:, None] * haze
-        linear[run], radiance[run] = cube[:, :seen] @ weights, cube[:, seen:]
+    tissue, light, veil = tissue.at(lit), light[lit], veil[lit]
+    cubes = []
+    for start in range(0, len(light), 16384):
+        run = slice(start, start + 16384)
+        cube = spectra.reflectance(tissue.at(run), wavelengths) * light[run, None] + veil[run, None] * haze
+        cubes.append((cube[:, seen:], cube[:, :seen] @ weights))
+    radiance, linear = (np.zeros((*lit.shape, n), np.float32) for n in (len(labels.BANDS), 3))
+    radiance[lit], linear[lit] = (np.concatenate(part) for part in zip(*cubes, strict=True))
     return radiance, linear
 
 
-def _photograph(canvas: Canvas, relative, rng: np.random.Generator, camera: Camera, haze: float) -> np.ndarray:
+def _photograph(
+    canvas: Canvas, relative, rng: np.random.Generator, camera: Camera, haze: float
+) -> np.ndarray:
     """Focus, exposure, sensor noise and the curve of the camera; uint8 (size, size, 3)."""
     blur = canvas.size / 512 * (rng.uniform(0.45, 0.9) + 2.0 * haze)
     image = cv2.GaussianBlur(relative, (0, 0), blur)
@@ -235,7 +166,9 @@ def _photograph(canvas: Canvas, relative, rng: np.random.Generator, camera: Came
     return np.round(np.clip(shown, 0, 1) * edge * 255).astype(np.uint8)
 
 
-def _angiograms(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: float) -> dict[str, np.ndarray]:
+def _angiograms(
+    canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: float
+) -> dict[str, np.ndarray]:
     """The two phases, 0..1: arteries filled and veins dark, then both filled with leakage begun."""
     away = canvas.distance(eye.fovea)
     dark = 1 - 0.62 * np.exp(-((away / 0.16) ** 2))  # luteal pigment and melanin hide the choroid
@@ -244,7 +177,9 @@ def _angiograms(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellat
     artery, vein = layers["artery"], layers["vein"] * (1 - layers["artery"])
     # The finer a vessel, the less dye lies in the depth of a pixel.
     filled_artery = 0.80 * (0.6 + 0.4 * np.minimum(layers["artery_width"] / 0.010, 1))
-    filled_vein = (0.86 - 0.10 * layers["vein_reflex"]) * (0.6 + 0.4 * np.minimum(layers["vein_width"] / 0.012, 1))
+    filled_vein = (0.86 - 0.10 * layers["vein_reflex"]) * (
+        0.6 + 0.4 * np.minimum(layers["vein_width"] / 0.012, 1)
+    )
     blocked = (1 - 0.9 * layers["HE"]) * (1 - 0.35 * layers["EX"])
     disc = layers["disc"]
     early = (0.13 + 0.035 * patches) * dark * (1 - 0.4 * disc) * (1 - 0.5 * layers["SE"])

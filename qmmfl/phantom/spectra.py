@@ -1,9 +1,10 @@
 """The light of a fundus: tissue parameters -> spectral reflectance -> bands and camera colours.
 
-Retina and choroid are the two-reflector Model II of Delori & Pflibsen (Applied Optics 28, 1061, 1989). The ocular
-media are those of CIE 203:2012 with the small-field constants (0.15, 1.05, 0.06), not van de Kraats' large field.
-Melanin is absorption ~ wavelength**-3.48 (Jacques), haemoglobin Prahl's table at 150 g/L, macular pigment CIE 2006.
-The disc, exudates and drusen lie outside that model and are extra reflectors with plausible spectra.
+Retina and choroid are the two-reflector Model II of Delori & Pflibsen (Applied Optics 28, 1061, 1989). The
+ocular media are those of CIE 203:2012 with the small-field constants (0.15, 1.05, 0.06), not van de Kraats'
+large field. Melanin is absorption ~ wavelength**-3.48 (Jacques), haemoglobin Prahl's table at 150 g/L,
+macular pigment CIE 2006. The disc, exudates and drusen lie outside that model and are extra reflectors with
+plausible spectra.
 
 Bands. `radiance` here is reflectance times the illumination of that place (both unknown in a photograph, only
 their product is seen). A band plane is
@@ -12,9 +13,9 @@ their product is seen). A band plane is
     level  = mean over the field of view and the seven bands of radiance(wavelength_k) / BAND_SCALE[k]
 
 so its mean over the field of view and the bands is MEAN_LEVEL whatever the exposure, and
-radiance = band * BAND_SCALE * level / MEAN_LEVEL inverts it where nothing was clipped. `BAND_SCALE` is the mean
-perifoveal reflectance of the model, so an average eye is about equally bright in every band. `relative_rgb` treats
-linear camera colours the same way: mean over field and channels = MEAN_LEVEL.
+radiance = band * BAND_SCALE * level / MEAN_LEVEL inverts it where nothing was clipped. `BAND_SCALE` is the
+mean perifoveal reflectance of the model, so an average eye is about equally bright in every band.
+`relative_rgb` treats linear camera colours the same way: mean over field and channels = MEAN_LEVEL.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,32 +28,34 @@ from ..labels import BANDS
 GRID = np.arange(400, 701, 10, dtype=np.float32)  # wavelengths on which cameras are defined [nm]
 MEAN_LEVEL = 0.15  # mean of a band plane and of relative RGB: leaves room for a disc six times brighter
 
-# Molar extinction [1/(cm M)] of haemoglobin, 400..700 nm by 5 then ..850 nm by 10: Prahl, omlc.org, two nm apart.
+# Molar extinction [1/(cm M)] of haemoglobin, 400..700 nm by 5 then ..850 nm by 10: Prahl, omlc.org.
 _NM_HB = np.concatenate([np.arange(400, 701, 5), np.arange(710, 851, 10)]).astype(np.float32)
 # fmt: off
 _HBO2 = np.array([
-    266232, 331462, 466840, 523080, 480360, 351134, 246072, 149076, 102580, 78884, 62816, 51524, 44480, 38440, 33209,
-    29482, 26629, 24925, 23684, 22154, 20933, 20182, 20035, 20715, 24202, 30883, 39957, 48338, 53236, 50982, 43016,
-    35646, 32613, 35205, 44496, 54424, 50104, 30620, 14401, 6681, 3200, 1959, 1506, 1166, 942, 741, 610, 496, 442,
-    398, 368, 340, 320, 306, 294, 284, 278, 274, 276, 281, 290,
+    266232, 331462, 466840, 523080, 480360, 351134, 246072, 149076, 102580, 78884, 62816, 51524, 44480, 38440,
+    33209, 29482, 26629, 24925, 23684, 22154, 20933, 20182, 20035, 20715, 24202, 30883, 39957, 48338, 53236,
+    50982, 43016, 35646, 32613, 35205, 44496, 54424, 50104, 30620, 14401, 6681, 3200, 1959, 1506, 1166, 942,
+    741, 610, 496, 442, 398, 368, 340, 320, 306, 294, 284, 278, 274, 276, 281, 290,
     314, 348, 390, 446, 518, 586, 650, 710, 756, 816, 864, 916, 974, 1022, 1058], np.float32)
 _HB = np.array([
-    223296, 261958, 303956, 353222, 407560, 471520, 528600, 549600, 413280, 259974, 103292, 33434, 23389, 18702,
-    16156, 14921, 14550, 15378, 16684, 18648, 20862, 23289, 25774, 28682, 31590, 35171, 39036, 42840, 46592, 50488,
-    53412, 54530, 53788, 49700, 45072, 40904, 37020, 33592, 28324, 21187, 14677, 12040, 9444, 7553, 6510, 5763, 5149,
-    4667, 4345, 4027, 3750, 3481, 3227, 3011, 2795, 2591, 2408, 2225, 2052, 1923, 1794,
-    1540, 1326, 1102, 1116, 1405, 1549, 1312, 1075, 891, 762, 717, 694, 693, 692, 691], np.float32)
+    223296, 261958, 303956, 353222, 407560, 471520, 528600, 549600, 413280, 259974, 103292, 33434, 23389,
+    18702, 16156, 14921, 14550, 15378, 16684, 18648, 20862, 23289, 25774, 28682, 31590, 35171, 39036, 42840,
+    46592, 50488, 53412, 54530, 53788, 49700, 45072, 40904, 37020, 33592, 28324, 21187, 14677, 12040, 9444,
+    7553, 6510, 5763, 5149, 4667, 4345, 4027, 3750, 3481, 3227, 3011, 2795, 2591, 2408, 2225, 2052, 1923,
+    1794, 1540, 1326, 1102, 1116, 1405, 1549, 1312, 1075, 891, 762, 717, 694, 693, 692, 691], np.float32)
 # fmt: on
 # Macular pigment density relative to its peak at 460 nm (CIE 2006), 400..550 nm.
 _NM_MP = np.array([400, 420, 440, 450, 460, 470, 480, 490, 500, 510, 520, 530, 540, 550], np.float32)
-_MP = np.array([0.248, 0.566, 0.824, 0.952, 1, 0.856, 0.796, 0.768, 0.598, 0.346, 0.150, 0.050, 0.013, 0], np.float32)
+_MP = np.array(
+    [0.248, 0.566, 0.824, 0.952, 1, 0.856, 0.796, 0.768, 0.598, 0.346, 0.150, 0.050, 0.013, 0], np.float32
+)
 
 MELANIN_POWER = 3.48
 LN10 = float(np.log(10))
 
 
 def blood_absorption(wavelengths, saturation=0.95) -> np.ndarray:
-    """Absorption of whole blood [1/cm] at wavelengths [nm] and oxygen saturation 0..1 (broadcast), float32."""
+    """Absorption of whole blood [1/cm] at wavelengths [nm], oxygen saturation 0..1, float32."""
     oxy, deoxy = np.interp(wavelengths, _NM_HB, _HBO2), np.interp(wavelengths, _NM_HB, _HB)
     return (LN10 * (saturation * oxy + (1 - saturation) * deoxy) * 150 / 64500).astype(np.float32)
 
@@ -81,8 +84,8 @@ def _lipid(nm):
 
 # Reflectors outside Model II: wavelengths [nm] -> reflectance, seen through media and retinal blood.
 REFLECTORS = {
-    "rim": lambda nm: 0.17 * 10 ** (-2 * blood_absorption(nm) * 26e-4 / LN10) * (0.75 + 0.25 * _lipid(nm)),
-    "cup": lambda nm: 0.16 * 10 ** (-2 * blood_absorption(nm) * 5e-4 / LN10) * (0.70 + 0.30 * _lipid(nm)),
+    "rim": lambda nm: 0.15 * 10 ** (-2 * blood_absorption(nm) * 45e-4 / LN10) * (0.75 + 0.25 * _lipid(nm)),
+    "cup": lambda nm: 0.20 * 10 ** (-2 * blood_absorption(nm) * 5e-4 / LN10) * (0.70 + 0.30 * _lipid(nm)),
     "sclera": lambda nm: 0.15 * 10 ** (-2 * blood_absorption(nm) * 18e-4 / LN10) * (0.75 + 0.25 * _lipid(nm)),
     "exudate": lambda nm: 0.16 * (0.12 + 0.88 * _lipid(nm)) * 10 ** (-2 * blood_absorption(nm) * 8e-4 / LN10),
     "cotton": lambda nm: 0.12 * 10 ** (-2 * blood_absorption(nm) * 9e-4 / LN10),
@@ -112,7 +115,6 @@ class Tissue:
     age: float = 30.0
     cover: dict = field(default_factory=dict)
 
-
     def at(self, index) -> "Tissue":
         """The tissue at some places: every array is indexed, scalars stay."""
         picked = {key: value[index] for key, value in vars(self).items() if isinstance(value, np.ndarray)}
@@ -125,7 +127,7 @@ FOVEA = Tissue(melanin=1.199, choroid_blood=110.0, media=0.406, r_pe=0.017, macu
 
 
 def reflectance(tissue: Tissue, wavelengths) -> np.ndarray:
-    """Equivalent reflectance, float32 (..., len(wavelengths)), of a tissue of shape (...) at wavelengths [nm].
+    """Equivalent reflectance, float32 (..., L), of a tissue of shape (...) at L wavelengths [nm].
 
     One plane at a time, because a cube of exponentials over a whole eye would leave the cache.
     """
@@ -151,7 +153,7 @@ def _plane(tissue: Tissue, nm: float):
 
 @lru_cache(maxsize=4096)
 def _optics(nm: float, age: float) -> tuple:
-    """Per unit of each absorber at nm: exponents of a double pass; then the sclera and the extra reflectors."""
+    """Exponents of a double pass per unit of each absorber; then sclera and extra reflectors."""
     double = -2 * LN10
     oxy, deoxy = (double * 1e-4 / LN10 * float(blood_absorption(nm, saturation)) for saturation in (1.0, 0.0))
     return (
@@ -183,7 +185,7 @@ def denormalise_bands(bands: np.ndarray, level: float) -> np.ndarray:
     return (bands * (BAND_SCALE * level / MEAN_LEVEL)).astype(np.float32)
 
 
-def _eye(rng: np.random.Generator) -> dict:
+def random_eye(rng: np.random.Generator) -> dict:
     """What the places of one eye share, with the spread of section 4.2 of the research notes."""
 
     def spread(mean, sd):
@@ -198,53 +200,3 @@ def _eye(rng: np.random.Generator) -> dict:
         "age": float(rng.uniform(20, 80)),
         "saturation": float(rng.uniform(0.90, 0.98)),
     }
-
-
-random_eye = _eye
-
-
-def simulate_pixels(n: int, rng: np.random.Generator, camera=None, noise: float = 0.01):
-    """Random single places of random eyes: (rgb float32 (n, 3), bands float32 (n, 7)), for a per-pixel regressor.
-
-    rgb is *relative linear* RGB as `camera.relative_rgb` makes it from a photograph (mean over the eye =
-    MEAN_LEVEL, so exposure-free; white balance is the camera's); bands as in the module's text. 256 places form an
-    eye: about half background, a quarter vessels, the rest macula, disc, lesions. camera: default a random one per
-    eye. noise: relative standard deviation on rgb.
-    """
-    from .camera import random_camera  # camera needs this module's grid
-
-    colours, planes = [], []
-    for _ in range(-(-n // 256)):
-        tissue, light = _places(256, rng)
-        radiance = reflectance(tissue, GRID) * light
-        bands, _ = normalise_bands(reflectance(tissue, BANDS) * light)
-        linear = radiance @ (camera or random_camera(rng)).weights(GRID)
-        linear *= MEAN_LEVEL / linear.mean()
-        colours.append(linear * (1 + noise * rng.standard_normal(linear.shape)))
-        planes.append(bands)
-    order = rng.permutation(len(colours) * 256)[:n]
-    return np.concatenate(colours).astype(np.float32)[order], np.concatenate(planes)[order]
-
-
-def _places(n: int, rng: np.random.Generator) -> tuple[Tissue, np.ndarray]:
-    eye = _eye(rng)
-    kind = rng.choice(8, n, p=[0.46, 0.26, 0.12, 0.06, 0.03, 0.03, 0.02, 0.02])
-
-    def spread(mean, sd):
-        return (mean * np.exp(sd * rng.standard_normal(n))).astype(np.float32)
-
-    vessel, macula = kind == 1, kind == 2
-    covers = {3: "rim", 4: "cup", 5: "exudate", 6: "cotton", 7: "drusen"}
-    tissue = replace(
-        PERIFOVEA,
-        **{key: eye[key] for key in ("media", "age")},
-        melanin=spread(eye["melanin"], 0.25) * (1 + 0.3 * macula),
-        choroid_blood=spread(eye["choroid_blood"], 0.25),
-        r_pe=spread(eye["r_pe"], 0.2),
-        macular=(eye["macular"] * np.where(macula, rng.uniform(0.3, 1.3, n), rng.uniform(0, 0.3, n))).astype(np.float32),
-        retinal_blood=np.where(vessel, rng.uniform(5, 120, n), rng.uniform(0, 3, n)).astype(np.float32),
-        saturation=np.where(vessel, rng.uniform(0.5, 0.98, n), 0.95).astype(np.float32),
-        r_in=rng.uniform(0, 0.003, n).astype(np.float32),
-        cover={name: (rng.uniform(0.2, 1, n) * (kind == k)).astype(np.float32) for k, name in covers.items()},
-    )
-    return tissue, rng.uniform(0.35, 1.3, (n, 1)).astype(np.float32)

@@ -1,0 +1,38 @@
+"""Whether a photograph can be read at all, by what can be seen without a network.
+
+The limits are deliberately loose: they stop what no network should be asked about. The trained gates for quality and
+for pictures that are no fundus photographs come after them, in the pipeline.
+"""
+
+import cv2
+import numpy as np
+
+DARK = "It is too dark to read: check flash and alignment and take it again."
+BRIGHT = "It is overexposed: lower the flash and take it again."
+BLANK = "No field of view is visible: it is black or of one colour. Take it again with the eye aligned."
+FLAT = "It shows no structure: check the focus and that the shutter was open, and take it again."
+GREY = "It is not a colour photograph; the networks were trained on colour. Upload the colour original."
+
+_DARK, _BRIGHT = 12.0, 245.0  # [0..255] median brightness inside the field
+_FLAT = 1.2  # [0..255] standard deviation after removing slow shading
+_GREY = 2.0  # [0..255] 95th percentile of the difference between the channels
+
+
+def find_faults(square: np.ndarray) -> tuple[str, ...]:
+    """Reasons why a canonical square, uint8 (S, S, 3) RGB, black outside the field, cannot be read; empty if it can."""
+    small = cv2.resize(square, (256, 256), interpolation=cv2.INTER_AREA)
+    field = small.max(axis=2) > 0
+    if field.mean() < 0.1:
+        return (BLANK,)
+    inside = small[field].astype(np.float32)
+    level = float(np.median(inside.max(axis=1)))
+    faults = [DARK] if level < _DARK else [BRIGHT] if float(np.median(inside.min(axis=1))) > _BRIGHT else []
+    if float(np.percentile(np.ptp(inside, axis=1), 95)) < _GREY and level >= _DARK:
+        faults.append(GREY)
+    green = small[..., 1].astype(np.float32)
+    weight = cv2.GaussianBlur(field.astype(np.float32), (0, 0), 8) + 1e-3
+    fine = green - cv2.GaussianBlur(green * field, (0, 0), 8) / weight
+    core = cv2.erode(field.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    if core.any() and float(fine[core].std()) < _FLAT:
+        faults.append(FLAT)
+    return tuple(faults)

@@ -1,0 +1,218 @@
+"""The weights: a folder with model.safetensors and card.json. The only file that knows paths, hashes and the Hub."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from . import labels
+from .fundus import Prep
+from .nets import Config, Network
+
+MODEL, CARD = "model.safetensors", "card.json"
+SCHEMA = 1
+_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used. The text is one sentence with the cure."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """p = sigmoid(scale * logit + offset); `threshold` is the operating point on p.
+
+    `fitted` says on which eyes; it reads "cross-fitted" where the validation positives were too few.
+    """
+
+    scale: float
+    offset: float
+    threshold: float
+    fitted: str
+
+
+@dataclass(frozen=True)
+class GradeCalibration:
+    """P(grade > j) = sigmoid(scale * score - cuts[j])."""
+
+    scale: float
+    cuts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that belongs to one set of weights beside the tensors; card.json.
+
+    status: "interim" or "released". calibrations: output -> Calibration; an output without one is not assessed.
+    lesion_thresholds: lesion -> probability. plane_errors: plane -> expected absolute error 0..1.
+    vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what they were trained
+    on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the evaluation wrote them.
+    """
+
+    name: str
+    version: str
+    status: str
+    licence: str
+    intended_use: str
+    limits: tuple[str, ...]
+    prep: Prep
+    config: Config
+    grade: GradeCalibration
+    calibrations: Mapping[str, Calibration]
+    lesion_thresholds: Mapping[str, float]
+    plane_errors: Mapping[str, float] = field(default_factory=dict)
+    vcdr_error: float | None = None
+    data: tuple[Mapping[str, str], ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only, with the vocabulary that the tensors were trained for."""
+        values = asdict(self)
+        return {"schema": SCHEMA, "vocabulary": _vocabulary(), **values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Card":
+        """Inverse of `to_dict`. Raises WeightsError for another schema or vocabulary, or a missing field."""
+        values = dict(values)
+        if values.pop("schema", None) != SCHEMA:
+            raise WeightsError(f"these weights have another card format; this version reads schema {SCHEMA}")
+        if values.pop("vocabulary", None) != _vocabulary():
+            raise WeightsError(
+                "these weights were trained for another list of findings or planes than this version of qmmfl has; "
+                "use weights and package of the same version"
+            )
+        try:
+            values["prep"] = Prep(**values["prep"])
+            values["config"] = Config.from_dict(values["config"])
+            values["grade"] = GradeCalibration(values["grade"]["scale"], tuple(values["grade"]["cuts"]))
+            values["calibrations"] = {key: Calibration(**each) for key, each in values["calibrations"].items()}
+            values["limits"], values["data"] = tuple(values["limits"]), tuple(values["data"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise WeightsError(f"{CARD} lacks or misspells a field ({error}); fetch the weights again") from error
+
+    def summary(self) -> dict[str, str]:
+        """Short facts for people: name, status, hash, licence, use, limits."""
+        return {
+            "Weights": f"{self.name} {self.version} ({self.status})",
+            "SHA-256": self.sha256,
+            "Licence": self.licence,
+            "Intended use": self.intended_use,
+            "Limits": " ".join(self.limits),
+            "Findings assessed": ", ".join(code for code in labels.FINDINGS if code in self.calibrations),
+            "Not assessed": ", ".join(code for code in labels.FINDINGS if code not in self.calibrations) or "none",
+        }
+
+
+def _vocabulary() -> dict[str, Any]:
+    return {
+        "findings": list(labels.FINDINGS),
+        "grades": list(labels.GRADES),
+        "modalities": {modality.name: list(modality.planes) for modality in labels.MODALITIES},
+    }
+
+
+def embedded() -> Path:
+    """Folder of the weights that come with the package, installed or in a checkout."""
+    package = Path(__file__).parent
+    return package / "_weights" if (package / "_weights").is_dir() else package.parent / "weights"
+
+
+def find(source: str | Path | None = None) -> tuple[Path, str]:
+    """Where the weights named by `source` lie: (folder, what to call the source in a report).
+
+    None: the embedded ones. A folder. Or "owner/repo" or "owner/repo@revision" on the Hugging Face Hub, fetched into
+    its cache through huggingface_hub. Raises WeightsError; a source that was named is never replaced by another.
+    """
+    if source is None:
+        return embedded(), "embedded"
+    folder = Path(source)
+    if folder.is_dir():
+        return folder, folder.resolve().name
+    match = _REPOSITORY.fullmatch(str(source))
+    if match is None:
+        raise WeightsError(f"{source} is neither a folder nor owner/repo@revision on the Hub")
+    return _fetch(match["repo"], match["revision"]), str(source)
+
+
+def _fetch(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download  # heavy, and only wanted here
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[MODEL, CARD]))
+    except (OSError, ValueError) as error:  # what huggingface_hub raises for network, permission and name faults
+        raise WeightsError(
+            f"{repository} could not be fetched from the Hub ({type(error).__name__}); "
+            "check the name and the network, or name a folder"
+        ) from error
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def read_card(folder: Path) -> Card:
+    """The card of the weights in `folder`, checked against this version's vocabulary. Raises WeightsError."""
+    try:
+        values = json.loads((folder / CARD).read_text())
+    except FileNotFoundError:
+        raise WeightsError(f"there is no {CARD} in {folder.name}; name a folder with {CARD} and {MODEL}") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{CARD} in {folder.name} cannot be read; fetch the weights again") from error
+    return Card.from_dict(values)
+
+
+def verify(folder: Path) -> Card:
+    """Check the tensors' hash against the card and return the card. Raises WeightsError; nothing is loaded."""
+    card = read_card(folder)
+    if not (folder / MODEL).is_file():
+        raise WeightsError(f"there is no {MODEL} in {folder.name}; fetch the weights again")
+    if digest(folder / MODEL) != card.sha256:
+        raise WeightsError(f"{MODEL} in {folder.name} is not the file its card describes; fetch the weights again")
+    return card
+
+
+def load(folder: Path) -> tuple[Network, Card]:
+    """Network (float32, evaluation mode) and card of the verified weights in `folder`. Raises WeightsError."""
+    card = verify(folder)
+    network = Network(card.config).eval()
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in _tensors(folder).items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{MODEL} in {folder.name} does not fit the network its card describes") from error
+    return network.requires_grad_(False), card
+
+
+def _tensors(folder: Path) -> dict[str, Any]:
+    try:
+        return load_file(folder / MODEL)
+    except SafetensorError as error:
+        raise WeightsError(f"{MODEL} in {folder.name} is damaged; fetch the weights again") from error
+
+
+def save(folder: Path, network: Network, card: Card) -> Card:
+    """Write network (half precision) and card to `folder`; returns the card with the hash filled in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    save_file({key: value.contiguous().cpu() for key, value in state.items()}, folder / MODEL)
+    return save_card(folder, card)
+
+
+def save_card(folder: Path, card: Card) -> Card:
+    """Write card.json beside the tensors; returns the card with their hash filled in."""
+    card = replace(card, sha256=digest(folder / MODEL))
+    (folder / CARD).write_text(json.dumps(card.to_dict(), indent=1) + "\n")
+    return card
