@@ -46,13 +46,14 @@ class Classifier(nn.Module):
 def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
     """Train one modality's encoder and return the averaged classifier."""
     cases, views = data.load()
+    usable = np.array([case.folder != "eyepacs_equalized" for case in cases])
     if modality != labels.COLOUR.name:
-        cases, views = planes.load(cases, modality)
+        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run)
     every = targets.Targets(cases)
     device = loop.device_of(recipe)
-    rows = np.flatnonzero((every.split == "train") & (every.folder != "eyepacs_equalized"))
+    rows = np.flatnonzero((every.split == "train") & usable)
     chances = every.sampling(rows)
-    checked = np.flatnonzero(every.split == "val")
+    checked = np.flatnonzero((every.split == "val") & usable)
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
@@ -73,7 +74,8 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     module = Classifier(Config(), modality)
-    loop.load_start(module, recipe.start, f"encoders.{modality}.")
+    exported = recipe.start is not None and recipe.start.is_dir()  # an export holds no heads of single encoders
+    loop.load_start(module.encoder if exported else module, recipe.start, f"encoders.{modality}.")
     return loop.fit(f"encoder_{modality}", module, draw, loss, recipe, validate)
 
 

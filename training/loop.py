@@ -112,16 +112,15 @@ def best_state(recipe: Recipe, name: str) -> dict[str, Tensor]:
 
 
 def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
-    """Fill `module` from a checkpoint (best.pt), or from what exported weights hold below `prefix`.
+    """Fill `module` from a checkpoint of the same module (best.pt), or from what exported weights hold below `prefix`.
 
-    Heads that a checkpoint has and an export has not stay as they are; any other missing tensor raises RuntimeError.
+    Raises RuntimeError where a tensor is missing or has another shape.
     """
     if start is None:
         return
     if start.is_dir():
         tensors = load_file(start / "model.safetensors")
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        module = getattr(module, "encoder", module)
     else:
         state = torch.load(start, map_location="cpu", weights_only=True)["averaged"]
     module.load_state_dict(state)

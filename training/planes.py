@@ -1,1 +1,99 @@
-"""Planes of every cached case, computed once by the trained synthesis nets."""
+"""Planes of every cached case, computed once by the trained synthesis nets.
+
+`python -m training.planes --limit 3000` goes on where the last run stopped. What it writes is what the encoders see:
+uint8 (N, VIEW, VIEW, k) per modality below runs/<run>/planes, in the order of the cached cases, and done.npy.
+"""
+
+import dataclasses
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from qmmfl import fundus, labels
+from qmmfl.nets import Network
+
+from . import data
+from .assemble import assemble
+from .recipe import RUNS, Recipe, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanesRecipe(Recipe):
+    """limit: stop after this many cases in all; workers: processes of one thread each."""
+
+    limit: int = 1_000_000
+    workers: int = 2
+
+
+_network: Network | None = None  # of a worker process
+
+
+def build(recipe: PlanesRecipe) -> None:
+    """Compute the planes of the cases that are not done yet, the most wanted first."""
+    cases, views = data.load()
+    folder = RUNS / recipe.run / "planes"
+    folder.mkdir(parents=True, exist_ok=True)
+    stores = {m.name: _store(folder / f"{m.name}.npy", (*views.shape[:3], len(m.planes))) for m in labels.SYNTHESES}
+    done = _store(folder / "done.npy", (len(cases),))
+    todo = [index for index in _order(cases)[: recipe.limit] if not done[index]]
+    with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe,)) as pool:
+        results = pool.map(_planes_of, [cases[index].path for index in todo], chunksize=8)
+        for index, planes in tqdm(zip(todo, results, strict=True), total=len(todo), desc="planes", mininterval=10):
+            for name, plane in planes.items():
+                stores[name][index] = plane
+            done[index] = 1
+
+
+def load(modality: str, run: str) -> np.ndarray:
+    """The cached views of one modality, a read-only memory map uint8 (N, VIEW, VIEW, k); see `done`."""
+    return np.load(RUNS / run / "planes" / f"{modality}.npy", mmap_mode="r")
+
+
+def done(run: str) -> np.ndarray:
+    """bool (N,): cases whose planes are cached."""
+    return np.load(RUNS / run / "planes" / "done.npy").astype(bool)
+
+
+def _store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    return np.lib.format.open_memmap(path, "r+" if path.exists() else "w+", np.uint8, None if path.exists() else shape)
+
+
+def _order(cases: list[data.Case]) -> list[int]:
+    """Validation and test first, then training cases with a finding, then the rest; equalised colours never."""
+    usable = [i for i, case in enumerate(cases) if case.folder != "eyepacs_equalized"]
+
+    def rank(index: int) -> tuple[int, int]:
+        case = cases[index]
+        small = case.folder in ("idrid", "rahim", "stare", "drimdb", "ffa_phase")
+        wanted = case.split != "train" and case.folder in ("odir5k", "idrid", "rahim", "stare", "drimdb", "ffa_phase")
+        shuffled = index * 7919 % len(cases)
+        return (0 if wanted or small else 1 if case.folder == "odir5k" else 2, shuffled)
+
+    return sorted(usable, key=rank)
+
+
+def _start(recipe: PlanesRecipe) -> None:
+    global _network
+    cv2.setNumThreads(1)
+    network, missing = assemble(recipe)
+    lacking = [name for name in missing if name.startswith("synthesis")]
+    if lacking:
+        raise RuntimeError(f"train these first: {', '.join(lacking)}")
+    _network = network.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _planes_of(path: str) -> dict[str, np.ndarray]:
+    square = data.square_of(path, fundus.Prep())
+    x = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+    planes = {m.name: _network.synthesize(x, m.name) for m in labels.SYNTHESES}
+    seen = {name: (_network.view(x, planes, name)[0] + 1) / 2 for name in planes}
+    return {name: (view * 255).round().byte().permute(1, 2, 0).numpy() for name, view in seen.items()}
+
+
+if __name__ == "__main__":
+    build(parse(PlanesRecipe)[0])

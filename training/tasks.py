@@ -139,7 +139,7 @@ class Arteriovenous(Task):
         scores = []
         for sample in self.checked:
             made, true, care = self.predict(module, sample)[0], sample.truth[0] / 255.0, sample.care > 0
-            scores.append([metrics.correlation(made[care], true[care]), detail_correlation(made, true, care)])
+            scores.append([metrics.correlation(made[care], true[care]), metrics.detail_correlation(made, true, care)])
         whole, detail = np.mean(scores, axis=0).tolist()
         return {"score": (whole + detail) / 2, "train_whole": whole, "train_detail": detail}
 
@@ -216,14 +216,6 @@ def image_loss(made: Tensor, truth: Tensor, care: Tensor) -> Terms:
 def local_mean(values: Tensor, window: int = 17) -> Tensor:
     """Local mean of the same size (B, C, H, W)."""
     return F.avg_pool2d(values, window, 1, window // 2, count_include_pad=False)
-
-
-def detail_correlation(made: np.ndarray, true: np.ndarray, care: np.ndarray) -> float:
-    """Correlation after subtracting a Gaussian blur of sigma 1/24 of the side, inside `care`."""
-    sigma = made.shape[0] / 24
-    weight = cv2.GaussianBlur(care.astype(np.float32), (0, 0), sigma) + 1e-3
-    fine = [x - cv2.GaussianBlur((x * care).astype(np.float32), (0, 0), sigma) / weight for x in (made, true)]
-    return metrics.correlation(fine[0][care], fine[1][care])
 
 
 def compose_arterial(sample: pixels.Sample) -> np.ndarray:

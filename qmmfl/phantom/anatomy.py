@@ -58,7 +58,7 @@ def layout(rng: np.random.Generator, cup_ratio: float) -> Anatomy:
     pull = excess * disc / np.hypot(*disc)
     fovea, disc = fovea - pull, disc - pull
     width = diameter * rng.uniform(0.86, 0.97)
-    shift = rng.uniform(-0.04, 0.04, 2) * diameter
+    shift = rng.uniform((-0.07, -0.03), (0.0, 0.03)) * diameter * (1 - cup_ratio) * 1.5
     return Anatomy(
         (*map(float, disc), width, diameter),
         (
@@ -84,9 +84,9 @@ def grow(rng: np.random.Generator, eye: Anatomy, beading: float = 0.0) -> tuple[
             height, slope = rng.uniform(0.72, 0.98) * tree.span, rng.uniform(0.35, 1.3)
             lead = rng.choice([-1, 1])  # which of the pair runs outside
             for artery in (True, False):
-                root = disc + unit * complex(
-                    rng.normal(0.05 if artery else -0.04, 0.02), vertical * rng.uniform(0.02, 0.10)
-                )
+                # The vessels come up on the nasal side of the disc, the vein nearer to its middle.
+                nasal, height_in_disc = rng.normal(0.13 if artery else 0.05, 0.03), rng.uniform(-0.02, 0.05)
+                root = disc + unit * complex(nasal, vertical * height_in_disc)
                 offset = lead * (0.5 if artery else -0.5) * rng.uniform(0.05, 0.12)
                 width = (
                     unit * (0.050 if artery else 0.070) * rng.uniform(0.85, 1.1) * (1 if temporal else 0.75)

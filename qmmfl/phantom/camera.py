@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from ..labels import BANDS
-from .spectra import BAND_SCALE, GRID, MEAN_LEVEL, PERIFOVEA, Tissue, random_eye, reflectance
+from .spectra import BAND_SCALE, GRID, MEAN_LEVEL, PERIFOVEA, Tissue, random_eye, reflectance, scattered
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,10 @@ def _spectra() -> tuple[np.ndarray, np.ndarray]:
         cover = {name: rng.uniform(0.3, 1, 16) * (part == k + 2) for k, name in enumerate(names)}
         blood = rng.uniform(0, 120, 16) * (part == 1)
         tissues.append(Tissue(**eye, retinal_blood=blood, r_in=rng.uniform(0, 0.003, 16), cover=cover))
-    return tuple(np.concatenate([reflectance(tissue, nm) for tissue in tissues]) for nm in (GRID, BANDS))
+    veil = rng.uniform(0.0003, 0.004, (len(tissues) * 16, 1))
+    return tuple(
+        np.concatenate([reflectance(tissue, nm) for tissue in tissues]) + veil * scattered(nm) for nm in (GRID, BANDS)
+    )
 
 
 def band_rgb_weights(camera: Camera) -> np.ndarray:

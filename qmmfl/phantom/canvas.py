@@ -122,7 +122,8 @@ class Canvas:
             u = (np.arctan2(y, x) / np.float32(2 * np.pi) + np.float32(0.5)) * (turns * 8)
             v = np.sqrt(np.hypot(x, y)) * 40
             noise = cv2.remap(grains, u, v, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
-            ridges = np.maximum(ridges, np.exp(-((noise / 0.5) ** 2)))
+            near = np.exp(-(x * x + y * y) / 0.12)  # no starburst where the fan begins
+            ridges = np.maximum(ridges, np.exp(-((noise / 0.5) ** 2)) * (1 - near))
         return ridges
 
     def fibres(self, rng: np.random.Generator, disc) -> np.ndarray:

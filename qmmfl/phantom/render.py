@@ -137,7 +137,7 @@ def _see(tissue: Tissue, light, veil, camera: Camera, lit: np.ndarray) -> tuple[
     In runs of pixels, because whole planes would leave the cache at every step of the model.
     """
     wavelengths = np.concatenate([spectra.GRID, labels.BANDS]).astype(np.float32)
-    haze, weights, seen = (550 / wavelengths) ** 1.5, camera.weights(spectra.GRID), len(spectra.GRID)
+    haze, weights, seen = spectra.scattered(wavelengths), camera.weights(spectra.GRID), len(spectra.GRID)
     tissue, light, veil = tissue.at(lit), light[lit], veil[lit]
     cubes = []
     for start in range(0, len(light), 16384):

@@ -43,19 +43,20 @@ def tissue(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: 
     melanin *= 1 + shown * (0.30 - 0.65 * ridges)
     melanin *= 1 + 0.5 * np.clip(layers["laser"] * 2 - 1.1, 0, 1)
     rim = canvas.ellipse((*eye.disc[:2], eye.disc[2] * 1.12, eye.disc[3] * 1.12), 0.02) - layers["disc"]
-    melanin *= 1 + rng.uniform(0, 0.4) * np.clip(rim, 0, 1)
+    melanin *= 1 + rng.uniform(0, 0.25) * np.clip(rim, 0, 1)
     artery, vein = layers["artery"], layers["vein"] * (1 - layers["artery"])
     vessel_root = layers["disc"] * 0.8  # no reflex where the vessels dive into the disc
     calibre = layers["vein"] * layers["vein_width"] + 0.70 * artery * layers["artery_width"]
     blood = np.clip(0.62 * MICROMETRES * calibre, 0, 105)
     blood *= (1 - 0.42 * layers["reflex"] * (1 - vessel_root)) * (1 - 0.25 * layers["vein_reflex"])
+    blood *= 1 - 0.3 * layers["disc"]  # over the bright disc light also comes in from the side
     blood += 130 * layers["HE"] * np.clip(0.8 + 0.25 * fine, 0.3, 1.3)
     blood += 25 * layers["fresh"] + 60 * layers["MA"]
     blood += 1.2 * np.clip(1 + fine, 0, 2)  # capillaries
     blood = blood * (1 - 0.8 * layers["SE"])
-    disc = canvas.ellipse(eye.disc, rng.uniform(0.012, 0.03))
-    cup = canvas.ellipse(eye.cup, eye.cup[3] * rng.uniform(0.15, 0.35))
-    pale = 1 - 0.30 * np.clip((canvas.x - eye.disc[0]) / eye.disc[2] + 0.3, 0, 1)  # the temporal rim is paler
+    disc = canvas.ellipse(eye.disc, rng.uniform(0.015, 0.045))
+    cup = canvas.ellipse(eye.cup, eye.cup[3] * rng.uniform(0.2, 0.5))
+    pale = 1 - 0.45 * np.clip((canvas.x - eye.disc[0]) / eye.disc[2] + 0.3, 0, 1)  # the temporal rim is paler
     crescent = canvas.ellipse(
         (eye.disc[0] - 0.07 * eye.disc[2], eye.disc[1], eye.disc[2] * 1.08, eye.disc[3] * 1.02), 0.02
     )
@@ -95,8 +96,8 @@ def tissue(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: 
 def light(canvas: Canvas, rng: np.random.Generator, haze: float) -> tuple[np.ndarray, np.ndarray]:
     """(illumination, veil) float32 (size, size): what multiplies and what is added to the reflectance."""
     centre = rng.normal(0, 0.16, 2)
-    fall = rng.uniform(0.25, 1.0)
-    light = np.exp(-fall * canvas.distance(centre) ** 2 + 0.13 * canvas.noise(rng, 3))
+    fall = rng.uniform(0.3, 1.3)
+    light = np.exp(-fall * canvas.distance(centre) ** 2 + 0.17 * canvas.noise(rng, 3))
     edge = np.exp(-((np.clip(1 - canvas.distance((0, 0)), 0, 1) / 0.12) ** 1.2))
     crescent = np.clip(canvas.x * np.cos(9 * fall) + canvas.y * np.sin(9 * fall), 0, 1) ** 2
     veil = (

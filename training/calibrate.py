@@ -1,0 +1,115 @@
+"""Calibration and operating points, on validation eyes only."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from qmmfl.nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from qmmfl.weights import Calibration, GradeCalibration
+
+from . import tasks
+from .data import CODES
+from .targets import Targets
+
+LEAST_TRAINED = 10  # positive training eyes below which a finding is not assessed
+LEAST_CHECKED = 5  # positive validation eyes below which training eyes help to place the threshold, and it is marked
+REFUSED = 0.01  # share of good validation photographs that a gate may refuse
+
+
+def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
+    """Platt scaling and threshold per output; logits (N, len(OUTPUTS)) of the training and validation cases."""
+    result = {}
+    for name in (*CODES, OEDEMA, GRADABLE, FUNDUS):
+        truth, score = targets.column(name), logits[:, OUTPUTS.index(name)]
+        known = truth >= 0
+        learnt, checked = known & (targets.split == "train"), known & (targets.split == "val")
+        if min((truth[learnt] == 1).sum(), (truth[learnt] == 0).sum()) < LEAST_TRAINED:
+            continue
+        few = min((truth[checked] == 1).sum(), (truth[checked] == 0).sum()) < LEAST_CHECKED
+        rows = checked | learnt if few else checked
+        fitted = "training and validation eyes (too few validation positives)" if few else "validation eyes"
+        scale, offset = _platt(truth[rows] == 1, score[rows])
+        probability = 1 / (1 + np.exp(-(scale * score[rows] + offset)))
+        gate = name in (GRADABLE, FUNDUS)
+        threshold = _gate(truth[rows] == 1, probability) if gate else best_threshold(truth[rows] == 1, probability)
+        result[name] = Calibration(scale, offset, threshold, fitted)
+    return result
+
+
+def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
+    """Scale and cuts of the ordinal grade by maximum likelihood on validation eyes."""
+    rows = (targets.grade >= 0) & (targets.split == "val")
+    score = torch.from_numpy(logits[rows, OUTPUTS.index(GRADE)].astype(np.float64))
+    above = (torch.from_numpy(targets.grade[rows].astype(np.int64))[:, None] > torch.arange(4)).double()
+    parameters = torch.tensor([0.5413, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)  # scale 1
+
+    def unpack() -> tuple[torch.Tensor, torch.Tensor]:
+        steps = F.softplus(parameters[2:]).cumsum(0)
+        return F.softplus(parameters[0]), torch.cat([parameters[1:2], parameters[1] + steps])
+
+    def loss() -> torch.Tensor:
+        scale, cuts = unpack()
+        return F.binary_cross_entropy_with_logits(scale * score[:, None] - cuts, above)
+
+    _minimise(parameters, loss)
+    scale, cuts = unpack()
+    return GradeCalibration(float(scale), tuple(float(cut) for cut in cuts))
+
+
+def best_threshold(truth: np.ndarray, probability: np.ndarray) -> float:
+    """The threshold of the highest F1, in the middle between two neighbouring probabilities."""
+    order = np.argsort(-probability, kind="stable")
+    hits = np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
+    at = int(f1.argmax())
+    below = probability[order[at + 1]] if at + 1 < len(order) else 0.0
+    return float((probability[order[at]] + below) / 2)
+
+
+def lesion_thresholds(task: tasks.Lesions, module: torch.nn.Module) -> dict[str, float]:
+    """Per lesion the probability of the highest pixel-wise F1 on the validation eyes."""
+    predicted = [(sample, task.predict(module, sample)) for sample in task.checked]
+    result = {}
+    for index, name in enumerate(task.planes()):
+        truth = np.concatenate([s.truth[index][s.care > 0] > 127 for s, _ in predicted])
+        score = np.concatenate([p[index][s.care > 0] for s, p in predicted])
+        result[name.removeprefix("lesion_")] = round(best_threshold(truth, score), 4)
+    return result
+
+
+def band_errors(task: tasks.Spectra, module: torch.nn.Module) -> dict[str, float]:
+    """Mean absolute error per band, in the plane's units, on simulated eyes of other seeds than training's."""
+    wrong = [np.abs(task.predict(module, s) - s.truth / 255.0)[:, s.care > 0].mean(axis=1) for s in task.checked]
+    return dict(zip(task.planes(), np.round(np.mean(wrong, axis=0), 4).tolist(), strict=True))
+
+
+def _platt(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """Scale > 0 and offset by maximum likelihood with Platt's softened targets (Platt 1999)."""
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    soft = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    x, y = torch.from_numpy(score.astype(np.float64)), torch.from_numpy(soft)
+    parameters = torch.tensor([0.5413, 0.0], dtype=torch.float64, requires_grad=True)
+    _minimise(
+        parameters,
+        lambda: F.binary_cross_entropy_with_logits(F.softplus(parameters[0]) * x + parameters[1], y)
+        + 1e-3 * (F.softplus(parameters[0]) - 1).square(),
+    )
+    return float(F.softplus(parameters[0])), float(parameters[1])
+
+
+def _gate(truth: np.ndarray, probability: np.ndarray) -> float:
+    return float(min(np.quantile(probability[truth], REFUSED), 0.5))
+
+
+def _minimise(parameters: torch.Tensor, loss) -> None:
+    solver = torch.optim.LBFGS([parameters], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    solver.step(closure)
+
+

@@ -1,0 +1,218 @@
+"""The test figures of the shipped weights, through the shipped pipeline.
+
+`python -m training.evaluate --weights weights` reads every test photograph with the gates overridden, writes the
+figures with 95 % bootstrap intervals into the card, and prints them as Markdown. Nothing is chosen here.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from qmmfl import labels, measures, photograph, pipeline, weights
+
+from . import angiograms, data, metrics
+from .recipe import Recipe, parse
+from .targets import Targets
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateRecipe(Recipe):
+    """weights: folder that is scored and whose card is filled in; workers: processes of one thread each."""
+
+    weights: Path = Path("weights")
+    workers: int = 2
+    repeats: int = 500  # bootstrap draws
+
+
+_reader: pipeline.Pipeline | None = None  # of a worker process
+
+
+def _start(folder: Path) -> None:
+    global _reader
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _reader = pipeline.load(folder, "cpu")
+
+
+def classification(recipe: EvaluateRecipe) -> dict[str, Any]:
+    """Findings, grade and gates per data set on the locked test split; angiograms stand for other pictures."""
+    cases = [case for case in data.cases(recipe.data) if case.split == "test"]
+    with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe.weights,)) as pool:
+        rows = list(tqdm(pool.map(_scores_of, cases, chunksize=4), total=len(cases), desc="test", mininterval=10))
+    every = Targets(cases)
+    result: dict[str, Any] = {}
+    for folder in sorted(set(every.folder)):
+        here = np.flatnonzero(every.folder == folder)
+        result[folder] = _folder_figures(every, here, [rows[i] for i in here], recipe.repeats)
+    return result
+
+
+def _scores_of(case: data.Case) -> dict[str, Any]:
+    report = _reader(case.path, override=True)
+    return {
+        "findings": [np.nan if f.probability is None else f.probability for f in report.findings],
+        "called": [bool(f.suspected) for f in report.findings],
+        "dr": report.dr.probabilities,
+        "grade": report.dr.grade,
+        "gradable": report.quality.gradable,
+        "fundus": report.fundus.is_fundus,
+    }
+
+
+def _folder_figures(every: Targets, here: np.ndarray, rows: list[dict], repeats: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {"eyes": len(here), "coverage": float(np.mean([row["gradable"] for row in rows]))}
+    figures["called_fundus"] = float(np.mean([row["fundus"] for row in rows]))
+    probability, called = np.array([r["findings"] for r in rows]), np.array([r["called"] for r in rows])
+    per, macro = {}, []
+    for index, code in enumerate(data.CODES):
+        truth = every.binary[here, index]
+        known = (truth >= 0) & ~np.isnan(probability[:, index])
+        positives = int((truth[known] == 1).sum())
+        if not positives or positives == known.sum():
+            continue
+        t, p, c = truth[known] == 1, probability[known, index], called[known, index]
+        per[code] = {
+            "positives": positives,
+            "auc": _bounded(t, p, metrics.auc, repeats),
+            "ap": metrics.average_precision(t, p),
+            "sensitivity": float(c[t].mean()),
+            "specificity": float((~c[~t]).mean()),
+            "ece": metrics.calibration_error(t, p),
+        }
+        if positives >= 10:
+            macro.append(per[code]["auc"][0])
+    if per:
+        figures["findings"] = per
+    if macro:
+        figures["macro_auc"] = float(np.mean(macro))
+    graded = every.grade[here] >= 0
+    if graded.any() and rows[0]["dr"] is not None:
+        truth = every.grade[here][graded]
+        steps = np.array([r["dr"] for r in rows])[graded]
+        called_grade = np.array([r["grade"] for r in rows])[graded]
+        pairs = np.column_stack([truth, called_grade])
+        kappa = metrics.quadratic_kappa(truth, called_grade)
+        low, high = metrics.interval(pairs, lambda x: metrics.quadratic_kappa(x[:, 0], x[:, 1]), repeats)
+        figures["grade"] = {
+            "eyes": int(graded.sum()),
+            "kappa": [kappa, low, high],
+            "accuracy": float((truth == called_grade).mean()),
+        }
+        if 0 < (truth >= 2).sum() < len(truth):
+            figures["grade"]["referable_auc"] = _bounded(truth >= 2, steps[:, 2:].sum(1), metrics.auc, repeats)
+    return figures
+
+
+def _bounded(truth: np.ndarray, score: np.ndarray, statistic, repeats: int) -> list[float]:
+    """[value, low, high] of a statistic of truth and score."""
+    both = np.column_stack([truth, score])
+    low, high = metrics.interval(both, lambda x: statistic(x[:, 0] > 0, x[:, 1]), repeats)
+    return [statistic(truth, score), low, high]
+
+
+def synthesis(recipe: EvaluateRecipe) -> dict[str, Any]:
+    """Figures of the planes on their test splits, in the photographs' own frames."""
+    _start(recipe.weights)
+    return {
+        "disc_cup": _disc_cup(recipe),
+        "lesions": _lesions(recipe),
+        "vessels": _vessels(recipe),
+        **angiograms.figures(_reader, recipe.data, recipe.repeats),
+    }
+
+
+def _read(folder: Path, split: str) -> Iterator[tuple[str, Path, Any]]:
+    for row in data.read_table(folder / "index.csv"):
+        if row["split"] == split:
+            path = next((folder / "images").glob(f"{row['stem']}.*"))
+            yield row["stem"], folder, _reader(photograph.read(path), override=True)
+
+
+def _mask(folder: Path, kind: str, stem: str, like: np.ndarray) -> np.ndarray:
+    path = folder / kind / f"{stem}.png"
+    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127 if path.exists() else np.zeros(like.shape, bool)
+
+
+def _disc_cup(recipe: EvaluateRecipe) -> dict[str, Any]:
+    scores = []
+    for stem, folder, report in _read(recipe.data / "seg/drishti_disc_cup", "test"):
+        truth = [_mask(folder, f"masks_{part}", stem, report.planes["disc"].pixels) for part in ("OD", "OC")]
+        made = [measures.largest_region(report.planes[part].pixels) for part in ("disc", "cup")]
+        heights = [float(np.ptp(np.flatnonzero(region.any(axis=1))) + 1) for region in truth]
+        wrong = abs((report.disc_cup.vcdr if report.disc_cup.vcdr is not None else 0.0) - heights[1] / heights[0])
+        scores.append([metrics.dice(truth[0], made[0]), metrics.dice(truth[1], made[1]), wrong])
+    return _means(np.array(scores), ("disc_dice", "cup_dice", "vcdr_error"), recipe.repeats)
+
+
+def _lesions(recipe: EvaluateRecipe) -> dict[str, Any]:
+    eyes = []
+    for stem, folder, report in _read(recipe.data / "seg/idrid_lesions", "test"):
+        planes = [report.planes[f"lesion_{code}"].pixels for code in labels.LESIONS]
+        truth = [_mask(folder, f"masks_{code}", stem, planes[0]) for code in labels.LESIONS]
+        seen = report.planes["disc"].place(np.ones((8, 8), np.float32)) > 0
+        eyes.append([(t[seen], p[seen].astype(np.float16)) for t, p in zip(truth, planes, strict=True)])
+    result: dict[str, Any] = {"eyes": len(eyes)}
+    for index, code in enumerate(labels.LESIONS):
+        value = partial(_pooled_precision, eyes, index)
+        numbers = np.random.default_rng(0)
+        draws = [value(numbers.integers(0, len(eyes), len(eyes))) for _ in range(30)]  # seconds each
+        low, high = np.nanpercentile(draws, [2.5, 97.5])
+        result[code] = [value(np.arange(len(eyes))), float(low), float(high)]
+    return result
+
+
+def _pooled_precision(eyes: list, index: int, chosen: np.ndarray) -> float:
+    truth = np.concatenate([eyes[i][index][0] for i in chosen])
+    return metrics.average_precision(truth, np.concatenate([eyes[i][index][1] for i in chosen]))
+
+
+def _vessels(recipe: EvaluateRecipe) -> dict[str, Any]:
+    chase, classes = [], []
+    for stem, folder, report in _read(recipe.data / "seg/chase_vessels", "test"):
+        made = np.maximum(report.planes["artery"].pixels, report.planes["vein"].pixels) >= 0.5
+        chase.append([metrics.dice(_mask(folder, "masks_vessel", stem, made), made)])
+    for name in ("drive_av", "les_av"):
+        for stem, folder, report in _read(recipe.data / "seg" / name, "test"):
+            made = [report.planes[part].pixels >= 0.5 for part in ("artery", "vein")]
+            care = ~_mask(folder, "masks_crossing_or_unknown", stem, made[0])
+            truth = [_mask(folder, f"masks_{part}", stem, made[0]) & care for part in ("artery", "vein")]
+            classes.append([metrics.dice(t, m & care) for t, m in zip(truth, made, strict=True)])
+    return {
+        **_means(np.array(chase), ("chase_dice",), recipe.repeats),
+        **_means(np.array(classes), ("artery_dice", "vein_dice"), recipe.repeats),
+    }
+
+
+def _means(scores: np.ndarray, names: tuple[str, ...], repeats: int) -> dict[str, list[float]]:
+    """name -> [mean, low, high] of the columns."""
+    bounds = [metrics.interval(scores[:, i], repeats=repeats) for i in range(len(names))]
+    return {n: [float(scores[:, i].mean()), *bounds[i]] for i, n in enumerate(names)}
+
+
+def _lines(figures: Any, path: str = "") -> Iterator[str]:
+    if isinstance(figures, dict):
+        for key, value in figures.items():
+            yield from _lines(value, f"{path} {key}".strip())
+    elif isinstance(figures, list):
+        yield f"| {path} | {figures[0]:.3f} ({figures[1]:.3f} to {figures[2]:.3f}) |"
+    else:
+        yield f"| {path} | {figures:.3f} |" if isinstance(figures, float) else f"| {path} | {figures} |"
+
+
+if __name__ == "__main__":
+    settings = parse(EvaluateRecipe)[0]
+    found = {"synthesis": synthesis(settings), "classification": classification(settings)}
+    found = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4))
+    card = weights.read_card(settings.weights)
+    error = found["synthesis"]["disc_cup"]["vcdr_error"][0]
+    weights.save_card(settings.weights, dataclasses.replace(card, metrics=found, vcdr_error=error))
+    print("| figure | test value (95 % interval) |\n| --- | --- |", *_lines(found), sep="\n")

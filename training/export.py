@@ -1,0 +1,105 @@
+"""A run -> weights/: the assembled network in half precision, calibrated, with its card.
+
+`python -m training.export --run first --out weights`. The test figures are added by `python -m training.evaluate`.
+"""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import qmmfl
+from qmmfl import weights
+from qmmfl.fundus import Prep
+
+from . import calibrate, data, fusion, tasks
+from .assemble import assemble
+from .recipe import parse
+from .synthesis import SynthesisRecipe
+from .targets import Targets
+
+DATA = (
+    {"name": "ODIR-5K", "use": "findings, grades, planes", "terms": "ODIR-2019 challenge, research"},
+    {"name": "STARE", "use": "findings", "terms": "public, no explicit licence"},
+    {"name": "IDRiD", "use": "grades, oedema, lesions", "terms": "CC BY 4.0"},
+    {"name": "Rahim", "use": "grades, maculopathy", "terms": "academic, attribution"},
+    {"name": "EyePACS subset, EyeQ", "use": "grades, quality", "terms": "Kaggle 2015, research"},
+    {"name": "APTOS 2019 subset", "use": "grades 2-4", "terms": "Kaggle 2019, non-commercial"},
+    {"name": "PALM", "use": "pathological myopia", "terms": "iChallenge, research"},
+    {"name": "DRIMDB", "use": "quality, not-a-fundus", "terms": "research, citation"},
+    {"name": "DRISHTI-GS", "use": "disc and cup", "terms": "research, citation"},
+    {"name": "ODIR disc teacher", "use": "disc and cup labels made by the AutoMorph nets", "terms": "Apache-2.0 nets"},
+    {"name": "DRIVE, LES-AV", "use": "arteries and veins", "terms": "research, citation / open"},
+    {"name": "CFP-FFA pairs, FFA phase", "use": "angiograms, not-a-fundus", "terms": "research / Apache-2.0"},
+    {"name": "Simulated eyes", "use": "angiograms, spectral bands", "terms": "made by qmmfl.phantom"},
+)
+LIMITS = (
+    "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",
+    "Single-field estimate; OCT-only disease, the periphery, pressure and function are not assessed.",
+    "Angiograms show no leakage, non-perfusion or timing; spectral bands are estimates from three channels.",
+    "Few cameras and mostly Chinese, Indian and Iranian eyes; children and other populations are not represented.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportRecipe(SynthesisRecipe):
+    """out: folder to write; status: "interim" or "released"."""
+
+    out: Path = Path("weights")
+    status: str = "interim"
+    version: str = "0.1.0"
+
+
+def export(recipe: ExportRecipe) -> weights.Card:
+    """Assemble, calibrate on the validation split and write the weights."""
+    network, missing = assemble(recipe)
+    if missing:
+        raise RuntimeError(f"train these first: {', '.join(missing)}")
+    rows, features = fusion.cached_features(recipe, network)
+    cases, _ = data.load()
+    targets = Targets([cases[row] for row in rows])
+    logits = logits_of(network, features)
+    config = network.config
+    lesions = tasks.Lesions(config.synthesis["lesions"], recipe)
+    spectra = tasks.Spectra(config.synthesis["msi"], recipe)
+    card = weights.Card(
+        name="qmmfl",
+        version=recipe.version,
+        status=recipe.status,
+        licence="Research use only: some training sets are non-commercial (see data). The code is MIT.",
+        intended_use=qmmfl.labels.NOTICE,
+        limits=LIMITS,
+        prep=Prep(config.square),
+        config=config,
+        grade=calibrate.fit_grade(targets, logits),
+        calibrations=calibrate.fit(targets, logits),
+        lesion_thresholds=calibrate.lesion_thresholds(lesions, network.synthesis["lesions"]),
+        plane_errors=calibrate.band_errors(spectra, network.synthesis["msi"]),
+        data=DATA,
+        counts=_counts(targets),
+    )
+    return weights.save(recipe.out, network, card)
+
+
+@torch.no_grad()
+def logits_of(network, features: np.ndarray) -> np.ndarray:
+    """Logits float32 (n, len(OUTPUTS)) of cached features."""
+    parts = [torch.from_numpy(np.asarray(part)).float() for part in np.array_split(features, len(features) // 32 + 1)]
+    return torch.cat([network.heads(network.fusion(part)) for part in parts]).numpy()
+
+
+def _counts(targets: Targets) -> dict[str, dict[str, int]]:
+    splits = ("train", "val", "test")
+    result = {
+        code: {split: int(((targets.column(code) == 1) & (targets.split == split)).sum()) for split in splits}
+        for code in data.CODES
+    }
+    eyes = Counter(targets.split.tolist())
+    return {**result, "eyes": {split: eyes[split] for split in splits}}
+
+
+if __name__ == "__main__":
+    exported = export(parse(ExportRecipe)[0])
+    print(f"{exported.name} {exported.version} ({exported.status}) {exported.sha256}")

@@ -1,0 +1,111 @@
+"""Stage II, second half: fusion and heads on the frozen features of all encoders.
+
+`python -m training.fusion --steps 1500` first computes the features of every case whose planes are cached (once),
+then trains on them. An ablation is a run with other `--modalities`.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from qmmfl import labels
+from qmmfl.nets import Config, Network
+from qmmfl.nets.fusion import AdditiveHeads, Fusion
+from qmmfl.nets.network import OUTPUTS, colour_view
+
+from . import data, loop, planes, targets
+from .assemble import assemble
+from .recipe import RUNS, Recipe, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionRecipe(Recipe):
+    """modalities: comma-separated names to keep, the others are zero; "all" keeps all."""
+
+    modalities: str = "all"
+    name: str = "fusion"
+
+
+class FusionHeads(nn.Module):
+    """Features (B, M, D, h, w) -> logits (B, outputs)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.fusion = Fusion(len(labels.MODALITIES), config.features, config.heads)
+        self.heads = AdditiveHeads(len(OUTPUTS), len(labels.MODALITIES), config.features, len(labels.GRADES))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, M, D, h, w) -> (B, outputs)."""
+        return self.heads(self.fusion(features))
+
+
+def cached_features(recipe: Recipe, network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the cases with planes (n,), and their features float16 (n, M, D, h, w), computed once per run."""
+    folder = RUNS / recipe.run
+    if (folder / "features.npy").exists():
+        return np.load(folder / "rows.npy"), np.load(folder / "features.npy", mmap_mode="r")
+    _, views = data.load()
+    rows = np.flatnonzero(planes.done(recipe.run))
+    stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES}
+    grid, config = views.shape[1] // 16, network.config
+    shape = (len(rows), len(labels.MODALITIES), config.features, grid, grid)
+    features = np.lib.format.open_memmap(folder / "features.part.npy", "w+", np.float16, shape)
+    device = loop.device_of(recipe)
+    network.encoders.to(device, memory_format=torch.channels_last)
+    with torch.no_grad():
+        for part in tqdm(np.array_split(np.arange(len(rows)), len(rows) // 8 + 1), desc="features", mininterval=10):
+            for number, modality in enumerate(labels.MODALITIES):
+                source = views if modality is labels.COLOUR else stores[modality.name]
+                seen = torch.from_numpy(np.stack([source[rows[i]] for i in part])).to(device)
+                seen = seen.permute(0, 3, 1, 2).float() / 255
+                seen = colour_view(seen) if modality is labels.COLOUR else seen * 2 - 1
+                features[part, number] = network.encoders[modality.name](seen).cpu().half().numpy()
+    features.flush()
+    (folder / "features.part.npy").rename(folder / "features.npy")
+    np.save(folder / "rows.npy", rows)
+    return rows, np.load(folder / "features.npy", mmap_mode="r")
+
+
+def train(recipe: FusionRecipe) -> nn.Module:
+    """Train fusion and heads; returns the averaged module."""
+    network, _ = assemble(recipe)
+    rows, features = cached_features(recipe, network)
+    features = np.asarray(features)  # in memory: 230 kB per case
+    cases, _ = data.load()
+    every = targets.Targets([cases[row] for row in rows])
+    device = loop.device_of(recipe)
+    wanted = recipe.modalities.split(",")
+    keep = torch.tensor([float(recipe.modalities == "all" or m.name in wanted) for m in labels.MODALITIES])
+    keep = keep.to(device)[:, None, None, None]
+    learnt = np.flatnonzero(every.split == "train")
+    chances = every.sampling(learnt)
+    checked = np.flatnonzero(every.split == "val")
+
+    def take(chosen: np.ndarray) -> Tensor:
+        return torch.from_numpy(features[chosen]).to(device).float() * keep
+
+    def draw(generator: torch.Generator) -> loop.Batch:
+        numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        chosen = numbers.choice(learnt, recipe.batch, p=chances)
+        seen = take(chosen)
+        if torch.rand((), generator=generator) < 0.5:
+            seen = seen.flip(-1)  # the other eye
+        return {"features": seen, **every.batch(chosen, device)}
+
+    def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
+        return targets.loss(module(batch["features"]), module.heads.cuts, batch)
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        parts = [module(take(part)).cpu() for part in np.array_split(checked, len(checked) // 32 + 1)]
+        return targets.figures(every, checked, torch.cat(parts).numpy())
+
+    return loop.fit(recipe.name, FusionHeads(network.config), draw, loss, recipe, validate)
+
+
+if __name__ == "__main__":
+    chosen_recipe = parse(FusionRecipe)[0]
+    torch.manual_seed(chosen_recipe.seed)
+    train(chosen_recipe)
