@@ -94,7 +94,8 @@ def _spectra() -> tuple[np.ndarray, np.ndarray]:
         tissues.append(Tissue(**eye, retinal_blood=blood, r_in=rng.uniform(0, 0.003, 16), cover=cover))
     veil = rng.uniform(0.0003, 0.004, (len(tissues) * 16, 1))
     return tuple(
-        np.concatenate([reflectance(tissue, nm) for tissue in tissues]) + veil * scattered(nm) for nm in (GRID, BANDS)
+        np.concatenate([reflectance(tissue, nm) for tissue in tissues]) + veil * scattered(nm)
+        for nm in (GRID, BANDS)
     )
 
 

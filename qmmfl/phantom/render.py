@@ -142,8 +142,9 @@ def _see(tissue: Tissue, light, veil, camera: Camera, lit: np.ndarray) -> tuple[
     cubes = []
     for start in range(0, len(light), 16384):
         run = slice(start, start + 16384)
-        cube = spectra.reflectance(tissue.at(run), wavelengths) * light[run, None] + veil[run, None] * haze
-        cubes.append((cube[:, seen:], cube[:, :seen] @ weights))
+        cube = spectra.reflectance(tissue.at(run), wavelengths).T  # wavelength first, as it lies in memory
+        cube = cube * light[run] + haze[:, None] * veil[run]
+        cubes.append((cube[seen:].T, (weights.T @ cube[:seen]).T))
     radiance, linear = (np.zeros((*lit.shape, n), np.float32) for n in (len(labels.BANDS), 3))
     radiance[lit], linear[lit] = (np.concatenate(part) for part in zip(*cubes, strict=True))
     return radiance, linear

@@ -63,7 +63,7 @@ def tissue(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: 
     cover = {
         "sclera": np.maximum(0.4 * rng.random() ** 2 * crescent, 0.5 * layers["laser"]),
         "drusen": 0.6 * layers["drusen"],
-        "rim": disc * pale * np.float32(rng.uniform(0.45, 0.75)) * (1 + 0.08 * fine),
+        "rim": disc * pale * np.float32(rng.uniform(0.6, 0.8)) * (1 + 0.08 * fine),
         "cup": cup * np.float32(rng.uniform(0.65, 0.95)) * (1 + 0.05 * grain),
         "exudate": layers["EX"] * 0.75,
         "cotton": layers["SE"] * 0.7,

@@ -84,8 +84,8 @@ def _lipid(nm):
 
 # Reflectors outside Model II: wavelengths [nm] -> reflectance, seen through media and retinal blood.
 REFLECTORS = {
-    "rim": lambda nm: 0.15 * 10 ** (-2 * blood_absorption(nm) * 34e-4 / LN10) * (0.75 + 0.25 * _lipid(nm)),
-    "cup": lambda nm: 0.175 * 10 ** (-2 * blood_absorption(nm) * 5e-4 / LN10) * (0.70 + 0.30 * _lipid(nm)),
+    "rim": lambda nm: 0.18 * 10 ** (-2 * blood_absorption(nm) * 34e-4 / LN10) * (0.75 + 0.25 * _lipid(nm)),
+    "cup": lambda nm: 0.20 * 10 ** (-2 * blood_absorption(nm) * 5e-4 / LN10) * (0.70 + 0.30 * _lipid(nm)),
     "sclera": lambda nm: 0.15 * 10 ** (-2 * blood_absorption(nm) * 18e-4 / LN10) * (0.75 + 0.25 * _lipid(nm)),
     "exudate": lambda nm: 0.16 * (0.12 + 0.88 * _lipid(nm)) * 10 ** (-2 * blood_absorption(nm) * 8e-4 / LN10),
     "cotton": lambda nm: 0.12 * 10 ** (-2 * blood_absorption(nm) * 9e-4 / LN10),
@@ -186,7 +186,7 @@ def denormalise_bands(bands: np.ndarray, level: float) -> np.ndarray:
 
 
 def scattered(wavelengths) -> np.ndarray:
-    """Spectrum of the light that lens and vitreous scatter back, 1 at 550 nm, at wavelengths [nm]; float32."""
+    """Spectrum of the light that lens and vitreous scatter back at wavelengths [nm], 1 at 550 nm; float32."""
     return ((550 / np.asarray(wavelengths)) ** 1.5).astype(np.float32)
 
 

@@ -1,0 +1,231 @@
+"""Report -> pictures: uint8 (h, w, 3) RGB arrays and their encoded bytes. Every synthesized picture carries its mark.
+
+`side`: pictures are drawn in the square that the networks saw (`Report.grid`), `side` pixels wide; with None they are
+drawn in the photograph's own frame and size.
+"""
+
+import textwrap
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+
+from . import labels
+from .records import Report
+
+# Okabe and Ito 2008, safe for colour-blind readers; white for the disc, which no lesion touches.
+COLOURS = MappingProxyType(
+    {
+        "MA": (0, 158, 115),
+        "HE": (86, 180, 233),
+        "EX": (204, 121, 167),
+        "SE": (240, 228, 66),
+        "disc": (255, 255, 255),
+        "cup": (230, 159, 0),
+        "artery": (213, 94, 0),
+        "vein": (0, 114, 178),
+    }
+)
+LAYERS = tuple(COLOURS)
+LAYER_TITLES = MappingProxyType(
+    {layer: labels.LESION_NAMES.get(layer) or labels.PLANE_TITLES[layer] for layer in LAYERS}
+)
+LINE = 0.5  # probability at which outlines are drawn
+HEAT_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
+_HEAT_OPACITY = 0.7  # of a cell at HEAT_TOP
+
+
+def plane_name(layer: str) -> str:
+    """The plane that a layer is drawn from: "MA" -> "lesion_MA", "disc" -> "disc"."""
+    return f"lesion_{layer}" if layer in labels.LESIONS else layer
+
+
+def grey(plane: np.ndarray) -> np.ndarray:
+    """Plane float (h, w) in 0..1 -> uint8 (h, w, 3) RGB; what is no number becomes black."""
+    levels = np.clip(np.nan_to_num(plane) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(levels[..., None], 3, axis=2)
+
+
+def mark_synthesized(image: np.ndarray) -> np.ndarray:
+    """A copy of a uint8 picture (h, w, 3 or 4) with SYNTHESIZED burned in at its lower left."""
+    marked = np.ascontiguousarray(image).copy()
+    height, width = marked.shape[:2]
+    scale = max(min(height, width), 120) / 900
+    thick = max(1, round(1.6 * scale))
+    (w, h), below = cv2.getTextSize(labels.SYNTHESIZED, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    pad = max(2, h // 2)
+    white = (255, 255, 255, 255)[: marked.shape[2]]
+    cv2.rectangle(marked, (0, height - h - below - 2 * pad), (w + 2 * pad, height), (0, 0, 0, 255)[: len(white)], -1)
+    where = (pad, height - below - pad)
+    cv2.putText(marked, labels.SYNTHESIZED, where, cv2.FONT_HERSHEY_SIMPLEX, scale, white, thick, cv2.LINE_AA)
+    return marked
+
+
+def photograph(report: Report, side: int | None = None) -> np.ndarray:
+    """The acquired photograph, uint8 RGB. Without a grid (nothing was seen in it) the whole picture, `side` wide."""
+    pixels = report.photograph.pixels
+    if side is None:
+        return pixels
+    if report.grid is None:
+        return _resize(pixels, side, max(1, round(side * pixels.shape[0] / pixels.shape[1])))
+    x, y, width, height = report.grid
+    window = np.zeros((height, width, 3), np.uint8)
+    inside, outside = _overlap(report)
+    window[outside] = pixels[inside]
+    return _resize(window, side, side)
+
+
+def plane(report: Report, name: str, side: int | None = None) -> np.ndarray:
+    """One synthesized plane as a marked grey picture."""
+    return mark_synthesized(grey(_values(report, name, side)))
+
+
+def layer(report: Report, name: str, side: int | None = None) -> np.ndarray:
+    """One of `LAYERS` as a transparent marked picture, uint8 (h, w, 4) RGBA, to lie over the photograph.
+
+    Vessels are filled, their opacity follows the probability. Disc, cup and lesions are outlined at `LINE`, so that
+    what lies inside stays visible; lesion outlines keep a little distance from the lesion.
+    """
+    values = _values(report, plane_name(name), side)
+    alpha = np.zeros(values.shape, np.uint8)
+    if name in ("artery", "vein"):
+        alpha = (np.clip((values - 0.2) / 0.6, 0, 1) * 200).astype(np.uint8)
+    else:
+        mask = (values >= LINE).astype(np.uint8)
+        width = max(1, round(min(values.shape) / 450))
+        if name in labels.LESIONS:
+            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (4 * width + 1,) * 2))
+        outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(alpha, outline, -1, 255, width)
+    colour = np.broadcast_to(np.array(COLOURS[name], np.uint8), (*alpha.shape, 3))
+    return mark_synthesized(np.dstack([colour, alpha]))
+
+
+def overlay(report: Report, names: tuple[str, ...] = LAYERS, side: int | None = None) -> np.ndarray:
+    """Layers over the photograph, uint8 RGB, marked. A layer whose plane is missing is left out."""
+    result = photograph(report, side).astype(np.float32)
+    drawn = [name for name in names if plane_name(name) in report.planes]
+    for name in sorted(drawn, key=LAYERS.index, reverse=True):  # lesions last, on top
+        picture = layer(report, name, side)
+        opacity = picture[..., 3:].astype(np.float32) / 255
+        result += opacity * (picture[..., :3] - result)
+    result = (result + 0.5).astype(np.uint8)
+    return mark_synthesized(result) if drawn else result
+
+
+def heat(report: Report, code: str, side: int | None = None) -> np.ndarray:
+    """Where the score of a finding comes from, over the photograph; uint8 RGB, marked.
+
+    Only what raises the score is shown, in viridis on a fixed scale from 0 to `HEAT_TOP`, so that the maps of two
+    eyes can be compared. Raises ValueError where the report has no map for `code`.
+    """
+    if code not in report.maps:
+        raise ValueError(f"there is no score map for {code!r} in this report")
+    cells = report.maps[code].sum(axis=0, dtype=np.float32)
+    strength = _fit(report, np.clip(cells / HEAT_TOP, 0, 1), side)
+    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
+    opacity = _HEAT_OPACITY * np.clip(strength * 2, 0, 1)[..., None]  # fully drawn from half the scale
+    ground = photograph(report, side).astype(np.float32)
+    return mark_synthesized((ground + opacity * (colours - ground)).astype(np.uint8))
+
+
+def cell_width(report: Report, code: str) -> int | None:
+    """Width of one cell of the score map in [px] of the photograph, or None where there is no map."""
+    if code not in report.maps or report.grid is None:
+        return None
+    return round(report.grid[2] / report.maps[code].shape[2])
+
+
+def encode(image: np.ndarray, kind: str = "jpeg") -> bytes:
+    """Bytes of a uint8 RGB or RGBA picture: "jpeg" (quality 95, RGB) or "png" (lossless, compression 1)."""
+    if kind == "jpeg":
+        suffix, options = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]
+    elif kind == "png":
+        suffix, options = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    else:
+        raise ValueError(f"unknown kind {kind!r}; choose jpeg or png")
+    order = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, order), options)
+    if not done:
+        raise ValueError("the picture could not be encoded")
+    return data.tobytes()
+
+
+def _values(report: Report, name: str, side: int | None) -> np.ndarray:
+    found = report.planes[name]
+    return found.pixels if side is None else _resize(found.square, side, side)
+
+
+def _fit(report: Report, square: np.ndarray, side: int | None) -> np.ndarray:
+    """Square (s, s) -> (side, side), or into the photograph's frame, zero beyond the grid."""
+    if side is not None:
+        return _resize(square, side, side)
+    full = np.zeros(report.photograph.pixels.shape[:2], np.float32)
+    inside, outside = _overlap(report)
+    full[inside] = _resize(square, *report.grid[2:])[outside]
+    return full
+
+
+def _overlap(report: Report) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of the photograph and of the grid's window that show the same pixels."""
+    x, y, width, height = report.grid
+    x0, x1 = max(x, 0), min(x + width, report.photograph.width)
+    y0, y1 = max(y, 0), min(y + height, report.photograph.height)
+    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+
+
+def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    method = cv2.INTER_AREA if width < pixels.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (width, height), interpolation=method)
+
+
+def sheet(
+    title: str,
+    notice: str,
+    pictures: list[tuple[np.ndarray, str]],
+    tables: list[tuple[str, list[tuple[str, ...]], tuple[float, ...]]],
+    foot: str,
+    per_row: float,
+):
+    """One A4 page as a matplotlib Figure: title, notice, captioned square pictures, tables, foot.
+
+    tables: (heading, rows of cells, where each column starts as a share of the width); a row's last cell is wrapped.
+    per_row: how many pictures span the width; more rows are added as needed.
+    """
+    from matplotlib.figure import Figure  # a second of import time that only the PDF needs
+
+    figure = Figure(figsize=(8.27, 11.69))
+    left, width, line, y = 0.07, 0.86, 0.0122, 0.96
+
+    def write(text: str, x: float, at: float, **style) -> int:
+        """Wrapped text; the number of lines it took."""
+        size = style.setdefault("fontsize", 7.5)
+        lines = textwrap.wrap(text, max(12, int((1 - x) * width * 8.27 * 135 / size))) or [""]
+        figure.text(left + x * width, at, "\n".join(lines), va="top", linespacing=1.35, **style)
+        return len(lines)
+
+    write(title, 0, y, fontsize=13, weight="bold")
+    y -= 2 * line + line * write(notice, 0, y - 1.9 * line, weight="bold") + 0.6 * line
+    side = width / max(per_row, 1.0)
+    columns = max(1, round(per_row))
+    side = min(side, width / columns)
+    for number, (picture, caption) in enumerate(pictures):
+        column = number % columns
+        tall = side * 8.27 / 11.69
+        if not column and number:
+            y -= tall + 1.6 * line
+        axes = figure.add_axes((left + column * width / columns, y - tall, 0.96 * side, 0.96 * tall))
+        axes.imshow(picture, interpolation="none")
+        axes.set_axis_off()
+        figure.text(left + column * width / columns, y - tall - 0.15 * line, caption, va="top", fontsize=6.5)
+    y -= (side * 8.27 / 11.69 + 2.4 * line) if pictures else 0
+    for heading, rows, starts in tables:
+        y -= line * (write(heading, 0, y, fontsize=9, weight="bold") * 1.2 + 0.2)
+        for row in rows:
+            taken = [write(cell, x, y) for cell, x in zip(row, starts, strict=False)]
+            y -= line * max(taken[-1:], default=1)
+        y -= 0.6 * line
+    write(foot, 0, y)
+    return figure

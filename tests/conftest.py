@@ -1,0 +1,99 @@
+"""Shared fixtures: a tiny network that runs in milliseconds, its weights on disk, simulated eyes."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
+
+import numpy as np
+import pytest
+import torch
+
+from qmmfl import labels, phantom, pipeline, weights
+from qmmfl.fundus import Prep
+from qmmfl.nets import Config, Network
+from qmmfl.nets.encoders import EncoderConfig
+from qmmfl.nets.network import FUNDUS, GRADABLE, OEDEMA
+from qmmfl.nets.synthesis import SynthesisConfig
+
+ROOT = Path(__file__).parent.parent
+REAL = ROOT.parent / "shared" / "data"
+
+
+def tiny_config() -> Config:
+    synthesis = {m.name: SynthesisConfig(64, "both", 2, (4, 8), len(m.planes)) for m in labels.SYNTHESES}
+    synthesis["lesions"] = SynthesisConfig(128, "contrast", 4, (4, 8), 4)
+    synthesis["msi"] = SynthesisConfig(64, "colour", 2, (4, 8), 7)
+    inputs = {m.name: len(m.planes) for m in labels.MODALITIES} | {"colour": 6}
+    encoders = {name: EncoderConfig(count, (4, 4, 8, 8), 8) for name, count in inputs.items()}
+    return Config(square=128, view=64, features=8, heads=2, synthesis=synthesis, encoders=encoders)
+
+
+def tiny_network(seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    network = Network(tiny_config())
+    for module in network.modules():  # fresh batch norms are nearly the identity: give them something to do
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval().requires_grad_(False)
+
+
+def tiny_card(**changes) -> weights.Card:
+    assessed = ("DR", "NORMAL", "ODC", "DN", OEDEMA)
+    calibrations = {code: weights.Calibration(1.1, 0.2, 0.4, "validation eyes") for code in assessed}
+    calibrations |= {code: weights.Calibration(0.0, 2.0, 0.5, "validation eyes") for code in (GRADABLE, FUNDUS)}
+    values = {
+        "name": "tiny",
+        "version": "0",
+        "status": "interim",
+        "licence": "none",
+        "intended_use": "tests",
+        "limits": ("untrained",),
+        "prep": Prep(128),
+        "config": tiny_config(),
+        "grade": weights.GradeCalibration(1.0, (-0.5, 0.0, 0.5, 1.0)),
+        "calibrations": calibrations,
+        "lesion_thresholds": dict.fromkeys(labels.LESIONS, 0.5),
+        "vcdr_error": 0.1,
+    }
+    return weights.Card(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    weights.save(folder, tiny_network(), tiny_card())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_folder) -> pipeline.Pipeline:
+    return pipeline.load(tiny_folder, "cpu")
+
+
+@pytest.fixture(scope="session")
+def eye() -> phantom.Phantom:
+    return phantom.render(3, 448, grade=2)
+
+
+@pytest.fixture(scope="session")
+def eye_file(eye, tmp_path_factory) -> Path:
+    import cv2
+
+    path = tmp_path_factory.mktemp("eyes") / "simulated.png"
+    cv2.imwrite(str(path), eye.photograph[..., ::-1])
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_photograph() -> Path:
+    photographs = sorted((REAL / "cls" / "odir5k" / "images").glob("*_left.webp")) if REAL.is_dir() else []
+    if not photographs:
+        pytest.skip("the real photographs (../shared/data) are not on this machine")
+    return photographs[0]
+
+
+@pytest.fixture
+def numbers() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,112 @@
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from qmmfl import cli, labels, results
+
+
+@pytest.fixture
+def folder(tmp_path, eye_file):
+    """Two good eyes of the same stem, a black one, a broken one and a text file."""
+    source = tmp_path / "in"
+    (source / "a").mkdir(parents=True)
+    good = eye_file.read_bytes()
+    (source / "eye.png").write_bytes(good)
+    cv2.imwrite(str(source / "a" / "eye.jpg"), cv2.imread(str(eye_file))[:, ::-1])
+    cv2.imwrite(str(source / "black.png"), np.zeros((300, 300, 3), np.uint8))
+    (source / "broken.jpg").write_bytes(good[: len(good) // 2])
+    (source / "notes.txt").write_text("not looked at")
+    return source
+
+
+def read(tmp_path, tiny_folder, *paths):
+    out = tmp_path / "out"
+    status = cli.main(["read", *map(str, paths), "--out", str(out), "--weights", str(tiny_folder), "--device", "cpu"])
+    with (out / "summary.csv").open(newline="") as file:
+        return status, out, list(csv.DictReader(file))
+
+
+def test_a_folder_is_read_and_a_bad_file_stops_nothing(folder, tmp_path, tiny_folder, capsys):
+    status, out, rows = read(tmp_path, tiny_folder, folder)
+    assert status == cli.REFUSED
+    by_name = {row["input"].removeprefix(str(folder) + "/"): row for row in rows}
+    assert {name: row["status"] for name, row in by_name.items()} == {
+        "a/eye.jpg": "ok",
+        "black.png": "ungradable",
+        "broken.jpg": "refused",
+        "eye.png": "ok",
+    }
+    assert "broken.jpg" in by_name["broken.jpg"]["reason"]
+    assert "Traceback" not in capsys.readouterr().err
+    folders = {row["folder"] for row in rows if row["folder"]}
+    assert len(folders) == 3, "equal stems must not overwrite each other"
+    for name in folders:
+        report = json.loads((out / name / "report.json").read_text())
+        assert report["schema"] == 1
+        assert (out / name / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert by_name["black.png"]["p_DR"] == ""
+    assert 0 <= float(by_name["eye.png"]["p_DR"]) <= 1
+    assert by_name["eye.png"]["p_CSR"] == "", "not assessed is empty, never 0"
+
+
+def test_planes_are_grey_pictures_of_the_photograph_s_size(eye_file, eye, tmp_path, tiny_folder):
+    status, out, rows = read(tmp_path, tiny_folder, eye_file)
+    assert status == cli.OK
+    planes = sorted((out / rows[0]["folder"] / "planes").glob("*.png"))
+    assert {path.stem for path in planes} == set(labels.PLANES)
+    for path in planes:
+        plane = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert plane.dtype == np.uint8
+        assert plane.shape == eye.photograph.shape[:2]
+
+
+def test_no_planes(eye_file, tmp_path, tiny_folder):
+    out = tmp_path / "o"
+    arguments = ["read", str(eye_file), "--out", str(out), "--weights", str(tiny_folder), "--no-planes"]
+    assert cli.main(arguments) == cli.OK
+    assert not list(out.rglob("planes"))
+
+
+def test_missing_path_is_refused_not_fatal(eye_file, tmp_path, tiny_folder):
+    status, _, rows = read(tmp_path, tiny_folder, tmp_path / "gone.jpg", eye_file)
+    assert status == cli.REFUSED
+    assert [row["status"] for row in rows] == ["refused", "ok"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["read"], ["read", "x.jpg"], ["fly"], ["read", "x.jpg", "--out", "o", "--weights", "nowhere at all"]],
+    ids=["nothing", "no path", "no out", "unknown verb", "no such weights"],
+)
+def test_wrong_usage_is_2(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == cli.USAGE
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_empty_folder_is_said(tmp_path, tiny_folder, capsys):
+    (tmp_path / "empty").mkdir()
+    arguments = ["read", str(tmp_path / "empty"), "--out", str(tmp_path / "o"), "--weights", str(tiny_folder)]
+    assert cli.main(arguments) == cli.USAGE
+    assert "no photograph" in capsys.readouterr().err
+
+
+def test_weights_show_and_verify(tiny_folder, capsys):
+    assert cli.main(["weights", "verify", "--weights", str(tiny_folder)]) == cli.OK
+    assert "matches its card" in capsys.readouterr().out
+    assert cli.main(["weights", "show", "--weights", str(tiny_folder)]) == cli.OK
+    shown = json.loads(capsys.readouterr().out)
+    assert "CSR" in shown["Not assessed"]
+    assert shown["SHA-256"]
+
+
+def test_summary_has_a_column_for_every_cell(tiny_pipeline, eye):
+    row = results.summarise(tiny_pipeline(eye.photograph))
+    assert set(row) <= set(results.SUMMARY_COLUMNS)

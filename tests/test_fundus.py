@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from qmmfl import fundus, phantom, photograph
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden" / "frames.json"
+
+
+def ramp(width, height):
+    """float32 (height, width, 2): every pixel holds its own x and y, so that a resampling shows where it looked."""
+    xs, ys = np.meshgrid(np.arange(width), np.arange(height))
+    return np.stack([xs, ys], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [64, 100, 128, 640])
+@pytest.mark.parametrize(("x", "y", "side"), [(10, 20, 256), (-30, 5, 333), (3, -60, 401)])
+def test_pixels_and_points_agree(x, y, side, size):
+    frame = fundus.Frame(x, y, side, size, 300, 280, fundus.Field(150, 140, 120, True))
+    square = frame.warp(ramp(300, 280))
+    grid = ramp(size, size).astype(float)
+    looked = frame.to_photograph(grid)
+    inside = ((looked > 2) & (looked < np.array([297, 277]))).all(axis=-1)
+    assert inside.mean() > 0.3
+    assert np.abs(square - looked)[inside].max() < 0.02 + (size > side) * 0.51 * side / size
+
+
+def test_points_round_trip(numbers):
+    frame = fundus.Frame(-17, 40, 777, 1024, 900, 800, fundus.Field(371.5, 428.5, 388.4, True))
+    points = numbers.uniform(-100, 1000, (50, 2))
+    np.testing.assert_allclose(frame.to_photograph(frame.to_square(points)), points, atol=1e-9)
+    corners = frame.to_square(np.array([[-17.5, 39.5], [-17 + 776.5, 40 + 776.5]]))
+    np.testing.assert_allclose(corners, [[-0.5, -0.5], [1023.5, 1023.5]])
+
+
+@pytest.mark.parametrize("size", [256, 500, 1024])
+def test_unwarp_brings_a_plane_back_to_its_place(size):
+    frame = fundus.Frame(-20, 10, 400, size, 380, 420, fundus.Field(179.5, 209.5, 200, True))
+    blob = np.zeros((420, 380), np.float32)
+    cv2.circle(blob, (200, 250), 30, 1.0, -1)
+    back = frame.unwarp(frame.warp(blob))
+    assert back.shape == blob.shape
+    ys, xs = np.nonzero(back > 0.5)
+    assert abs(xs.mean() - 200) < 0.1
+    assert abs(ys.mean() - 250) < 0.1
+    assert abs((back > 0.5).sum() / (blob > 0.5).sum() - 1) < 0.02
+
+
+def test_unwarp_keeps_labels_and_refuses_oblongs():
+    frame = fundus.Frame(0, 0, 100, 50, 100, 100, fundus.Field(50, 50, 50, True))
+    codes = np.arange(2500, dtype=np.uint8).reshape(50, 50)
+    assert set(np.unique(frame.unwarp(codes, nearest=True))) <= set(np.unique(codes))
+    with pytest.raises(ValueError, match="square"):
+        frame.unwarp(np.zeros((4, 5)))
+    with pytest.raises(ValueError, match="frame wants 100x100"):
+        frame.warp(np.zeros((50, 60)))
+
+
+@pytest.mark.parametrize(("cut", "shift"), [(0, 0), (60, 0), (90, 25)])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_field_is_found_where_it_was_drawn(cut, shift, scale):
+    """A field cut off above and below, as many cameras do, keeps its true circle."""
+    eye = phantom.render(11, 480)
+    picture = eye.photograph[cut : 480 - cut + shift]
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    x, y, radius = eye.field
+    found = fundus.find_field(picture)
+    assert found.circular
+    assert abs((found.x + 0.5) / scale - 0.5 - x) < 2.5
+    assert abs((found.y + 0.5) / scale - 0.5 - (y - cut)) < 2.5
+    assert abs(found.radius / scale - radius) < 3.5
+
+
+def test_field_ignores_shift_and_text():
+    eye = phantom.render(12, 400)
+    wide = np.zeros((500, 700, 3), np.uint8)
+    wide[60:460, 210:610] = eye.photograph
+    cv2.putText(wide, "OD 12:30", (10, 40), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2)
+    a, b = fundus.find_field(eye.photograph), fundus.find_field(wide)
+    assert abs(b.x - a.x - 210) < 1.5
+    assert abs(b.y - a.y - 60) < 1.5
+    square, frame = fundus.canonical(wide, fundus.Prep(256))
+    assert not square[0].any()
+    assert not square[~fundus.square_mask(fundus.Prep(256))].any()
+    assert frame.field_mask()[30, 60] == False  # noqa: E712 - the text lies outside the field
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_nothing_visible(level):
+    with pytest.raises(fundus.FieldError):
+        fundus.find_field(np.full((300, 400, 3), level, np.uint8))
+
+
+def test_crop_without_rim_keeps_what_is_lit(numbers):
+    crop = phantom.render(5, 600).photograph[180:430, 170:430]
+    found = fundus.find_field(crop)
+    assert 100 < found.radius < 200
+
+
+def test_frames_of_the_examples_are_golden(request):
+    """The crop of every example to half a pixel, so that another OpenCV cannot move it unnoticed."""
+    expected = json.loads(GOLDEN.read_text())
+    eyes = sorted((HERE.parent / "examples" / "eyes").glob("*.jpg"))
+    assert {path.name for path in eyes} == set(expected)
+    for path in eyes:
+        frame = fundus.find_frame(photograph.read(path).pixels, fundus.Prep())
+        x, y, side = expected[path.name]
+        assert (abs(frame.x - x), abs(frame.y - y), abs(frame.side - side)) <= (1, 1, 1), path.name
+
+
+def test_prep_digest_names_the_preparation():
+    assert fundus.Prep().digest == fundus.Prep(1024, 0.0).digest
+    assert fundus.Prep(512).digest != fundus.Prep().digest

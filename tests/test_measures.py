@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from qmmfl import measures, quality
+
+
+def ellipse(size, x, y, a, b):
+    ys, xs = np.mgrid[:size, :size]
+    return (((xs - x) / a) ** 2 + ((ys - y) / b) ** 2 <= 1).astype(np.float32)
+
+
+def test_cup_to_disc_ratio_of_known_ellipses():
+    disc, cup = ellipse(256, 60, 120, 22, 26), ellipse(256, 60, 121, 12, 13)
+    height, inner = measures.vertical_diameters(disc, cup)
+    assert height == pytest.approx(53, abs=1)
+    assert inner / height == pytest.approx(27 / 53, abs=0.02)
+
+
+def test_no_disc_is_none_and_specks_do_not_count():
+    empty = np.zeros((256, 256), np.float32)
+    assert measures.vertical_diameters(empty, empty) is None
+    assert measures.vertical_diameters(ellipse(256, 60, 60, 2, 2), empty) is None
+    disc = np.maximum(ellipse(256, 60, 120, 22, 26), ellipse(256, 200, 20, 3, 3))
+    assert measures.vertical_diameters(disc, empty)[0] == pytest.approx(53, abs=1)
+    assert measures.vertical_diameters(disc, empty)[1] == 0
+
+
+@pytest.mark.parametrize(("x", "side"), [(210, "right"), (40, "left"), (130, None)])
+def test_side_from_the_disc(x, side):
+    assert measures.find_side(ellipse(256, x, 120, 20, 22)).side == side
+
+
+def test_lesions_are_counted_by_region():
+    field = ellipse(200, 100, 100, 100, 100) > 0
+    plane = sum(ellipse(200, x, 100, 4, 4) for x in (40, 80, 120)) * 0.9
+    plane[100, 160] = 0.9  # one pixel is noise
+    plane[0, 0:9] = 0.9  # outside the field
+    lesion = measures.count_lesions(plane, 0.5, field)
+    assert lesion.count == 3
+    assert lesion.area_fraction == pytest.approx(3 * (plane[96:105, 36:45] > 0).sum() / field.sum(), rel=0.01)
+    assert measures.count_lesions(plane, 0.95, field).count == 0
+
+
+def disc_of(colour, noise=0, size=300):
+    rng = np.random.default_rng(1)
+    picture = np.clip(np.array(colour) + rng.normal(0, noise, (size, size, 3)), 0, 255).astype(np.uint8)
+    picture[ellipse(size, 150, 150, 148, 148) == 0] = 0
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("colour", "noise", "reason"),
+    [
+        ((0, 0, 0), 0, quality.BLANK),
+        ((6, 3, 2), 1, quality.DARK),
+        ((255, 253, 250), 1, quality.BRIGHT),
+        ((150, 80, 40), 0, quality.FLAT),
+        ((120, 120, 120), 0, quality.GREY),
+    ],
+)
+def test_faults_are_named(colour, noise, reason):
+    assert reason in quality.find_faults(disc_of(colour, noise))
+
+
+def test_a_simulated_eye_has_no_faults(eye):
+    assert quality.find_faults(eye.photograph) == ()
+    assert quality.find_faults((eye.photograph * 0.35).astype(np.uint8)) == ()

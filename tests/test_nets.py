@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config, tiny_network
+
+from qmmfl import labels
+from qmmfl.nets import Config, Network
+from qmmfl.nets.blocks import local_contrast, pooled
+from qmmfl.nets.fusion import AdditiveHeads, grade_probabilities
+from qmmfl.nets.network import OUTPUTS
+
+
+@pytest.fixture(scope="module")
+def square(eye):
+    import cv2
+
+    from qmmfl import fundus
+
+    picture = fundus.canonical(eye.photograph, fundus.Prep(128))[0]
+    assert cv2.__version__ < "5"
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+
+
+def test_shapes_and_ranges(square):
+    output = tiny_network()(square.repeat(2, 1, 1, 1))
+    for modality in labels.SYNTHESES:
+        plane = output.planes[modality.name]
+        assert plane.shape[:2] == (2, len(modality.planes))
+        assert plane.min() >= 0
+        assert plane.max() <= 1
+        assert not plane[0, :, 0, 0].any(), "outside the field of view"
+    assert output.fused.shape == (2, 7, 8, 4, 4)
+    assert output.logits.shape == (2, len(OUTPUTS))
+
+
+def test_maps_add_up_to_the_logits(square):
+    network = tiny_network()
+    output = network(square)
+    maps = network.heads.maps(output.fused)
+    total = network.heads.bias + maps.mean(dim=(-2, -1)).sum(dim=2)
+    torch.testing.assert_close(total, output.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_modality_without_weight_has_no_share(square):
+    network = tiny_network()
+    network.heads.weight[:, 3] = 0
+    assert not network.heads.maps(network(square).fused)[:, :, 3].any()
+
+
+def test_every_parameter_learns(square):
+    """The reference trains with its fusion left out of the optimiser; here a gradient reaches every tensor."""
+    network = Network(tiny_config()).train()
+    output = network(square.repeat(3, 1, 1, 1) * torch.tensor([1.0, 0.8, 0.6])[:, None, None, None])
+    grade = grade_probabilities(output.logits[:, 0], network.heads.cuts)
+    (output.logits.square().mean() + grade[:, 2].mean()).backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A constant added to all keys of an attention cancels in its softmax: half of that bias cannot learn anything.
+    assert silent == []
+
+
+def test_each_plane_reaches_the_logits(square):
+    network = tiny_network()
+    planes = {m.name: network.synthesize(square, m.name) for m in labels.SYNTHESES}
+
+    def logits(changed):
+        return network.heads(network.fusion(network.encode(square, changed)))
+
+    before = logits(planes)
+    for name, plane in planes.items():
+        assert (logits({**planes, name: 1 - plane}) - before).abs().max() > 1e-6, name
+
+
+def test_batch_of_one_equals_batch_of_many(square):
+    network = tiny_network()
+    many = network(torch.cat([square, square.flip(-1), square * 0.5]))
+    torch.testing.assert_close(network(square.flip(-1)).logits[0], many.logits[1], rtol=1e-4, atol=1e-5)
+
+
+def test_grade_probabilities_are_ordered():
+    heads = AdditiveHeads(3, 2, 4)
+    torch.nn.init.normal_(heads.cut_steps)
+    assert (heads.cuts.diff() > 0).all()
+    scores = torch.linspace(-6, 6, 9)
+    each = grade_probabilities(scores, heads.cuts)
+    torch.testing.assert_close(each.sum(1), torch.ones(9))
+    assert (each >= 0).all()
+    expected = (each * torch.arange(5)).sum(1)
+    assert (expected.diff() > 0).all()
+
+
+def test_local_contrast_does_not_see_exposure_or_colour(square):
+    gain = torch.tensor([0.7, 1.0, 0.6])[None, :, None, None]
+    a, b = local_contrast(square), local_contrast(square * gain)
+    inside = (square.amax(1, keepdim=True) > 0.1).expand_as(square)
+    correlation = np.corrcoef(a[inside].numpy(), b[inside].numpy())[0, 1]
+    assert correlation > 0.97
+    assert not a[(square.amax(1, keepdim=True) == 0).expand_as(square)].any()
+    assert a.abs().max() <= 4
+
+
+def test_pooling_keeps_peaks():
+    plane = torch.zeros(1, 1, 64, 64)
+    plane[0, 0, 33, 17] = 1
+    assert pooled(plane, 16, peaks=True).max() == 1
+    assert pooled(plane, 16).max() == 1 / 16
+
+
+def test_config_round_trip():
+    import json
+
+    for config in (Config(), tiny_config()):
+        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(TypeError):
+        Config.from_dict({**Config().to_dict(), "colour": 1})

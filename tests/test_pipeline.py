@@ -1,0 +1,174 @@
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_card
+
+from qmmfl import fundus, labels, phantom, photograph, pipeline, weights
+from qmmfl.nets.network import GRADABLE, GRADE, OUTPUTS
+from qmmfl.records import PhotographError
+
+KEYS = {
+    "schema", "input", "eye", "quality", "fundus", "findings", "dr", "dme", "disc_cup", "lesions", "planes",
+    "contributions", "provenance", "notice",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(tiny_pipeline, eye_file):
+    return tiny_pipeline(eye_file)
+
+
+def sameness(report):
+    values = report.to_dict()
+    for volatile in ("created", "seconds"):
+        values["provenance"].pop(volatile)
+    return values
+
+
+def test_report_follows_the_schema(report):
+    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert set(values) == KEYS
+    assert values["schema"] == 1
+    assert values["notice"] == labels.NOTICE
+    assert [f["code"] for f in values["findings"]] == list(labels.FINDINGS)
+    assert set(values["findings"][0]) == {
+        "code", "name", "assessed", "probability", "threshold", "suspected", "reason"
+    }  # fmt: skip
+    assert set(values["planes"]) == set(labels.PLANES)
+    assert all(plane["synthesized"] for plane in values["planes"].values())
+    assert set(values["lesions"]) == set(labels.LESIONS)
+    assert sum(values["dr"]["probabilities"]) == pytest.approx(1)
+    assert values["dr"]["more_than_mild"] == (values["dr"]["grade"] >= 2)
+    assert values["provenance"]["weights_sha256"]
+
+
+def test_a_finding_the_weights_never_learnt_is_not_assessed(report):
+    finding = report.finding("CSR")
+    assert (finding.assessed, finding.probability, finding.suspected) == (False, None, None)
+    assert "not assessed" in finding.reason
+    with pytest.raises(ValueError, match="choose one of DR"):
+        report.finding("NOPE")
+
+
+def test_planes_lie_in_the_frame_of_the_photograph(report, eye):
+    for name, plane in report.planes.items():
+        assert plane.pixels.shape == eye.photograph.shape[:2], name
+        assert plane.pixels.dtype == np.float32
+        assert 0 <= plane.pixels.min() <= plane.pixels.max() <= 1
+        assert not plane.pixels[eye.photograph.max(axis=2) == 0][:50].any()
+
+
+def test_contributions_and_maps_add_up_to_the_logit(report, tiny_pipeline, eye):
+    square, _ = fundus.canonical(eye.photograph, tiny_pipeline.card.prep)
+    x = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+    logits = tiny_pipeline.network(x).logits[0]
+    for code in ("DR", "DN", GRADE):
+        shares = report.contributions[code]
+        assert set(shares) == {m.name for m in labels.MODALITIES} | {"bias"}
+        assert sum(shares.values()) == pytest.approx(float(logits[OUTPUTS.index(code)]), abs=1e-4)
+        maps = report.maps[code]
+        assert maps.mean(axis=(1, 2)).sum() + shares["bias"] == pytest.approx(sum(shares.values()), abs=1e-4)
+
+
+def test_calibration_is_applied(report, tiny_pipeline):
+    for code in ("DR", "ODC"):
+        calibration = tiny_pipeline.card.calibrations[code]
+        logit = calibration.scale * sum(report.contributions[code].values()) + calibration.offset
+        finding = report.finding(code)
+        assert finding.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
+        assert finding.suspected == (finding.probability >= finding.threshold)
+
+
+def test_same_photograph_twice_is_the_same_report(tiny_pipeline, report, eye_file):
+    assert sameness(tiny_pipeline(eye_file)) == sameness(report)
+
+
+def test_pixels_path_and_photograph_agree(tiny_pipeline, report, eye, eye_file):
+    pixels = tiny_pipeline(eye.photograph)
+    assert pixels.findings == report.findings
+    assert pixels.photograph.name is None
+    assert tiny_pipeline(photograph.read(eye_file)).findings == report.findings
+
+
+def test_border_and_shift_change_nothing(tiny_pipeline, report, eye):
+    height, width = eye.photograph.shape[:2]
+    wide = np.zeros((height + 100, width + 260, 3), np.uint8)
+    wide[30 : 30 + height, 200 : 200 + width] = eye.photograph
+    moved = tiny_pipeline(wide)
+    for a, b in zip(moved.findings, report.findings, strict=True):
+        assert (a.probability is None) == (b.probability is None)
+        assert a.probability is None or a.probability == pytest.approx(b.probability, abs=0.02)
+    plane = moved.planes["vein"].pixels[30 : 30 + height, 200 : 200 + width]
+    assert np.abs(plane - report.planes["vein"].pixels).mean() < 0.01
+
+
+def test_stages_are_named_in_order(tiny_pipeline, eye):
+    told = []
+    tiny_pipeline(eye.photograph, lambda done, total, stage: told.append((done, total, stage)))
+    assert [stage for _, _, stage in told] == list(pipeline.STAGES)
+    assert [done for done, _, _ in told] == list(range(len(pipeline.STAGES)))
+
+
+def test_black_is_ungradable_not_refused(tiny_pipeline):
+    report = tiny_pipeline(np.zeros((300, 400, 3), np.uint8))
+    assert not report.quality.gradable
+    assert report.quality.reasons
+    assert all(f.probability is None and f.reason for f in report.findings)
+    assert report.dr.grade is None
+    assert not report.planes
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_ungradable_withholds_and_override_computes(tiny_folder, eye):
+    network, card = weights.load(tiny_folder)
+    gates = {**card.calibrations, GRADABLE: weights.Calibration(0.0, -3.0, 0.5, "validation eyes")}
+    strict = pipeline.Pipeline(network, tiny_card(calibrations=gates), "test", "cpu")
+    withheld, shown = strict(eye.photograph), strict(eye.photograph, override=True)
+    assert not withheld.quality.gradable
+    assert withheld.finding("DR").probability is None
+    assert withheld.disc_cup.vcdr is None
+    assert not withheld.contributions
+    assert withheld.planes
+    assert shown.finding("DR").probability is not None
+    assert not shown.quality.gradable
+    assert shown.dr.grade is not None
+
+
+def test_too_small_is_refused(tiny_pipeline):
+    with pytest.raises(PhotographError, match="224"):
+        tiny_pipeline(np.zeros((100, 400, 3), np.uint8))
+
+
+def test_two_users_at_once_get_their_own_eyes(tiny_pipeline):
+    eyes = [phantom.render(seed, 320).photograph for seed in range(4)]
+    alone = [sameness(tiny_pipeline(eye)) for eye in eyes]
+    together = [[] for _ in eyes]
+
+    def work(number):
+        for _ in range(3):
+            together[number].append(sameness(tiny_pipeline(eyes[number])))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(eyes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine, expected in zip(together, alone, strict=True):
+        assert mine == [expected] * 3
+
+
+def test_missing_gpu_is_said(tiny_folder):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="choose --device cpu"):
+        pipeline.load(tiny_folder, "cuda")
+
+
+def test_embedded_weights_read_a_real_photograph(real_photograph):
+    report = pipeline.load(device="cpu")(real_photograph)
+    assert report.finding("DR").assessed
+    assert report.fundus.is_fundus
+    assert set(report.planes) == set(labels.PLANES)

@@ -1,0 +1,170 @@
+"""The figures of merit against known answers, and a training that must be able to learn."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("tqdm", reason="training needs the train extra")
+
+from qmmfl import labels
+from qmmfl.nets import Config
+from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
+from training import augment, calibrate, data, loop, metrics, recipe, targets, tasks
+
+
+def test_auc_and_average_precision_by_hand():
+    truth, score = np.array([1, 0, 1, 0, 0], bool), np.array([0.9, 0.8, 0.7, 0.3, 0.3])
+    assert metrics.auc(truth, score) == pytest.approx(5 / 6)
+    assert metrics.auc(truth, np.zeros(5)) == 0.5
+    assert np.isnan(metrics.auc(np.ones(3, bool), np.arange(3)))
+    assert metrics.average_precision(truth, score) == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics.average_precision(truth, np.zeros(5)) == pytest.approx(0.4)
+
+
+def test_metrics_agree_with_scikit_learn(numbers):
+    sk = pytest.importorskip("sklearn.metrics")
+    truth, score = numbers.random(500) < 0.2, np.round(numbers.random(500), 2)
+    assert metrics.auc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score))
+    assert metrics.average_precision(truth, score) == pytest.approx(sk.average_precision_score(truth, score))
+    a, b = numbers.integers(0, 5, 200), numbers.integers(0, 5, 200)
+    assert metrics.quadratic_kappa(a, b) == pytest.approx(sk.cohen_kappa_score(a, b, weights="quadratic"))
+
+
+def test_dice_kappa_and_calibration_error():
+    a = np.zeros((4, 4), bool)
+    a[:2] = True
+    assert metrics.dice(a, a) == 1
+    assert metrics.dice(a, ~a) == 0
+    assert metrics.quadratic_kappa(np.arange(5), np.arange(5)) == 1
+    probability = np.full(1000, 0.3)
+    truth = np.arange(1000) % 10 < 3
+    assert metrics.calibration_error(truth, probability) < 0.02
+    assert metrics.calibration_error(truth, probability + 0.4) == pytest.approx(0.4, abs=0.02)
+
+
+def test_interval_covers_and_is_seeded(numbers):
+    values = numbers.normal(5, 1, 200)
+    low, high = metrics.interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(4 / np.sqrt(200), rel=0.25)
+    assert metrics.interval(values) == (low, high)
+
+
+def case(split="train", **values):
+    findings = dict.fromkeys(data.CODES, 0) | values.pop("findings", {})
+    return data.Case("odir5k", "x", split, "g", tuple(findings[c] for c in data.CODES), **values)
+
+
+def test_unknown_labels_do_not_count():
+    known = targets.Targets([case(findings={"DR": 1}, grade=2, oedema=1, gradable=1)])
+    unknown = targets.Targets([case(findings=dict.fromkeys(data.CODES, -1), fundus=-1)])
+    logits = torch.randn(1, len(targets.OUTPUTS), requires_grad=True)
+    cuts = torch.tensor([-1.0, 0.0, 1.0, 2.0])
+    silent = sum(targets.loss(logits, cuts, unknown.batch(np.array([0]), torch.device("cpu"))).values())
+    assert silent == 0
+    loud = sum(targets.loss(logits, cuts, known.batch(np.array([0]), torch.device("cpu"))).values())
+    loud.backward()
+    assert (logits.grad != 0).all(), "every output has a target here"
+
+
+def test_rare_findings_are_drawn_more_often():
+    every = targets.Targets([case(findings={"NORMAL": 1}) for _ in range(99)] + [case(findings={"CNV": 1})])
+    chances = every.sampling(np.arange(100))
+    assert chances.sum() == pytest.approx(1)
+    assert chances[99] > 2 * chances[0]
+
+
+def test_calibration_recovers_known_probabilities(numbers):
+    count = 6000
+    logit = numbers.normal(-1, 1.5, count)
+    truth = numbers.random(count) < 1 / (1 + np.exp(-logit))
+    cases = [case("train" if i % 2 else "val", findings={"DR": int(t)}) for i, t in enumerate(truth)]
+    scores = np.zeros((count, len(targets.OUTPUTS)))
+    scores[:, targets.OUTPUTS.index("DR")] = 3 * logit + 2  # overconfident and shifted
+    fitted = calibrate.fit(targets.Targets(cases), scores)
+    assert fitted["DR"].scale == pytest.approx(1 / 3, abs=0.03)
+    assert fitted["DR"].offset == pytest.approx(-2 / 3, abs=0.12)
+    assert fitted["DR"].fitted == "validation eyes"
+    assert "CNV" not in fitted, "no positives: not assessed"
+
+
+def test_threshold_of_the_best_f1():
+    probability = np.array([0.9, 0.8, 0.6, 0.4, 0.2, 0.1])
+    truth = np.array([1, 1, 1, 0, 0, 0], bool)
+    assert calibrate.best_threshold(truth, probability) == pytest.approx(0.5)
+
+
+def test_augmentation_keeps_the_field_black_and_truth_aligned(eye):
+    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
+    generator = torch.Generator().manual_seed(1)
+    outside = (square.amax(1) == 0)[0]
+    coloured = augment.colour(square, generator)
+    assert not coloured[0, :, outside].any()
+    assert 0 <= coloured.min() <= coloured.max() <= 1
+    marked = [square, square[:, :1]]
+    a, b = augment.turn(marked, generator, 30, 0.2, 0.1)
+    torch.testing.assert_close(a[:, :1], b)
+    a, b = augment.flip(marked, generator)
+    torch.testing.assert_close(a[:, :1], b)
+
+
+def test_composed_angiogram_has_bright_arteries_and_dark_veins(eye):
+    from training.pixels import Sample
+
+    truth = np.stack([eye.planes["artery"], eye.planes["vein"]])
+    care = (eye.photograph.max(axis=2) > 0).astype(np.uint8) * 255
+    image = tasks.compose_arterial(Sample("x", eye.photograph, (truth * 255).astype(np.uint8), care))
+    artery, vein = (plane > 0.9 for plane in truth)
+    rest = (care > 0) & (truth.max(axis=0) < 0.1)
+    assert image[artery & ~vein].mean() > 2 * image[rest].mean()
+    assert image[vein & ~artery].mean() < 0.7 * image[rest].mean()
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_net_learns_and_resumes(tmp_path, monkeypatch, eye, interrupted):
+    """Discs of simulated eyes are learnt in seconds; a run cut in two ends where an unbroken one does."""
+    monkeypatch.setattr(loop, "RUNS", tmp_path)
+    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
+    square = torch.nn.functional.interpolate(square, (64, 64), mode="area")
+    truth = torch.from_numpy(eye.planes["disc"])[None, None]
+    truth = torch.nn.functional.interpolate(truth, (64, 64), mode="area")
+    settings = recipe.Recipe(steps=40, rate=1e-2, validate=20)
+
+    def run(stop_after=10**9):
+        torch.manual_seed(0)
+        net = SynthesisNet(SynthesisConfig(64, "colour", 2, (8, 12), 1))
+        drawn = 0
+
+        def draw(generator):
+            nonlocal drawn
+            drawn += 1
+            if drawn > stop_after:
+                raise KeyboardInterrupt
+            noise = torch.randn(square.shape, generator=generator) * 0.02
+            return {"x": net.prepare((square + noise).clamp(0, 1))}
+
+        def loss(module, batch):
+            return tasks.segmentation_loss(module(batch["x"]), truth, torch.ones_like(truth), 2.0)
+
+        def validate(module):
+            made = module(net.prepare(square)).sigmoid()
+            return {"score": metrics.dice(made.numpy() > 0.5, truth.numpy() > 0.5)}
+
+        return loop.fit("disc", net, draw, loss, settings, validate)
+
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            run(stop_after=25)
+    trained = run()
+    made = trained(trained.prepare(square)).sigmoid()
+    assert metrics.dice(made.detach().numpy() > 0.5, truth.numpy() > 0.5) > 0.8
+    log = (tmp_path / "first" / "disc" / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in log] == ["step", "20", "40"]
+
+
+def test_recipe_fields_are_options():
+    settings, modality = recipe.parse(recipe.Recipe, ["msi", "--steps", "7"], modality=[m.name for m in labels.SYNTHESES])
+    assert (settings.steps, modality) == (7, "msi")
+    with pytest.raises(SystemExit):
+        recipe.parse(recipe.Recipe, ["--stepz", "7"])
+    assert set(tasks.TASKS) == set(Config().synthesis)

@@ -1,0 +1,113 @@
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import ROOT, tiny_card, tiny_network
+
+from qmmfl import labels, weights
+from qmmfl.nets.network import FUNDUS, GRADABLE
+
+
+def test_round_trip(tiny_folder):
+    network, card = weights.load(tiny_folder)
+    for key, value in tiny_network().state_dict().items():
+        torch.testing.assert_close(network.state_dict()[key], value, rtol=1e-3, atol=1e-4, check_dtype=False)
+    assert card.to_dict() == {**tiny_card().to_dict(), "sha256": card.sha256}
+    assert weights.Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+
+
+@pytest.fixture
+def copy(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "copy")
+
+
+def edit(folder, change):
+    card = json.loads((folder / "card.json").read_text())
+    change(card)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_one_flipped_bit_is_refused(copy):
+    data = bytearray((copy / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(data)
+    with pytest.raises(weights.WeightsError, match="not the file its card describes"):
+        weights.load(copy)
+
+
+def test_truncated_tensors_with_a_matching_hash_are_refused(copy):
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    edit(copy, lambda card: card.update(sha256=weights.digest(path)))
+    with pytest.raises(weights.WeightsError, match="damaged"):
+        weights.load(copy)
+
+
+def test_another_vocabulary_is_refused(copy):
+    edit(copy, lambda card: card["vocabulary"]["findings"].reverse())
+    with pytest.raises(weights.WeightsError, match="another list of findings"):
+        weights.load(copy)
+
+
+def test_another_architecture_is_refused(copy):
+    edit(copy, lambda card: card["config"]["synthesis"]["msi"].update(widths=[4, 16]))
+    with pytest.raises(weights.WeightsError, match="does not fit"):
+        weights.load(copy)
+
+
+@pytest.mark.parametrize("field", ["prep", "grade", "calibrations", "name"])
+def test_a_missing_field_is_refused(copy, field):
+    edit(copy, lambda card: card.pop(field))
+    with pytest.raises(weights.WeightsError, match=field):
+        weights.load(copy)
+
+
+@pytest.mark.parametrize("name", ["card.json", "model.safetensors"])
+def test_a_missing_file_is_refused(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(weights.WeightsError, match=name):
+        weights.load(copy)
+
+
+def test_nonsense_is_neither_folder_nor_repository(tmp_path):
+    with pytest.raises(weights.WeightsError, match="neither a folder nor"):
+        weights.find("no such place")
+    with pytest.raises(weights.WeightsError, match="neither a folder nor"):
+        weights.find(tmp_path / "missing" / "deep" / "er")
+
+
+def test_hub_goes_through_the_real_client(monkeypatch, tiny_folder):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot(repository, *, revision, allow_patterns):
+        asked.append((repository, revision, allow_patterns))
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert weights.find("someone/eyes@v1.2") == (tiny_folder, "someone/eyes@v1.2")
+    assert weights.find("someone/eyes") == (tiny_folder, "someone/eyes")
+    assert asked[0] == ("someone/eyes", "v1.2", ["model.safetensors", "card.json"])
+    assert asked[1][1] is None
+
+
+def test_an_unreachable_repository_is_an_error_and_no_substitute(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(weights.WeightsError, match="could not be fetched"):
+        weights.find("nobody/nothing@main")
+
+
+def test_embedded_weights_are_whole_and_honest():
+    folder, name = weights.find(None)
+    assert name == "embedded"
+    network, card = weights.load(folder)
+    assert folder == ROOT / "weights"
+    assert sum(p.numel() for p in network.parameters()) < 10_000_000
+    assert {GRADABLE, FUNDUS, "DR"} <= set(card.calibrations)
+    few = [code for code in labels.FINDINGS if card.counts[code]["train"] < 10]
+    assert few
+    assert not set(few) & set(card.calibrations), "a finding that the data cannot teach is not assessed"
+    assert {"synthesis", "classification"} <= set(card.metrics)
+    assert card.metrics["classification"]["odir5k"]["eyes"] > 500
