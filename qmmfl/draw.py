@@ -30,6 +30,9 @@ LAYERS = tuple(COLOURS)
 LAYER_TITLES = MappingProxyType(
     {layer: labels.LESION_NAMES.get(layer) or labels.PLANE_TITLES[layer] for layer in LAYERS}
 )
+COLOUR_NAMES = MappingProxyType(
+    dict(zip(COLOURS, ("green", "sky blue", "purple", "yellow", "white", "orange", "vermilion", "blue"), strict=True))
+)
 LINE = 0.5  # probability at which outlines are drawn
 HEAT_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
 _HEAT_OPACITY = 0.7  # of a cell at HEAT_TOP
@@ -192,40 +195,37 @@ def sheet(
     """One A4 page as a matplotlib Figure: title, notice, captioned square pictures, tables, foot.
 
     tables: (heading, rows of cells, where each column starts as a share of the width); a row's last cell is wrapped.
-    per_row: how many pictures span the width; more rows are added as needed.
+    per_row: the width over a picture's side; as many pictures as fit stand in a row.
     """
     from matplotlib.figure import Figure  # a second of import time that only the PDF needs
 
     figure = Figure(figsize=(8.27, 11.69))
-    left, width, line, y = 0.07, 0.86, 0.0122, 0.96
+    left, width, line, y = 0.07, 0.86, 0.0119, 0.975
 
-    def write(text: str, x: float, at: float, **style) -> int:
-        """Wrapped text; the number of lines it took."""
-        size = style.setdefault("fontsize", 7.5)
-        lines = textwrap.wrap(text, max(12, int((1 - x) * width * 8.27 * 135 / size))) or [""]
-        figure.text(left + x * width, at, "\n".join(lines), va="top", linespacing=1.35, **style)
-        return len(lines)
+    def write(text: str, x: float, at: float, size: float = 7.5, bold: bool = False, end: float = 1.0) -> float:
+        """Wrapped text below `at`; the height it took."""
+        lines = textwrap.wrap(text, max(12, int((end - x) * width * 8.27 * (112 if bold else 128) / size))) or [""]
+        for number, each in enumerate(lines):
+            baseline = at - (number + 0.8) * line * size / 7.5
+            figure.text(left + x * width, baseline, each, fontsize=size, weight="bold" if bold else "normal")
+        return len(lines) * line * size / 7.5
 
-    write(title, 0, y, fontsize=13, weight="bold")
-    y -= 2 * line + line * write(notice, 0, y - 1.9 * line, weight="bold") + 0.6 * line
-    side = width / max(per_row, 1.0)
-    columns = max(1, round(per_row))
-    side = min(side, width / columns)
-    for number, (picture, caption) in enumerate(pictures):
-        column = number % columns
-        tall = side * 8.27 / 11.69
-        if not column and number:
-            y -= tall + 1.6 * line
-        axes = figure.add_axes((left + column * width / columns, y - tall, 0.96 * side, 0.96 * tall))
-        axes.imshow(picture, interpolation="none")
-        axes.set_axis_off()
-        figure.text(left + column * width / columns, y - tall - 0.15 * line, caption, va="top", fontsize=6.5)
-    y -= (side * 8.27 / 11.69 + 2.4 * line) if pictures else 0
+    y -= write(title, 0, y, 13, True) + 0.3 * line
+    y -= write(notice, 0, y, bold=True) + 0.8 * line
+    columns = max(1, int(per_row))
+    side = width / per_row
+    tall = side * 8.27 / 11.69
+    for first in range(0, len(pictures), columns):
+        for column, (picture, caption) in enumerate(pictures[first : first + columns]):
+            axes = figure.add_axes((left + column * width / columns, y - tall, side, tall), anchor="NW")
+            axes.imshow(picture, interpolation="none")
+            axes.set_axis_off()
+            write(caption, column / columns, y - tall - 0.1 * line, 6.5, end=(column + 1) / columns)
+        y -= tall + 2.2 * line
     for heading, rows, starts in tables:
-        y -= line * (write(heading, 0, y, fontsize=9, weight="bold") * 1.2 + 0.2)
+        y -= write(heading, 0, y, 9, True) + 0.3 * line
         for row in rows:
-            taken = [write(cell, x, y) for cell, x in zip(row, starts, strict=False)]
-            y -= line * max(taken[-1:], default=1)
-        y -= 0.6 * line
+            y -= max(write(cell, x, y) for cell, x in zip(row, starts, strict=False))
+        y -= 0.7 * line
     write(foot, 0, y)
     return figure

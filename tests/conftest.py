@@ -25,8 +25,8 @@ def tiny_config() -> Config:
     synthesis["lesions"] = SynthesisConfig(128, "contrast", 4, (4, 8), 4)
     synthesis["msi"] = SynthesisConfig(64, "colour", 2, (4, 8), 7)
     inputs = {m.name: len(m.planes) for m in labels.MODALITIES} | {"colour": 6}
-    encoders = {name: EncoderConfig(count, (4, 4, 8, 8), 8) for name, count in inputs.items()}
-    return Config(square=128, view=64, features=8, heads=2, synthesis=synthesis, encoders=encoders)
+    encoders = {name: EncoderConfig(count, (4, 4, 8, 8), 16) for name, count in inputs.items()}
+    return Config(square=128, view=64, features=16, heads=2, synthesis=synthesis, encoders=encoders)
 
 
 def tiny_network(seed: int = 0) -> Network:

@@ -24,9 +24,10 @@ def test_pixels_and_points_agree(x, y, side, size):
     square = frame.warp(ramp(300, 280))
     grid = ramp(size, size).astype(float)
     looked = frame.to_photograph(grid)
-    inside = ((looked > 2) & (looked < np.array([297, 277]))).all(axis=-1)
+    low, high = np.maximum([2, 2], [x + 2, y + 2]), np.minimum([297, 277], [x + side - 3, y + side - 3])
+    inside = ((looked > low) & (looked < high)).all(axis=-1)
     assert inside.mean() > 0.3
-    assert np.abs(square - looked)[inside].max() < 0.02 + (size > side) * 0.51 * side / size
+    assert np.abs(square - looked)[inside].max() < 0.1  # [px]
 
 
 def test_points_round_trip(numbers):
@@ -84,7 +85,7 @@ def test_field_ignores_shift_and_text():
     assert abs(b.x - a.x - 210) < 1.5
     assert abs(b.y - a.y - 60) < 1.5
     square, frame = fundus.canonical(wide, fundus.Prep(256))
-    assert not square[0].any()
+    assert not square[:20, :20].any()
     assert not square[~fundus.square_mask(fundus.Prep(256))].any()
     assert frame.field_mask()[30, 60] == False  # noqa: E712 - the text lies outside the field
 

@@ -29,7 +29,7 @@ def test_shapes_and_ranges(square):
         assert plane.min() >= 0
         assert plane.max() <= 1
         assert not plane[0, :, 0, 0].any(), "outside the field of view"
-    assert output.fused.shape == (2, 7, 8, 4, 4)
+    assert output.fused.shape == (2, 7, 16, 4, 4)
     assert output.logits.shape == (2, len(OUTPUTS))
 
 

@@ -52,7 +52,8 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
         return F.binary_cross_entropy_with_logits(scale * score[:, None] - cuts, above)
 
     _minimise(parameters, loss)
-    scale, cuts = unpack()
+    with torch.no_grad():
+        scale, cuts = unpack()
     return GradeCalibration(float(scale), tuple(float(cut) for cut in cuts))
 
 
@@ -94,7 +95,7 @@ def _platt(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
         lambda: F.binary_cross_entropy_with_logits(F.softplus(parameters[0]) * x + parameters[1], y)
         + 1e-3 * (F.softplus(parameters[0]) - 1).square(),
     )
-    return float(F.softplus(parameters[0])), float(parameters[1])
+    return float(F.softplus(parameters[0].detach())), float(parameters[1].detach())
 
 
 def _gate(truth: np.ndarray, probability: np.ndarray) -> float:

@@ -1,0 +1,16 @@
+"""The page, for `python app.py` and for a Hugging Face Space (which runs the same)."""
+
+import os
+
+import qmmfl
+from qmmfl import ui
+
+
+def main() -> None:
+    """Serve on this machine only; inside a Space, where the Space says."""
+    host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+    ui.serve(qmmfl.load(), host, int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+
+
+if __name__ == "__main__":
+    main()

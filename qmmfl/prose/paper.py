@@ -1,0 +1,80 @@
+"""A report on paper: the PDF to keep. The same report always gives the same bytes."""
+
+import io
+from datetime import datetime
+
+from .. import draw, labels
+from ..records import Report
+from .sentences import (
+    CAUTIONS,
+    NOT_EXCLUDED,
+    SCOPE,
+    SINGLE_FIELD,
+    UNGRADABLE,
+    call,
+    facts,
+    headline,
+    legend_text,
+    listed,
+    percent,
+    provenance,
+    ranked,
+    shares,
+    suspected,
+)
+
+
+def report_pdf(report: Report) -> bytes:
+    """Two A4 pages. Page 1: photograph, outlines, findings, measurements, provenance; never an angiogram.
+    Page 2: the synthesized planes, each marked, and what the scores of the suspected findings are made of.
+    """
+    from matplotlib import rc_context  # a second of import time that only the PDF needs
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    data = io.BytesIO()
+    created = datetime.fromisoformat(report.provenance.created)
+    about = {"Title": "qmmfl report", "Subject": labels.NOTICE, "CreationDate": created, "ModDate": created}
+    with rc_context({"pdf.fonttype": 42, "font.size": 8}), PdfPages(data, metadata=about) as pages:
+        for page in (_first_page, _appendix) if report.planes else (_first_page,):
+            pages.savefig(page(report))
+    return data.getvalue()
+
+
+def _first_page(report: Report):
+    pictures = [(draw.photograph(report, 640), "Colour photograph, as acquired")]
+    if report.planes:
+        pictures.append((draw.overlay(report, side=640), "Outlines computed from the photograph (synthesized)"))
+    findings = [("Finding", "Probability", "Threshold", "Call")]
+    findings += [(f.name, percent(f.probability), percent(f.threshold), call(f)) for f in ranked(report) if f.assessed]
+    missing = listed([f.name for f in ranked(report) if not f.assessed])
+    findings += [("Not assessed", missing)] if missing else []
+    remarks = [("Note", remark) for remark in (*report.quality.reasons, *report.photograph.notes)]
+    remarks += [] if report.quality.gradable else [("Note", UNGRADABLE)]
+    tables = [
+        (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
+        ("Measurements", facts(report) + remarks, (0.0, 0.27)),
+        ("Provenance", provenance(report), (0.0, 0.27)),
+    ]
+    legend = f" Outlines: {legend_text()}." if report.planes else ""
+    foot = f"{NOT_EXCLUDED} {SCOPE} {SINGLE_FIELD}{legend}"
+    return draw.sheet("qmmfl report", labels.NOTICE, pictures, tables, foot, 2.4)
+
+
+def _appendix(report: Report):
+    pictures = [
+        (draw.plane(report, name, 256), each.title + (f", error ± {each.error:.2f}" if each.error is not None else ""))
+        for name, each in report.planes.items()
+    ]
+    found = [f for f in suspected(report) if f.code in report.contributions][:5]
+    rows = [("Modality", *(f.code for f in found))]
+    columns = [dict(shares(report, f.code)) for f in found]
+    rows += [
+        (title, *(f"{each.get(title, 0.0):+.2f}" for each in columns)) for title in (columns[0] if columns else ())
+    ]
+    names = ", ".join(f"{f.code}: {f.name}" for f in found)
+    tables = [(f"Share of each modality in the score [logit]. {names}", rows, (0.0, 0.4, 0.52, 0.64, 0.76, 0.88))]
+    foot = f"Angiogram: {CAUTIONS['ffa']} Bands: {CAUTIONS['msi']}" + (
+        f" Shares: {CAUTIONS['shares']}" if found else ""
+    )
+    title = "Appendix: synthesized pictures"
+    return draw.sheet(title, labels.NOTICE, pictures, tables if found else [], foot, 5.2)
