@@ -121,10 +121,11 @@ class Pipeline:
     @torch.no_grad()
     def _run(self, square: np.ndarray, progress: Progress) -> _Scores:
         x = torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None].float() / 255
+        prepared = self.network.prepare(x)
         planes: dict[str, Tensor] = {}
         for number, modality in enumerate(labels.SYNTHESES, start=1):
             progress(number, len(STAGES), modality.title)
-            planes[modality.name] = self.network.synthesize(x, modality.name)
+            planes[modality.name] = self.network.synthesize(prepared, modality.name)
         progress(len(planes) + 1, len(STAGES), FUSION_STAGE)
         fused = self.network.fusion(self.network.encode(x, planes))
         maps = self.network.heads.maps(fused)[0].float().cpu().numpy()

@@ -3,7 +3,6 @@
 Gradio encodes no picture: they are written once into a private folder under a name that cannot be guessed.
 """
 
-import atexit
 import functools
 import html
 import json
@@ -13,7 +12,6 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from . import draw, labels, photograph, prose
+from .guard import Guard, allow, gradio, private_folder
 from .prose import markup
 from .records import Photograph, PhotographError, Report
 
 SIDE = 1280  # [px] of the pictures on the page, at most
 FILE_TYPES = [".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"]
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEEP = 3600  # [s] a case that nobody clears is deleted after this long
-UPLOAD_LIMIT, BODY_LIMIT = 31 * 2**20, 2**20  # bytes of an upload, of any other request
 PRIVACY = (
     "Everything is computed by the machine that serves this page; nothing is sent elsewhere. The case is deleted when "
     "it is cleared or another photograph is chosen, at the latest after some hours or when the server stops."
@@ -56,74 +53,9 @@ def examples_folder() -> Path | None:
     return next((p for p in (here / "_examples", here.parent / "examples" / "eyes") if any(p.glob("*.jpg"))), None)
 
 
-@functools.cache
-def private_folder() -> Path:
-    """This process's own folder for uploads and pictures, mode 0700, removed at exit."""
-    folder = Path(tempfile.mkdtemp(prefix="qmmfl-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-class Guard:
-    """ASGI middleware: bounds request bodies, fetches nothing for others, and adds the headers that Gradio lacks."""
-
-    def __init__(self, app):
-        self.app = app
-        framers = " https://huggingface.co https://*.hf.space" if os.environ.get("SPACE_ID") else ""
-        policy = (
-            "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-            "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-            f"object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'{framers}"
-        )
-        headers = {"content-security-policy": policy, "x-content-type-options": "nosniff"}
-        headers |= {"referrer-policy": "no-referrer", "permissions-policy": "camera=(), microphone=(), geolocation=()"}
-        self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
-
-    async def __call__(self, scope, receive, send):
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        path, begun = scope["path"], False
-        left = UPLOAD_LIMIT if path.rstrip("/").endswith("/upload") else BODY_LIMIT
-
-        async def bounded():
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise _TooLarge
-            return message
-
-        async def dressed(message):
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                private = [(b"cache-control", b"no-store")] if "file=" in path else []
-                message = {**message, "headers": [*message.get("headers", []), *self.headers, *private]}
-            await send(message)
-
-        async def refuse(status: int):
-            await dressed({"type": "http.response.start", "status": status, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
-
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if "file=http" in path or "/proxy=" in path:
-            return await refuse(403)
-        if declared.isdigit() and int(declared) > left:
-            return await refuse(413)
-        try:
-            await self.app(scope, bounded, dressed)
-        except _TooLarge:
-            if not begun:
-                await refuse(413)
-
-
-class _TooLarge(Exception):
-    pass
-
-
 def build(pipeline):
     """The page around a pipeline, a callable (Photograph, progress) -> Report: gr.Blocks, not launched yet."""
-    gr = _gradio()
+    gr = gradio()
 
     def told(function):
         """Every fault reaches the page as one sentence; a fault of ours is logged without its message."""
@@ -151,7 +83,7 @@ def build(pipeline):
         return case, markup.preview_html(picture, case.save("preview", _shrunk(picture), "jpeg"))
 
     @told
-    def analyse(path: str | None, case: Case | None, progress=gr.Progress()):  # noqa: B008 (Gradio's way to ask for it)
+    def analyse_page(path: str | None, case: Case | None, progress=gr.Progress()):  # noqa: B008 (Gradio's way to ask for it)
         if path is None:
             raise PhotographError("Choose a photograph first.")
         report = pipeline(_read(path), lambda done, total, stage: progress((done, total), desc=stage))
@@ -159,14 +91,13 @@ def build(pipeline):
         case = _new_case(report)
         side = min(SIDE, report.grid[2] if report.grid else report.photograph.width)
         explained = [f for f in prose.ranked(report) if f.code in report.maps]
-        chosen = explained[0].code if explained else None
+        chosen = next((f.code for f in prose.suspected(report) if f in explained), None)
         maps = (labels.LESION_MAPS, labels.DISC_CUP, labels.VESSELS)
         return (
             case,
             markup.summary_html(report),
             markup.pictures_html(report, case.save, side),
-            markup.findings_html(report),
-            markup.grade_html(report) + markup.facts_html(report),
+            markup.reading_html(report),
             gr.Dropdown([(f"{f.name}: {prose.call(f)}", f.code) for f in explained], value=chosen),
             markup.score_html(report, chosen, case.save, side),
             markup.planes_html(report, labels.MSI, case.save, side // 2),
@@ -182,7 +113,7 @@ def build(pipeline):
 
     @told
     def keep(case: Case | None):
-        if case is None or case.report is None:
+        if case is None or case.report is None or not case.folder.is_dir():
             return gr.skip(), gr.skip(), gr.skip()
         pdf, data = case.folder / "retinal_report.pdf", case.folder / "retinal_report.json"
         pdf.write_bytes(prose.report_pdf(case.report))
@@ -210,17 +141,18 @@ def build(pipeline):
                 examples = _examples()
                 if examples:
                     names = [_title(path) for path in examples]
-                    shown = gr.Dataset(components=[gr.Textbox(visible=False)], samples=[[name] for name in names],
-                        label="Simulated examples (no person's eye)", type="index", elem_id="examples")
+                    shown = gr.Dataset(
+                        label="Simulated examples (no person's eye)", components=[gr.Textbox(visible=False)],
+                        samples=[[name] for name in names], type="index", elem_id="examples",
+                    )  # fmt: skip
                     shown.click(lambda index: str(examples[index]), shown, file, **private)
                 gr.HTML(f"<p>{PRIVACY}</p>", elem_id="privacy", padding=False)
             with gr.Column(scale=4, min_width=480, elem_id="main"):
                 summary = gr.HTML(elem_id="summary", padding=False)
                 pictures = gr.HTML(WELCOME, elem_id="pictures", padding=False)
                 with gr.Tabs(elem_id="tabs"):
-                    with gr.Tab("Findings", elem_id="tab-findings"), gr.Row():
+                    with gr.Tab("Findings", elem_id="tab-findings"):
                         findings = gr.HTML(elem_id="findings", padding=False)
-                        measures = gr.HTML(elem_id="measures", padding=False)
                     with gr.Tab("Score maps", elem_id="tab-scores"):
                         finding = gr.Dropdown([], label="Finding", elem_id="finding", filterable=False)
                         score = gr.HTML(elem_id="score", padding=False)
@@ -235,20 +167,21 @@ def build(pipeline):
                         origin = gr.HTML(elem_id="provenance", padding=False)
                     with gr.Tab("About", elem_id="tab-about"):
                         gr.HTML(markup.about_html(pipeline.card.summary(), pipeline.source), elem_id="about")
-        result = [case, summary, pictures, findings, measures, finding, score, bands, planes, origin]
+        result = [case, summary, pictures, findings, finding, score, bands, planes, origin]
 
         def wipe(case: Case | None):
             _forget(case)
             closed = gr.DownloadButton(value=None, interactive=False)
-            return None, "", "", "", "", gr.Dropdown([], value=None), "", "", "", "", closed, closed
+            return None, "", "", "", gr.Dropdown([], value=None), "", "", "", "", closed, closed
 
         wiped = [*result, pdf, data]
+
         def restart(case: Case | None):
             return wipe(case) if case and case.report else [gr.skip()] * len(wiped)  # a preview may stay in view
 
         reading = go.click(restart, case, wiped, queue=False, **private)
-        reading = reading.then(analyse, [file, case], result, api_visibility="private", **model,
-            show_progress="full", show_progress_on=[pictures])
+        run = {"api_visibility": "private", "show_progress_on": [pictures], **model}
+        reading = reading.then(analyse_page, [file, case], result, **run)
         kept = reading.success(keep, case, [pdf, data, case], **private)
         emptied = file.change(wipe, case, wiped, queue=False, cancels=[reading, kept], **private)
         emptied.then(preview, file, [case, pictures], **private)
@@ -265,10 +198,9 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
     With `wait` False it returns the running gr.Blocks; the caller closes it. Raises ValueError for a host that would
     let others in without a password, OSError where the port is taken.
     """
-    if host not in LOOPBACK and not auth and not os.environ.get("SPACE_ID"):
-        raise ValueError(f"serving on {host} lets others in: give a password file (--auth-file) or stay on 127.0.0.1")
+    allow(host, bool(auth))
     os.umask(0o077)
-    demo, gr = build(pipeline), _gradio()
+    demo, gr = build(pipeline), gradio()
     from starlette.middleware import Middleware
 
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"])
@@ -283,23 +215,6 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the private folder is removed
         demo.block_thread()
     return demo
-
-
-def _gradio():
-    """Gradio, with the settings that keep it quiet and private; they must stand before its first import."""
-    for name in ("VIBE_MODE", "SHARE", "ALLOWED_PATHS", "WATCH_DIRS", "MCP_SERVER"):
-        os.environ.pop(f"GRADIO_{name}", None)
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        GRADIO_RUN_HISTORY="False",
-        GRADIO_TEMP_DIR=str(private_folder()),
-        GRADIO_EXAMPLES_CACHE=str(private_folder() / "examples"),
-        GRADIO_QUEUE_SESSION_RESUME_TTL="60",
-    )
-    import gradio
-
-    return gradio
 
 
 def _read(path: str) -> Photograph:
@@ -332,5 +247,5 @@ def _examples() -> list[Path]:
 
 
 def _title(path: Path) -> str:
-    words = path.stem.removeprefix("simulated_").replace("healthy", "no lesions").replace("_", " ")
-    return words.replace(" dr", " DR").capitalize().replace(" dr", " DR")
+    words = path.stem.removeprefix("simulated_").replace("healthy", "no_lesions").split("_")
+    return " ".join("DR" if word == "dr" else word for word in [words[0].capitalize(), *words[1:]])

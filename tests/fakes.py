@@ -190,9 +190,7 @@ def _planes(photograph: Photograph, grid: tuple[int, int, int, int], side: int) 
     errors = {f"msi_{nm}": 0.03 + 0.01 * i for i, nm in enumerate(labels.BANDS)}
     place = partial(_place, grid=grid, shape=photograph.pixels.shape[:2])
     return {
-        name: Plane(
-            name, title, (squares[name] * field_of_view).astype(np.float32), True, errors.get(name), place
-        )
+        name: Plane(name, title, (squares[name] * field_of_view).astype(np.float32), True, errors.get(name), place)
         for name, title in labels.PLANE_TITLES.items()
     }
 

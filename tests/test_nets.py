@@ -47,20 +47,27 @@ def test_a_modality_without_weight_has_no_share(square):
     assert not network.heads.maps(network(square).fused)[:, :, 3].any()
 
 
-def test_every_parameter_learns(square):
-    """The reference trains with its fusion left out of the optimiser; here a gradient reaches every tensor."""
+def silent_parameters(seed, square):
+    torch.manual_seed(seed)
     network = Network(tiny_config()).train()
     output = network(square.repeat(3, 1, 1, 1) * torch.tensor([1.0, 0.8, 0.6])[:, None, None, None])
     grade = grade_probabilities(output.logits[:, 0], network.heads.cuts)
     (output.logits.square().mean() + grade[:, 2].mean()).backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # A constant added to all keys of an attention cancels in its softmax: half of that bias cannot learn anything.
-    assert silent == []
+    return {name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+
+
+def test_every_parameter_learns(square):
+    """The reference trains with its fusion left out of the optimiser; here a gradient reaches every tensor.
+
+    Four hidden units of a tiny gate can all be dead by chance, so a tensor must learn in one of five networks.
+    """
+    assert set.intersection(*(silent_parameters(seed, square) for seed in range(5))) == set()
 
 
 def test_each_plane_reaches_the_logits(square):
     network = tiny_network()
-    planes = {m.name: network.synthesize(square, m.name) for m in labels.SYNTHESES}
+    prepared = network.prepare(square)
+    planes = {m.name: network.synthesize(prepared, m.name) for m in labels.SYNTHESES}
 
     def logits(changed):
         return network.heads(network.fusion(network.encode(square, changed)))

@@ -63,15 +63,17 @@ def _store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _order(cases: list[data.Case]) -> list[int]:
-    """Validation and test first, then training cases with a finding, then the rest; equalised colours never."""
-    usable = [i for i, case in enumerate(cases) if case.folder != "eyepacs_equalized"]
+    """ODIR's validation eyes and the small sets first, then ODIR, then the rest, shuffled.
+
+    Never the test split, which only the evaluation reads, nor the equalised set, whose colours are false.
+    """
+    usable = [i for i, case in enumerate(cases) if case.split != "test" and case.folder != "eyepacs_equalized"]
 
     def rank(index: int) -> tuple[int, int]:
-        case = cases[index]
+        case, odir = cases[index], cases[index].folder == "odir5k"
         small = case.folder in ("idrid", "rahim", "stare", "drimdb", "ffa_phase")
-        wanted = case.split != "train" and case.folder in ("odir5k", "idrid", "rahim", "stare", "drimdb", "ffa_phase")
-        shuffled = index * 7919 % len(cases)
-        return (0 if wanted or small else 1 if case.folder == "odir5k" else 2, shuffled)
+        first = small or (odir and case.split == "val")
+        return (0 if first else 1 if odir else 2, index * 7919 % len(cases))
 
     return sorted(usable, key=rank)
 
@@ -90,7 +92,8 @@ def _start(recipe: PlanesRecipe) -> None:
 def _planes_of(path: str) -> dict[str, np.ndarray]:
     square = data.square_of(path, fundus.Prep())
     x = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
-    planes = {m.name: _network.synthesize(x, m.name) for m in labels.SYNTHESES}
+    prepared = _network.prepare(x)
+    planes = {m.name: _network.synthesize(prepared, m.name) for m in labels.SYNTHESES}
     seen = {name: (_network.view(x, planes, name)[0] + 1) / 2 for name in planes}
     return {name: (view * 255).round().byte().permute(1, 2, 0).numpy() for name, view in seen.items()}
 

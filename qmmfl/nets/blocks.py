@@ -102,12 +102,14 @@ def local_contrast(square: Tensor, cells: int = 32) -> Tensor:
 
     def surround(values: Tensor, window: int) -> Tensor:
         pooled = F.avg_pool2d(F.avg_pool2d(values, step), window, 1, window // 2)
-        share = F.avg_pool2d(weight, window, 1, window // 2)
-        return F.interpolate(pooled / share.clamp_min(1e-3), scale_factor=step, mode="bilinear", align_corners=False)
+        return pooled / F.avg_pool2d(weight, window, 1, window // 2).clamp_min(1e-3)
 
-    centred = (square - surround(square * field, 3)) * field
+    def enlarge(values: Tensor) -> Tensor:
+        return F.interpolate(values, scale_factor=step, mode="bilinear", align_corners=False)
+
+    centred = (square - enlarge(surround(square * field, 3))) * field
     deviation = surround(centred.square(), 7).clamp_min(0).sqrt()
-    return (centred / (deviation + 0.02)).clamp(-4, 4) * field
+    return (centred / (enlarge(deviation) + 0.02)).clamp(-4, 4)
 
 
 def pooled(x: Tensor, size: int, *, peaks: bool = False) -> Tensor:

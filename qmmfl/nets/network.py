@@ -83,11 +83,25 @@ class Network(nn.Module):
         self.fusion = Fusion(len(labels.MODALITIES), config.features, config.heads)
         self.heads = AdditiveHeads(len(OUTPUTS), len(labels.MODALITIES), config.features, len(labels.GRADES))
 
-    def synthesize(self, square: Tensor, modality: str) -> Tensor:
-        """Canonical square (B, 3, S, S) in 0..1 -> planes (B, k, s, s) in 0..1 of one modality."""
-        net = self.synthesis[modality]
-        field = pooled((square.amax(dim=1, keepdim=True) > 0).to(square.dtype), net.config.size)
-        return net(net.prepare(square)).sigmoid() * field
+    def prepare(self, square: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Canonical square (B, 3, S, S) in 0..1 -> modality -> (its net's input, field of view (B, 1, s, s)).
+
+        Nets of the same size share the costly part, the local contrast.
+        """
+        colours = {size: pooled(square, size) for size in {net.config.size for net in self.synthesis.values()}}
+        wanted = {net.config.size for net in self.synthesis.values() if net.config.inputs != "colour"}
+        contrasts = {size: local_contrast(colours[size]) for size in wanted}
+        fields = {size: (c.amax(dim=1, keepdim=True) > 0).to(c.dtype) for size, c in colours.items()}
+        sizes = {name: net.config.size for name, net in self.synthesis.items()}
+        return {
+            name: (net.arrange(colours[sizes[name]], contrasts.get(sizes[name])), fields[sizes[name]])
+            for name, net in self.synthesis.items()
+        }
+
+    def synthesize(self, prepared: Mapping[str, tuple[Tensor, Tensor]], modality: str) -> Tensor:
+        """What `prepare` made -> planes (B, k, s, s) in 0..1 of one modality, zero outside the field of view."""
+        x, field = prepared[modality]
+        return self.synthesis[modality](x).sigmoid() * field
 
     def view(self, square: Tensor, planes: Mapping[str, Tensor], modality: str) -> Tensor:
         """What a modality's encoder sees: (B, k, view, view)."""
@@ -102,7 +116,8 @@ class Network(nn.Module):
 
     def forward(self, square: Tensor) -> Output:
         """Canonical square (B, 3, S, S) in 0..1 -> Output. Differentiable from end to end."""
-        planes = {m.name: self.synthesize(square, m.name) for m in labels.SYNTHESES}
+        prepared = self.prepare(square)
+        planes = {m.name: self.synthesize(prepared, m.name) for m in labels.SYNTHESES}
         fused = self.fusion(self.encode(square, planes))
         return Output(planes, fused, self.heads(fused))
 

@@ -49,10 +49,15 @@ class SynthesisNet(nn.Module):
     def prepare(self, square: Tensor) -> Tensor:
         """Canonical square (B, 3, S, S) in 0..1 -> this net's input (B, channels, size, size)."""
         colour = pooled(square, self.config.size)
-        if self.config.inputs == "colour":
-            return colour * 2 - 1
-        contrast = local_contrast(colour)
-        return contrast if self.config.inputs == "contrast" else torch.cat([colour * 2 - 1, contrast], dim=1)
+        return self.arrange(colour, None if self.config.inputs == "colour" else local_contrast(colour))
+
+    def arrange(self, colour: Tensor, contrast: Tensor | None) -> Tensor:
+        """Colour in 0..1 and its local contrast, both (B, 3, size, size) -> this net's input."""
+        if self.config.inputs == "contrast" and contrast is not None:
+            return contrast
+        if self.config.inputs == "both" and contrast is not None:
+            return torch.cat([colour * 2 - 1, contrast], dim=1)
+        return colour * 2 - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Prepared input or a patch of it (B, channels, h, w) -> logits (B, planes, h, w).

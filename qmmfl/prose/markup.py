@@ -44,6 +44,14 @@ def findings_html(report: Report) -> str:
     )
 
 
+def reading_html(report: Report) -> str:
+    """Findings beside the grade and the measurements."""
+    return (
+        f'<div class="beside wide"><div>{findings_html(report)}</div>'
+        f"<div>{grade_html(report)}{facts_html(report)}</div></div>"
+    )
+
+
 def facts_html(report: Report) -> str:
     """Quality, eye, grade, cup-to-disc ratio and lesions as a table, with the reasons and notes below it."""
     remarks = (*report.quality.reasons, *report.photograph.notes)
@@ -152,8 +160,8 @@ def pictures_html(report: Report, save: Save, side: int) -> str:
         '<figure class="viewer"><svg width="0" height="0" aria-hidden="true"><filter id="redfree" '
         'color-interpolation-filters="sRGB"><feColorMatrix values="0 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 0 0 1 0"/></filter>'
         f'</svg><div class="stack"><img class="ground" src="{ground}" alt="Colour fundus photograph as acquired, with '
-        f'the layers chosen below drawn over it">{layers}</div><figcaption><b>Photograph with computed layers</b> '
-        f'<a href="{ground}" download="photograph.jpg">Save</a></figcaption><fieldset><legend>Show</legend>{boxes}'
+        f'the layers chosen below drawn over it">{layers}</div><figcaption>Photograph with computed layers'
+        f" (synthesized)</figcaption><fieldset><legend>Show</legend>{boxes}"
         '<label><input type="checkbox" value="redfree">Red-free (green channel)</label>'
         '<label><input type="checkbox" value="large">Large</label></fieldset></figure>'
     )
@@ -162,7 +170,8 @@ def pictures_html(report: Report, save: Save, side: int) -> str:
         for modality in (labels.FFA_ARTERIAL, labels.FFA_ARTERIOVENOUS)
         if modality.planes[0] in report.planes
     )
-    return f'<div class="figures main">{viewer}{angiograms}</div><p>{CAUTIONS["ffa"]} {CAUTIONS["layers"]}</p>'
+    cautions = f"Angiograms: {CAUTIONS['ffa']} Layers: {CAUTIONS['layers']}"
+    return f'<div class="figures main">{viewer}{angiograms}</div><p>{cautions}</p>'
 
 
 def planes_html(report: Report, modality: labels.Modality, save: Save, side: int) -> str:
@@ -179,6 +188,8 @@ def planes_html(report: Report, modality: labels.Modality, save: Save, side: int
 def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
     """The score map of one finding with its caption and colour scale, beside what the score is made of."""
     if code is None or code not in report.maps:
+        if report.maps:
+            return "<p>No finding is suspected. Choose one above to see what little raised its score.</p>"
         return "<p>There is no score map: every prediction is withheld.</p>"
     name = report.finding(code).name
     address = save(f"score_{code}", draw.heat(report, code, side), "jpeg")

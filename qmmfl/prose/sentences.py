@@ -70,7 +70,8 @@ def headline(report: Report) -> str:
         return "This photograph cannot be read; every prediction is withheld."
     found = [f"{f.name} ({percent(f.probability)})" for f in suspected(report)]
     if found:
-        return f"Suspicion of {listed(found)}."
+        rest = [f"{len(found) - 4} more findings"] if len(found) > 5 else []
+        return f"Suspicion of {listed(found[:4] + rest if rest else found)}."
     return f"No listed abnormality flagged in a {'' if report.quality.gradable else 'poorly '}gradable photograph; " + (
         "this does not exclude disease."
     )

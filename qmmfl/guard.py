@@ -1,0 +1,104 @@
+"""What keeps the page private: who may come in, Gradio's settings, a folder of our own, limits on every request.
+
+Nothing of the package is imported here, and gradio only when it is asked for.
+"""
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+UPLOAD_LIMIT, BODY_LIMIT = 31 * 2**20, 2**20  # bytes of an upload, of any other request
+
+
+def allow(host: str, password: bool) -> None:
+    """Raise ValueError where serving on `host` would let others in without a password; a Space is public by purpose."""
+    if host not in LOOPBACK and not password and not os.environ.get("SPACE_ID"):
+        raise ValueError(f"serving on {host} lets others in: give a password file (--auth-file) or stay on 127.0.0.1")
+
+
+@functools.cache
+def private_folder() -> Path:
+    """This process's own folder for uploads and pictures, mode 0700, removed at exit."""
+    folder = Path(tempfile.mkdtemp(prefix="qmmfl-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def gradio():
+    """Gradio, with the settings that keep it quiet and private; they must stand before its first import."""
+    for name in ("VIBE_MODE", "SHARE", "ALLOWED_PATHS", "WATCH_DIRS", "MCP_SERVER"):
+        os.environ.pop(f"GRADIO_{name}", None)
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        GRADIO_RUN_HISTORY="False",
+        GRADIO_TEMP_DIR=str(private_folder()),
+        GRADIO_EXAMPLES_CACHE=str(private_folder() / "examples"),
+        GRADIO_QUEUE_SESSION_RESUME_TTL="60",
+    )
+    import gradio as module
+
+    return module
+
+
+class Guard:
+    """ASGI middleware: bounds request bodies, fetches nothing for others, and adds the headers that Gradio lacks."""
+
+    def __init__(self, app):
+        self.app = app
+        framers = " https://huggingface.co https://*.hf.space" if os.environ.get("SPACE_ID") else ""
+        policy = (
+            "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+            "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+            f"object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'{framers}"
+        )
+        headers = {"content-security-policy": policy, "x-content-type-options": "nosniff"}
+        headers |= {"referrer-policy": "no-referrer", "permissions-policy": "camera=(), microphone=(), geolocation=()"}
+        self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope, receive, send):
+        """Answer one request, or pass it on with a bounded body."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        path, begun = scope["path"], False
+        left = UPLOAD_LIMIT if path.rstrip("/").endswith("/upload") else BODY_LIMIT
+
+        async def bounded():
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _TooLarge
+            return message
+
+        async def dressed(message):
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                private = [(b"cache-control", b"no-store")] if "file=" in path else []
+                message = {**message, "headers": [*message.get("headers", []), *self.headers, *private]}
+                message["status"] = 413 if left < 0 else message["status"]  # whatever the app made of the cut
+            await send(message)
+
+        async def refuse(status: int):
+            await dressed({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if "file=http" in path or "/proxy=" in path:
+            return await refuse(403)
+        if declared.isdigit() and int(declared) > left:
+            return await refuse(413)
+        try:
+            await self.app(scope, bounded, dressed)
+        except _TooLarge:
+            if not begun:
+                await refuse(413)
+
+
+class _TooLarge(Exception):
+    pass

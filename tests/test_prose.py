@@ -1,0 +1,209 @@
+"""Words: what is withheld stays withheld, what is shown is shown with its threshold, and nothing promises too much."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from fakes import TOO_DARK, UNKNOWN, fake_photograph, fake_report
+
+from qmmfl import draw, labels, prose
+from qmmfl.prose import markup, paper, sentences
+from qmmfl.records import DiscCup, Finding, Lesion
+
+
+@pytest.fixture(scope="module")
+def report():
+    return fake_report(suspected=("DR", "DN"))
+
+
+@pytest.fixture(scope="module")
+def dark():
+    return fake_report(gradable=False, planes=False)
+
+
+def save(name: str, picture, kind: str) -> str:
+    assert picture.dtype == "uint8"
+    return f"address/{name}.{kind}"
+
+
+def pages(report) -> list[str]:
+    """All text of the page for one report."""
+    summary = {"Weights": "w"}
+    return [
+        markup.summary_html(report),
+        markup.reading_html(report),
+        markup.pictures_html(report, save, 128),
+        markup.planes_html(report, labels.MSI, save, 64),
+        markup.planes_html(report, labels.LESION_MAPS, save, 64),
+        markup.score_html(report, "DR", save, 128),
+        markup.provenance_html(report),
+        markup.about_html(summary, "here"),
+    ]
+
+
+def spoken(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+@pytest.mark.parametrize("which", ["report", "dark"])
+def test_no_word_promises_too_much(which, request):
+    text = " ".join(pages(request.getfixturevalue(which))).lower()
+    assert not re.search(r"\b(diagnos\w+|normal|healthy|positive for)\b", text.replace(labels.NOTICE.lower(), ""))
+
+
+def test_order_puts_suspicion_first_and_unassessed_last(report):
+    codes = [f.code for f in prose.ranked(report)]
+    assert set(codes[:2]) == {"DR", "DN"}
+    assert set(codes[-3:]) == set(UNKNOWN)
+    assert codes[-4] == "NORMAL"
+    assert sorted(codes) == sorted(labels.FINDINGS)
+
+
+def test_table_has_a_row_with_threshold_for_every_assessed_finding(report):
+    html = prose.findings_html(report)
+    assert html.count('scope="row"') == len(labels.FINDINGS) - len(UNKNOWN)
+    assert "<caption>Suspicion of" in html
+    assert html.count('scope="col"') == 4
+    dr = report.finding("DR")
+    row = re.search(r"<tr[^>]*><th[^>]*>Diabetic retinopathy</th>.*?</tr>", html)[0]
+    assert f"{100 * dr.probability:.1f} %" in row
+    assert f"{100 * dr.threshold:.1f} %" in row
+    assert "suspected" in row
+    for code in UNKNOWN:
+        assert labels.FINDINGS[code] in html.split("Not assessed")[1]
+
+
+def test_ungradable_says_what_to_retake_and_withholds_every_number(dark):
+    assert TOO_DARK in markup.summary_html(dark)
+    assert sentences.UNGRADABLE in markup.summary_html(dark)
+    assert "Suspicion" not in markup.summary_html(dark)
+    probabilities = re.findall(r'</th><td class="figure">(.*?)</td>', prose.findings_html(dark))
+    assert set(probabilities) == {""}
+    values = dict(sentences.facts(dark))
+    assert all(values[name].startswith("withheld") for name in ("Vertical cup-to-disc ratio", "Macular oedema risk"))
+    assert {values[name] for name in labels.LESION_NAMES.values()} == {"withheld"}
+    assert "withheld: withheld" not in " ".join(pages(dark))
+
+
+def test_nothing_flagged_does_not_exclude_disease():
+    report = fake_report(suspected=("NORMAL",))
+    said = prose.headline(report)
+    assert said.startswith("No listed abnormality flagged")
+    assert "does not exclude disease" in said
+    assert prose.suspected(report) == []
+
+
+@pytest.mark.parametrize(
+    ("finding", "said"),
+    [
+        (Finding("DR", "x", True, 0.7, 0.5, True), "suspected"),
+        (Finding("DR", "x", True, 0.2, 0.5, False), "below threshold"),
+        (Finding("DR", "x", True, 0.2, 0.5, False, "the grade disagrees"), "below threshold (the grade disagrees)"),
+        (Finding("NORMAL", "x", True, 0.7, 0.5, True), "no listed abnormality flagged"),
+        (Finding("RS", "x", False, None, None, None, labels.NOT_ASSESSED), labels.NOT_ASSESSED),
+        (Finding("RS", "x", False, None, None, None), labels.NOT_ASSESSED),
+        (Finding("DR", "x", True, None, 0.5, None, "blurred"), "withheld: blurred"),
+        (Finding("DR", "x", True, None, None, None), "withheld"),
+    ],
+)
+def test_calls(finding, said):
+    assert prose.call(finding) == said
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.0, "0.0 %"), (0.8649, "86.5 %"), (1.0, "100.0 %"), (None, "")])
+def test_percent(p, said):
+    assert prose.percent(p) == said
+
+
+def test_heat_caption_says_what_the_map_is_not(report):
+    said = sentences.heat_caption(report, "DR")
+    assert sentences.EVIDENCE in said
+    assert f"Cells are {draw.cell_width(report, 'DR')} px wide." in said
+    assert "not suspected" not in said
+    assert "This finding is not suspected" in sentences.heat_caption(report, "MYA")
+    assert "no score map" in sentences.heat_caption(report, "RS")
+
+
+def test_score_map_is_not_shown_unasked(report, dark):
+    assert "No finding is suspected" in markup.score_html(report, None, save, 64)
+    assert "withheld" in markup.score_html(dark, None, save, 64)
+
+
+def test_shares_come_in_the_order_of_the_modalities(report):
+    titles = [title for title, _ in sentences.shares(report, "DR")]
+    assert titles == [*(m.title for m in labels.MODALITIES), "Constant (all eyes)"]
+    assert sentences.shares(report, "RS") == []
+
+
+def test_every_picture_has_words_and_every_synthesized_one_says_so(report):
+    html = markup.pictures_html(report, save, 128) + markup.planes_html(report, labels.MSI, save, 64)
+    assert all(alt or "layer" in tag for tag, alt in re.findall(r'(<img[^>]*?alt="([^"]*)"[^>]*>)', html))
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    assert len(captions) == 3 + len(labels.BANDS)
+    assert all("synthesized" in caption for caption in captions)
+
+
+def test_what_comes_from_outside_is_escaped(report):
+    nasty = "<script>alert(1)</script>"
+    photograph = replace(fake_photograph(), notes=(nasty,))
+    changed = replace(report, photograph=photograph, disc_cup=DiscCup(None, None, None, None, nasty), lesions={})
+    changed = replace(changed, provenance=replace(report.provenance, weights_source=nasty))
+    assert nasty not in " ".join([*pages(changed), markup.preview_html(photograph, "a.jpg")])
+
+
+def test_missing_parts_leave_no_hole(report):
+    bare = replace(report, lesions={"MA": Lesion(1, None)}, contributions={}, maps={}, planes={}, grid=None)
+    text = spoken(" ".join(pages(bare)))
+    assert "1 region" in text
+    assert "None was computed for this photograph." in text
+    assert "nan" not in text.lower().split()
+
+
+def test_dr_grade_is_an_ordinal_list(report):
+    html = markup.grade_html(report)
+    assert html.count("<li") == 5
+    assert html.count("aria-current=true") == 1
+    assert re.search(r"chosen.*?<b>2</b>", html)
+
+
+@pytest.mark.parametrize("which", ["report", "dark"])
+def test_pdf_is_the_same_every_time(which, request):
+    report = request.getfixturevalue(which)
+    first = prose.report_pdf(report)
+    assert first.startswith(b"%PDF")
+    assert first == prose.report_pdf(report)
+    assert first.count(b"/Type /Page\n") + first.count(b"/Type /Page ") == (2 if report.planes else 1)
+
+
+def sheet_of(monkeypatch, page, report):
+    seen = {}
+    monkeypatch.setattr(draw, "sheet", lambda title, notice, pictures, tables, foot, per_row: seen.update(locals()))
+    page(report)
+    return seen
+
+
+def test_first_page_holds_notice_hash_and_no_angiogram(report, monkeypatch):
+    seen = sheet_of(monkeypatch, paper._first_page, report)
+    text = str((seen["tables"], seen["foot"], [caption for _, caption in seen["pictures"]]))
+    assert seen["notice"] == labels.NOTICE
+    assert report.provenance.weights_sha256 in text
+    assert report.provenance.package_version in text
+    assert "FFA" not in text
+    assert "ngiogram" not in text
+    assert len(seen["pictures"]) == 2
+
+
+def test_appendix_shows_every_plane_and_the_suspected_shares(report, monkeypatch):
+    seen = sheet_of(monkeypatch, paper._appendix, report)
+    assert len(seen["pictures"]) == len(labels.PLANES)
+    ((_, rows, _),) = seen["tables"]
+    assert set(rows[0]) == {"Modality", "DR", "DN"}
+    assert len(rows) == 1 + len(labels.MODALITIES) + 1
+    assert "Do not use in place of angiography" in seen["foot"]
+
+
+def test_first_page_fits_on_paper(report):
+    crowded = fake_report(suspected=tuple(code for code in labels.FINDINGS if code not in UNKNOWN))
+    crowded = replace(crowded, photograph=replace(crowded.photograph, notes=("A note.",) * 3))
+    for page in (paper._first_page(report), paper._first_page(crowded), paper._appendix(crowded)):
+        assert min(text.get_position()[1] for text in page.texts) > 0.01
