@@ -15,7 +15,7 @@ from qmmfl.phantom import Phantom, render
 
 SIZE = 1024  # [px]
 EYES = {
-    "simulated_right_healthy": (46, {"side": "right", "grade": 0, "cup_ratio": 0.35, "tessellation": 0.0}),
+    "simulated_right_no_lesions": (46, {"side": "right", "grade": 0, "cup_ratio": 0.35, "tessellation": 0.0}),
     "simulated_left_moderate_dr": (2, {"side": "left", "grade": 2, "cup_ratio": 0.4}),
     "simulated_right_severe_dr": (7, {"side": "right", "grade": 3, "cup_ratio": 0.3, "tessellation": 0.0}),
     "simulated_left_proliferative_dr": (

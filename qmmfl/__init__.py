@@ -1,9 +1,9 @@
 """qmmfl: quasi-multimodal feature learning for colour fundus photographs. Research use, not a medical device.
 
-    import qmmfl
-    pipeline = qmmfl.load()            # embedded weights; or a folder, or "owner/repo@revision" on the Hub
-    report = pipeline("eye.jpg")       # records.Report
-    report.to_dict()                   # report.json
+import qmmfl
+pipeline = qmmfl.load()            # embedded weights; or a folder, or "owner/repo@revision" on the Hub
+report = pipeline("eye.jpg")       # records.Report
+report.to_dict()                   # report.json
 """
 
 from importlib import import_module

@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     for verb in (read, serve):
-        verb.add_argument("--weights", metavar="W", help="folder, or owner/repo@revision on the Hub (default: embedded)")
+        verb.add_argument(
+            "--weights", metavar="W", help="folder, or owner/repo@revision on the Hub (default: embedded)"
+        )
         verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     stored = verbs.add_parser("weights", help="show or verify weights")
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(options: argparse.Namespace) -> int:
-    from . import pipeline, photograph, results
+    from . import photograph, pipeline, results
     from .records import PhotographError
     from .weights import WeightsError
 

@@ -151,9 +151,7 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
     if turn is not None:
         image = image.transpose(turn)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(
-        0, image.height, 256
-    ):  # in strips: Pillow's own way to an array holds three copies at once
+    for top in range(0, image.height, 256):  # in strips: Pillow's own way to an array holds three copies at once
         pixels[top : top + 256] = image.crop((0, top, image.width, min(top + 256, image.height)))
     return pixels, (*notes, *_looks(pixels))
 

@@ -175,9 +175,7 @@ class Pipeline:
         if diameters is None:
             return DiscCup(None, None, None, None, _NO_DISC)
         scale = frame.side / disc.shape[0]
-        return DiscCup(
-            diameters[1] / diameters[0], self.card.vcdr_error, diameters[0] * scale, diameters[1] * scale
-        )
+        return DiscCup(diameters[1] / diameters[0], self.card.vcdr_error, diameters[0] * scale, diameters[1] * scale)
 
     def _lesions(self, scores: _Scores, withheld: str | None) -> dict[str, Lesion]:
         if withheld:

@@ -35,10 +35,12 @@ class Photograph:
 
     @property
     def width(self) -> int:
+        """Columns [px]."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
+        """Rows [px]."""
         return int(self.pixels.shape[0])
 
 

@@ -65,7 +65,7 @@ def build(pipeline):
             try:
                 return function(*arguments, **options)
             except PhotographError as error:
-                raise gr.Error(html.escape(str(error)), 20, title="Not read", print_exception=False) from None
+                raise gr.Error(html.escape(str(error)), 12, title="Not read", print_exception=False) from None
             except Exception as error:
                 mark = secrets.token_hex(3)
                 where = "".join(traceback.format_tb(error.__traceback__))

@@ -23,6 +23,7 @@ FLOORS = {
     "draw": 6,
     "prose": 6,
     "results": 7,
+    "guard": 0,
     "ui": 7,
     "cli": 8,
 }

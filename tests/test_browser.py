@@ -75,16 +75,16 @@ class Visit:
     def __init__(self, browser, address: str, scheme: str = "light"):
         self.context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(12_000)
         self.asked, self.complaints = [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
         self.page.goto(address)
-        self.page.wait_for_selector("#upload input[type=file]")
+        self.page.wait_for_selector("#upload input[type=file]", state="attached")
 
     def choose(self, path) -> None:
-        if self.page.locator("#upload button[aria-label='Clear']").count():
+        if not self.page.locator("#upload input[type=file]").count():
             self.page.locator("#clear").click()
             self.page.wait_for_selector("#upload input[type=file]", state="attached")
         self.page.set_input_files("#upload input[type=file]", str(path))
@@ -96,7 +96,8 @@ class Visit:
         self.page.wait_for_selector("#summary .glance")
 
     def pictures(self) -> list[int]:
-        script = "async all => { await Promise.all(all.map(i => i.decode().catch(() => 0))); return all.map(i => i.naturalWidth) }"
+        ready = "await Promise.all(all.map(i => i.decode().catch(() => 0)))"
+        script = f"async all => {{ {ready}; return all.map(i => i.naturalWidth) }}"
         return self.page.eval_on_selector_all("#main figure img:not([loading=lazy])", script)
 
 

@@ -446,9 +446,7 @@ def test_row_34_the_orientation_is_applied(kind, orientation):
     stored = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1], 5: RGB.transpose(1, 0, 2)}
     stored |= {6: np.rot90(RGB), 7: RGB[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(RGB, -1)}
     image = Image.fromarray(np.ascontiguousarray(stored[orientation]))
-    options = (
-        {"quality": 95, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    )
+    options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
     read = photograph.read(encode(image, kind, exif=exif(orientation), **options))
     assert read.pixels.shape == RGB.shape
     assert np.abs(read.pixels.astype(int) - RGB).mean() < (1 if kind == "JPEG" else 1e-9)
@@ -524,9 +522,7 @@ def test_an_srgb_profile_changes_nothing(mode):
     assert not {photograph.NOTE_PROFILE, photograph.NOTE_BROKEN_PROFILE} & set(read.notes)
 
 
-@pytest.mark.parametrize(
-    "name", ["öç 眼.jpg", "a\"b'c;d&e.jpg", "CON.jpg", "noextension", "eye.txt", "eye.dcm"]
-)
+@pytest.mark.parametrize("name", ["öç 眼.jpg", "a\"b'c;d&e.jpg", "CON.jpg", "noextension", "eye.txt", "eye.dcm"])
 def test_rows_49_and_51_any_name_is_read(name, tmp_path):
     read = photograph.read(GOOD, name)
     assert read.name == name
@@ -625,9 +621,7 @@ def test_damage_anywhere_gives_a_photograph_or_a_refusal(seed):
     for good in SEEDS:
         data = bytearray(good)
         for _ in range(chance.choice((1, 5, 100))):
-            data[chance.randrange(chance.choice((64, 400, len(data))))] = chance.choice(
-                (0, 255, chance.randrange(256))
-            )
+            data[chance.randrange(chance.choice((64, 400, len(data))))] = chance.choice((0, 255, chance.randrange(256)))
         message = None
         try:
             pixels = photograph.read(bytes(data), "eye.jpg").pixels
@@ -644,7 +638,5 @@ def test_damage_anywhere_gives_a_photograph_or_a_refusal(seed):
 def test_a_fresh_process_knows_every_format(kind, tmp_path):
     (tmp_path / "eye").write_bytes(encode(kind=kind))
     code = "import sys; from qmmfl import photograph; print(photograph.read(sys.argv[1]).width)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "eye"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "eye"], capture_output=True, text=True, check=True)
     assert done.stdout == "320\n"

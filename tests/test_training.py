@@ -163,7 +163,9 @@ def test_a_net_learns_and_resumes(tmp_path, monkeypatch, eye, interrupted):
 
 
 def test_recipe_fields_are_options():
-    settings, modality = recipe.parse(recipe.Recipe, ["msi", "--steps", "7"], modality=[m.name for m in labels.SYNTHESES])
+    settings, modality = recipe.parse(
+        recipe.Recipe, ["msi", "--steps", "7"], modality=[m.name for m in labels.SYNTHESES]
+    )
     assert (settings.steps, modality) == (7, "msi")
     with pytest.raises(SystemExit):
         recipe.parse(recipe.Recipe, ["--stepz", "7"])

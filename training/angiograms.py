@@ -36,10 +36,16 @@ def _pairs(reader, folder: Path) -> dict[str, Any]:
         true = cv2.imread(str(true), cv2.IMREAD_GRAYSCALE) / np.float32(255)
         care = cv2.imread(str(valid), cv2.IMREAD_GRAYSCALE) > 127
         green = 1 - pixels.pixels[..., 1] / np.float32(255)
-        scores.append([f(x, true) for x in (made, green) for f in (
-            lambda a, b, care=care: metrics.correlation(a[care], b[care]),
-            lambda a, b, care=care: metrics.detail_correlation(a, b, care),
-        )])
+        scores.append(
+            [
+                f(x, true)
+                for x in (made, green)
+                for f in (
+                    lambda a, b, care=care: metrics.correlation(a[care], b[care]),
+                    lambda a, b, care=care: metrics.detail_correlation(a, b, care),
+                )
+            ]
+        )
     names = ("correlation", "detail_correlation", "inverted_green_correlation", "inverted_green_detail")
     return result | dict(zip(names, np.mean(scores, axis=0).tolist(), strict=True))
 

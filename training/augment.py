@@ -50,7 +50,7 @@ def flip(tensors: list[Tensor], generator: torch.Generator, upside: bool = True)
 
 
 def turn(tensors: list[Tensor], generator: torch.Generator, degrees: float, zoom: float, shift: float) -> list[Tensor]:
-    """The same random rotation, zoom and shift (shares of the side) of all tensors (B, C, S, S), one draw per square."""
+    """The same random rotation, zoom and shift (shares of the side) of all (B, C, S, S), one draw per square."""
     count = len(tensors[0])
     angle = uniform(-degrees, degrees, (count,), generator) * math.pi / 180
     scale = torch.exp(uniform(-zoom, zoom, (count,), generator))

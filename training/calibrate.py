@@ -92,8 +92,10 @@ def _platt(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     parameters = torch.tensor([0.5413, 0.0], dtype=torch.float64, requires_grad=True)
     _minimise(
         parameters,
-        lambda: F.binary_cross_entropy_with_logits(F.softplus(parameters[0]) * x + parameters[1], y)
-        + 1e-3 * (F.softplus(parameters[0]) - 1).square(),
+        lambda: (
+            F.binary_cross_entropy_with_logits(F.softplus(parameters[0]) * x + parameters[1], y)
+            + 1e-3 * (F.softplus(parameters[0]) - 1).square()
+        ),
     )
     return float(F.softplus(parameters[0].detach())), float(parameters[1].detach())
 
@@ -112,5 +114,3 @@ def _minimise(parameters: torch.Tensor, loss) -> None:
         return value
 
     solver.step(closure)
-
-

@@ -70,7 +70,7 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
         return targets.loss(logits, module.heads.cuts, batch, extras)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [module(_tensor(views, part, recipe.side, device))[0].cpu() for part in np.array_split(checked, 40)]
+        parts = [module(_tensor(views, part, data.VIEW, device))[0].cpu() for part in np.array_split(checked, 40)]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     module = Classifier(Config(), modality)

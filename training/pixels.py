@@ -36,7 +36,9 @@ def lesions(data: Path, split: str, size: int) -> Iterator[Sample]:
 def disc_cup(data: Path, split: str, size: int) -> Iterator[Sample]:
     """DRISHTI's disc and cup, and for training the teacher's masks of ODIR photographs, LES-AV's and IDRiD's discs."""
     for row, folder in _rows(data, ("drishti_disc_cup",), split):
-        yield _sample(folder, row["stem"], size, [folder / f"masks_{part}" / f"{row['stem']}.png" for part in ("OD", "OC")])
+        yield _sample(
+            folder, row["stem"], size, [folder / f"masks_{part}" / f"{row['stem']}.png" for part in ("OD", "OC")]
+        )
     if split != "train":
         return
     folder = data / "seg/odir5k_disc_teacher"
@@ -91,7 +93,9 @@ def _sample(folder: Path, stem: str, size: int, masks: list[Path]) -> Sample:
     return _from_arrays(stem, path, size, [_mask(mask) if mask.exists() else empty for mask in masks])
 
 
-def _from_arrays(stem: str, path: Path, size: int, masks: list[np.ndarray], ignored: np.ndarray | None = None) -> Sample:
+def _from_arrays(
+    stem: str, path: Path, size: int, masks: list[np.ndarray], ignored: np.ndarray | None = None
+) -> Sample:
     pixels = photograph.read(path).pixels
     square, frame = fundus.canonical(pixels, fundus.Prep(size))
     truth = np.stack([frame.warp(mask) for mask in masks])

@@ -1,6 +1,5 @@
 """Building blocks shared by the networks. Tensors are float32 (B, C, H, W)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -41,7 +41,7 @@ def _default_encoders() -> dict[str, EncoderConfig]:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that shapes the network. square: side of the canonical square [px]; view: side the encoders see [px]."""
+    """What shapes the network. square: side of the canonical square [px]; view: side the encoders see [px]."""
 
     square: int = 1024
     view: int = 256
@@ -65,7 +65,7 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """planes: modality -> (B, planes, s, s) in 0..1; fused: (B, M, D, h, w); logits: (B, len(OUTPUTS)), uncalibrated."""
+    """planes: modality -> (B, k, s, s) in 0..1; fused: (B, M, D, h, w); logits: (B, len(OUTPUTS)), uncalibrated."""
 
     planes: Mapping[str, Tensor]
     fused: Tensor

@@ -47,14 +47,10 @@ def layout(rng: np.random.Generator, cup_ratio: float) -> Anatomy:
     """Disc, cup and fovea of one eye without vessels or lesions; cup_ratio is vertical."""
     diameter = rng.uniform(0.245, 0.315)  # 1.8 mm in a field of about 45 degrees
     distance = diameter * rng.uniform(2.35, 2.75)
-    view = rng.choice(
-        [0.0, 0.35, 0.5, 1.0], p=[0.5, 0.25, 0.2, 0.05]
-    )  # 0 centred on the macula, 1 on the disc
+    view = rng.choice([0.0, 0.35, 0.5, 1.0], p=[0.5, 0.25, 0.2, 0.05])  # 0 centred on the macula, 1 on the disc
     fovea = np.array([-distance * view, 0]) + rng.normal(0, 0.04, 2)
     disc = fovea + np.array([distance, -rng.uniform(0.0, 0.45) * diameter])
-    excess = max(
-        0.0, float(np.hypot(*disc)) + diameter / 2 - 0.96
-    )  # a disc cut by the edge would have no truth
+    excess = max(0.0, float(np.hypot(*disc)) + diameter / 2 - 0.96)  # a disc cut by the edge would have no truth
     pull = excess * disc / np.hypot(*disc)
     fovea, disc = fovea - pull, disc - pull
     width = diameter * rng.uniform(0.86, 0.97)
@@ -88,9 +84,7 @@ def grow(rng: np.random.Generator, eye: Anatomy, beading: float = 0.0) -> tuple[
                 nasal, height_in_disc = rng.normal(0.13 if artery else 0.05, 0.03), rng.uniform(-0.02, 0.05)
                 root = disc + unit * complex(nasal, vertical * height_in_disc)
                 offset = lead * (0.5 if artery else -0.5) * rng.uniform(0.05, 0.12)
-                width = (
-                    unit * (0.050 if artery else 0.070) * rng.uniform(0.85, 1.1) * (1 if temporal else 0.75)
-                )
+                width = unit * (0.050 if artery else 0.070) * rng.uniform(0.85, 1.1) * (1 if temporal else 0.75)
                 heading = complex(-0.35 + 2 * offset if temporal else slope + 2 * offset, vertical)
                 arcade = (height + offset, vertical) if temporal else None
                 tree.extend(root, cmath.phase(heading), width, artery, 0, arcade)

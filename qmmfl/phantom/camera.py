@@ -27,8 +27,7 @@ class Camera:
     def weights(self, wavelengths=GRID) -> np.ndarray:
         """float32 (len(wavelengths), 3): radiance (..., L) @ weights = linear RGB without the exposure."""
         columns = [
-            np.interp(wavelengths, self.wavelengths, channel, 0, 0)
-            for channel in np.asarray(self.sensitivity).T
+            np.interp(wavelengths, self.wavelengths, channel, 0, 0) for channel in np.asarray(self.sensitivity).T
         ]
         weights = np.stack(columns, -1)
         return (weights / weights.sum(0) * self.gains).astype(np.float32)
@@ -73,9 +72,7 @@ def relative_rgb(photograph: np.ndarray, inside: np.ndarray | None = None) -> np
     """sRGB uint8 or 0..1 (..., 3) -> linear float32, mean over `inside` and channels = MEAN_LEVEL."""
     scale = 255 if photograph.dtype == np.uint8 else 1
     linear = decode(photograph / np.float32(scale))
-    return linear * np.float32(
-        MEAN_LEVEL / max(float((linear if inside is None else linear[inside]).mean()), 1e-6)
-    )
+    return linear * np.float32(MEAN_LEVEL / max(float((linear if inside is None else linear[inside]).mean()), 1e-6))
 
 
 @cache
@@ -94,8 +91,7 @@ def _spectra() -> tuple[np.ndarray, np.ndarray]:
         tissues.append(Tissue(**eye, retinal_blood=blood, r_in=rng.uniform(0, 0.003, 16), cover=cover))
     veil = rng.uniform(0.0003, 0.004, (len(tissues) * 16, 1))
     return tuple(
-        np.concatenate([reflectance(tissue, nm) for tissue in tissues]) + veil * scattered(nm)
-        for nm in (GRID, BANDS)
+        np.concatenate([reflectance(tissue, nm) for tissue in tissues]) + veil * scattered(nm) for nm in (GRID, BANDS)
     )
 
 
@@ -109,10 +105,7 @@ def band_rgb_weights(camera: Camera) -> np.ndarray:
     grid, radiance = _spectra()
     colours, bands = grid @ camera.weights(GRID), radiance / BAND_SCALE
     weights = np.stack(
-        [
-            np.linalg.lstsq(bands / c[:, None], np.ones(len(c)), rcond=None)[0]
-            for c in colours.T.astype(np.float64)
-        ],
+        [np.linalg.lstsq(bands / c[:, None], np.ones(len(c)), rcond=None)[0] for c in colours.T.astype(np.float64)],
         -1,
     )
     mean = (reflectance(PERIFOVEA, BANDS) / BAND_SCALE @ weights).mean()

@@ -54,10 +54,7 @@ class Canvas:
             corners = ((outline - low + 0.5) * scale - 0.5) * 2**SHIFT
             cv2.fillPoly(patch, [np.round(corners).astype(np.int32)], 255, cv2.LINE_8, SHIFT)
             patch = (
-                cv2.resize(patch, tuple(map(int, high - low)), interpolation=cv2.INTER_AREA).astype(
-                    np.float32
-                )
-                / 255
+                cv2.resize(patch, tuple(map(int, high - low)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
             )
             if soft:
                 if blob.feather * self.radius > 0.3:
@@ -87,9 +84,7 @@ class Canvas:
         if quads:
             calibre = np.concatenate(calibres)
             order = np.argsort(calibre, kind="stable")
-            quads, wides = (
-                np.round(np.concatenate(q)[order] * 2**SHIFT).astype(np.int32) for q in (quads, wides)
-            )
+            quads, wides = (np.round(np.concatenate(q)[order] * 2**SHIFT).astype(np.int32) for q in (quads, wides))
             shades = (255 * np.minimum(calibre[order], 1)).astype(int).tolist()
             values = np.minimum(255, calibre[order] / share / (self.radius * s) * 6000).astype(int).tolist()
             for quad, wide, shade, value in zip(quads, wides, shades, values, strict=True):

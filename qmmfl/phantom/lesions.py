@@ -13,17 +13,11 @@ COUNTS = {
 }
 
 
-def scatter(
-    rng: np.random.Generator, eye: Anatomy, grade: int, drusen: bool, laser: bool
-) -> dict[str, list[Blob]]:
+def scatter(rng: np.random.Generator, eye: Anatomy, grade: int, drusen: bool, laser: bool) -> dict[str, list[Blob]]:
     """All lesions of an eye: keys MA HE EX SE drusen laser leak, each a list of outlines."""
     blobs: dict[str, list[Blob]] = {name: [] for name in ("MA", "HE", "EX", "SE", "drusen", "laser", "leak")}
     fovea = np.array(eye.fovea)
-    many = {
-        name: int(rng.integers(low, high + 1))
-        for name, ranges in COUNTS.items()
-        for low, high in [ranges[grade]]
-    }
+    many = {name: int(rng.integers(low, high + 1)) for name, ranges in COUNTS.items() for low, high in [ranges[grade]]}
     for _ in range(many["MA"]):
         blobs["MA"].append(_blob(rng, _place(rng, eye, 0.55), rng.uniform(0.0035, 0.0075), 0.15))
     for _ in range(many["HE"]):
@@ -32,9 +26,7 @@ def scatter(
             blobs["HE"].append(_flame(rng, eye, place))
         else:
             radius = min(0.006 + rng.gamma(1.6, 0.007), 0.06)
-            blobs["HE"].append(
-                _blob(rng, place, radius, 0.32, feather=0.15 * radius, strength=rng.uniform(0.6, 1))
-            )
+            blobs["HE"].append(_blob(rng, place, radius, 0.32, feather=0.15 * radius, strength=rng.uniform(0.6, 1)))
     for _ in range(many["EX"]):
         _exudates(rng, blobs, _place(rng, eye, 0.35))
     for _ in range(many["SE"]):
@@ -66,17 +58,13 @@ def new_vessels(rng: np.random.Generator, eye: Anatomy) -> tuple[list[Vessel], l
     for k in range(rng.integers(1, 4)):
         disc = np.array(eye.disc[:2])
         centre = (
-            disc + rng.normal(0, 0.04, 2)
-            if k == 0 and rng.random() < 0.6
-            else _place(rng, eye, 0.6, near_disc=True)
+            disc + rng.normal(0, 0.04, 2) if k == 0 and rng.random() < 0.6 else _place(rng, eye, 0.6, near_disc=True)
         )
         reach = rng.uniform(0.05, 0.13)
         for _ in range(rng.integers(8, 18)):
             n = rng.integers(12, 26)
             angle = (
-                rng.uniform(0, 2 * np.pi)
-                + np.cumsum(rng.normal(0, 0.45, n))
-                + np.linspace(0, rng.uniform(-3, 3), n)
+                rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, n)) + np.linspace(0, rng.uniform(-3, 3), n)
             )
             steps = reach / n * 1.6 * np.stack([np.cos(angle), np.sin(angle)], -1)
             points = centre + rng.normal(0, 0.15, 2) * reach + np.cumsum(steps, 0)
@@ -135,8 +123,6 @@ def _exudates(rng, blobs, centre) -> None:
         radius = reach * (rng.normal(0.8, 0.14) if ring else abs(rng.normal(0, 0.55)))
         size = min(0.0028 + rng.gamma(1.3, 0.0032), 0.022)
         place = centre + radius * np.array([np.cos(angle), np.sin(angle)])
-        blobs["EX"].append(
-            _blob(rng, place, size, 0.35, 0.0, rng.uniform(0.55, 1.0), stretch=rng.uniform(1, 2))
-        )
+        blobs["EX"].append(_blob(rng, place, size, 0.35, 0.0, rng.uniform(0.55, 1.0), stretch=rng.uniform(1, 2)))
     blobs["leak"].append(_blob(rng, centre, reach * 0.5, 0.2, reach * 0.35))
     blobs["MA"].append(_blob(rng, centre, 0.005, 0.1))

@@ -73,9 +73,7 @@ def render(
         raise ValueError(f'side {side!r}: choose "right" or "left"')
     grade = int(np.searchsorted([0.45, 0.6, 0.8, 0.9], chance[1])) if grade is None else int(grade)
     cup_ratio = (
-        (0.15 + 0.5 * chance[2] if chance[3] < 0.85 else 0.68 + 0.2 * chance[2])
-        if cup_ratio is None
-        else cup_ratio
+        (0.15 + 0.5 * chance[2] if chance[3] < 0.85 else 0.68 + 0.2 * chance[2]) if cup_ratio is None else cup_ratio
     )
     drusen = bool(chance[4] < 0.12) if drusen is None else drusen
     laser = bool(grade == 4 and chance[4] > 0.7) if laser is None else laser
@@ -150,9 +148,7 @@ def _see(tissue: Tissue, light, veil, camera: Camera, lit: np.ndarray) -> tuple[
     return radiance, linear
 
 
-def _photograph(
-    canvas: Canvas, relative, rng: np.random.Generator, camera: Camera, haze: float
-) -> np.ndarray:
+def _photograph(canvas: Canvas, relative, rng: np.random.Generator, camera: Camera, haze: float) -> np.ndarray:
     """Focus, exposure, sensor noise and the curve of the camera; uint8 (size, size, 3)."""
     blur = canvas.size / 512 * (rng.uniform(0.45, 0.9) + 2.0 * haze)
     image = cv2.GaussianBlur(relative, (0, 0), blur)
@@ -167,9 +163,7 @@ def _photograph(
     return np.round(np.clip(shown, 0, 1) * edge * 255).astype(np.uint8)
 
 
-def _angiograms(
-    canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: float
-) -> dict[str, np.ndarray]:
+def _angiograms(canvas: Canvas, eye, layers, rng: np.random.Generator, tessellation: float) -> dict[str, np.ndarray]:
     """The two phases, 0..1: arteries filled and veins dark, then both filled with leakage begun."""
     away = canvas.distance(eye.fovea)
     dark = 1 - 0.62 * np.exp(-((away / 0.16) ** 2))  # luteal pigment and melanin hide the choroid
@@ -178,9 +172,7 @@ def _angiograms(
     artery, vein = layers["artery"], layers["vein"] * (1 - layers["artery"])
     # The finer a vessel, the less dye lies in the depth of a pixel.
     filled_artery = 0.80 * (0.6 + 0.4 * np.minimum(layers["artery_width"] / 0.010, 1))
-    filled_vein = (0.86 - 0.10 * layers["vein_reflex"]) * (
-        0.6 + 0.4 * np.minimum(layers["vein_width"] / 0.012, 1)
-    )
+    filled_vein = (0.86 - 0.10 * layers["vein_reflex"]) * (0.6 + 0.4 * np.minimum(layers["vein_width"] / 0.012, 1))
     blocked = (1 - 0.9 * layers["HE"]) * (1 - 0.35 * layers["EX"])
     disc = layers["disc"]
     early = (0.13 + 0.035 * patches) * dark * (1 - 0.4 * disc) * (1 - 0.5 * layers["SE"])

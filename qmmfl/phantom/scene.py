@@ -100,9 +100,5 @@ def light(canvas: Canvas, rng: np.random.Generator, haze: float) -> tuple[np.nda
     light = np.exp(-fall * canvas.distance(centre) ** 2 + 0.17 * canvas.noise(rng, 3))
     edge = np.exp(-((np.clip(1 - canvas.distance((0, 0)), 0, 1) / 0.12) ** 1.2))
     crescent = np.clip(canvas.x * np.cos(9 * fall) + canvas.y * np.sin(9 * fall), 0, 1) ** 2
-    veil = (
-        0.0003
-        + 0.009 * haze * (1 + 0.35 * canvas.noise(rng, 5))
-        + rng.uniform(0, 0.004) * edge * (0.3 + crescent)
-    )
+    veil = 0.0003 + 0.009 * haze * (1 + 0.35 * canvas.noise(rng, 5)) + rng.uniform(0, 0.004) * edge * (0.3 + crescent)
     return np.clip(light, 0.2, None).astype(np.float32), np.clip(veil, 0, None).astype(np.float32)

@@ -46,9 +46,7 @@ _HB = np.array([
 # fmt: on
 # Macular pigment density relative to its peak at 460 nm (CIE 2006), 400..550 nm.
 _NM_MP = np.array([400, 420, 440, 450, 460, 470, 480, 490, 500, 510, 520, 530, 540, 550], np.float32)
-_MP = np.array(
-    [0.248, 0.566, 0.824, 0.952, 1, 0.856, 0.796, 0.768, 0.598, 0.346, 0.150, 0.050, 0.013, 0], np.float32
-)
+_MP = np.array([0.248, 0.566, 0.824, 0.952, 1, 0.856, 0.796, 0.768, 0.598, 0.346, 0.150, 0.050, 0.013, 0], np.float32)
 
 MELANIN_POWER = 3.48
 LN10 = float(np.log(10))
