@@ -165,13 +165,19 @@ def _fit(report: Report, square: np.ndarray, side: int | None) -> np.ndarray:
         return _resize(square, side, side)
     full = np.zeros(report.photograph.pixels.shape[:2], np.float32)
     inside, outside = _overlap(report)
-    full[inside] = _resize(square, *report.grid[2:])[outside]
+    full[inside] = _resize(square, *_grid(report)[2:])[outside]
     return full
+
+
+def _grid(report: Report) -> tuple[int, int, int, int]:
+    if report.grid is None:
+        raise ValueError("this report has no grid: no field of view was found in the photograph")
+    return report.grid
 
 
 def _overlap(report: Report) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Slices of the photograph and of the grid's window that show the same pixels."""
-    x, y, width, height = report.grid
+    x, y, width, height = _grid(report)
     x0, x1 = max(x, 0), min(x + width, report.photograph.width)
     y0, y1 = max(y, 0), min(y + height, report.photograph.height)
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))

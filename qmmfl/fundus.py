@@ -191,11 +191,11 @@ def _ends(small: np.ndarray, axis: int) -> tuple[slice, slice]:
 
 def _rim(lit: np.ndarray) -> np.ndarray:
     """float64 (n, 2): contour points on the convex hull that are not cut off by the picture's border."""
-    contour = max(cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
+    contour = np.asarray(max(cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len))
     hull = np.zeros_like(lit)
     cv2.drawContours(hull, [cv2.convexHull(contour)], -1, 255, 1)
-    points = contour[:, 0, :]
-    near = cv2.dilate(hull, np.ones((3, 3), np.uint8))[points[:, 1], points[:, 0]] > 0
+    points = contour[:, 0, :].astype(np.int64)
+    near = np.asarray(cv2.dilate(hull, np.ones((3, 3), np.uint8)))[points[:, 1], points[:, 0]] > 0
     h, w = lit.shape
     inner = (points >= _BORDER).all(axis=1) & (points[:, 0] < w - _BORDER) & (points[:, 1] < h - _BORDER)
     return points[near & inner].astype(np.float64)

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 UPLOAD_LIMIT, BODY_LIMIT = 31 * 2**20, 2**20  # bytes of an upload, of any other request
@@ -28,7 +29,7 @@ def private_folder() -> Path:
     return folder
 
 
-def gradio():
+def gradio() -> Any:  # a module, whose own annotations hide half of what it offers
     """Gradio, with the settings that keep it quiet and private; they must stand before its first import."""
     for name in ("VIBE_MODE", "SHARE", "ALLOWED_PATHS", "WATCH_DIRS", "MCP_SERVER"):
         os.environ.pop(f"GRADIO_{name}", None)

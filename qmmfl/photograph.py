@@ -121,13 +121,15 @@ def _in_our_words(name: str | None) -> Iterator[None]:
 def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels uint8 (H, W, 3), upright sRGB, and notes of an opened picture; raises what Pillow raises."""
     _check_size(*image.size, name)
-    deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)  # Pillow itself reduces 16-bit colour
+    deep = image.format in ("PNG", "TIFF") and ";16" in str(
+        getattr(image, "tile", "")
+    )  # Pillow itself reduces 16-bit colour
     notes = [NOTE_SIXTEEN_BIT] if deep or image.mode.startswith("I;16") else []
     image.load()
     profile = image.info.get("icc_profile")
     turn = None
     with contextlib.suppress(*_DAMAGED):  # a broken EXIF block is no reason to refuse the picture
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     if image.mode.startswith("I;16"):
         image = _eight_bit(image)
     if image.mode == "CMYK":
@@ -138,21 +140,21 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
-        if alpha.getextrema()[1] == 0:
+        if not alpha.getbbox():
             _refuse(name, "it is fully transparent")
     if image.mode not in ("L", "CMYK"):
         image = image.convert("RGB")
     if profile:
         image = _to_srgb(image, profile, notes)
     image = image.convert("RGB")
-    if alpha is not None and alpha.getextrema()[0] < 255:
+    if alpha is not None and ImageChops.invert(alpha).getbbox():
         image.paste((0, 0, 0), mask=ImageChops.invert(alpha))
         notes.append(NOTE_ALPHA)
     if turn is not None:
         image = image.transpose(turn)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, 256):  # in strips: Pillow's own way to an array holds three copies at once
-        pixels[top : top + 256] = image.crop((0, top, image.width, min(top + 256, image.height)))
+        pixels[top : top + 256] = np.asarray(image.crop((0, top, image.width, min(top + 256, image.height))))
     return pixels, (*notes, *_looks(pixels))
 
 
@@ -169,16 +171,17 @@ def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Imag
     """The picture (L, RGB or CMYK) in sRGB by its profile; unchanged where that is sRGB or not usable."""
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "L" and own.profile.xcolor_space.strip() == "RGB":
+        if image.mode == "L" and str(getattr(own.profile, "xcolor_space", "")).strip() == "RGB":
             image = image.convert("RGB")
         transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), image.mode, "RGB")
         if image.mode != "CMYK":
             probe = _PROBE if image.mode == "RGB" else _PROBE.convert("L")
-            moved = np.asarray(ImageCms.applyTransform(probe, transform), np.int16) - probe.convert("RGB")
-            if np.abs(moved).max() <= _PROFILE_TOLERANCE:
+            shift = np.asarray(ImageCms.applyTransform(probe, transform), np.int16) - np.asarray(probe.convert("RGB"))
+            if np.abs(shift).max() <= _PROFILE_TOLERANCE:
                 return image
-        image = ImageCms.applyTransform(image, transform)
+        moved = ImageCms.applyTransform(image, transform)
         notes.append(NOTE_PROFILE)
+        return moved or image  # never None, since it does not work in place
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         notes.append(NOTE_BROKEN_PROFILE)
     return image

@@ -59,7 +59,7 @@ class Pipeline:
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("there is no GPU that torch can use; choose --device cpu")
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.network = network.to(wanted, memory_format=torch.channels_last).eval()
+        self.network = network.to(wanted).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
         self.card, self.source, self.banner = card, source, None
         self.device = torch.device(wanted)
         self._lock = Lock()  # explanations hook the shared network: two readers at once would mix patients
@@ -93,13 +93,8 @@ class Pipeline:
             return self._unread(picture, faults, began)
         scores = self._run(square, progress)
         progress(len(STAGES) - 1, len(STAGES), MEASURE_STAGE)
-        gradable, is_fundus = (self._probability(scores, name) for name in (GRADABLE, FUNDUS))
-        reasons = list(faults)
-        fundus_ok = is_fundus is None or is_fundus >= self.card.calibrations[FUNDUS].threshold
-        if not fundus_ok:
-            reasons.append(_NOT_FUNDUS)
-        if gradable is not None and gradable < self.card.calibrations[GRADABLE].threshold:
-            reasons.append(_POOR)
+        (gradable, sharp), (is_fundus, fundus_ok) = (self._gate(scores, name) for name in (GRADABLE, FUNDUS))
+        reasons = [*faults, *([] if fundus_ok else [_NOT_FUNDUS]), *([] if sharp else [_POOR])]
         withheld = _UNGRADABLE if reasons and not override else None
         return Report(
             photograph=picture,
@@ -132,12 +127,17 @@ class Pipeline:
         logits = self.network.heads(fused)[0].float().cpu().numpy()
         return _Scores({name: plane[0].float().cpu().numpy() for name, plane in planes.items()}, logits, maps)
 
-    def _probability(self, scores: _Scores, name: str) -> float | None:
-        calibration = self.card.calibrations.get(name)
-        if calibration is None:
-            return None
+    def _probability(self, scores: _Scores, name: str) -> float:
+        calibration = self.card.calibrations[name]
         logit = calibration.scale * float(scores.logits[OUTPUTS.index(name)]) + calibration.offset
         return float(1 / (1 + np.exp(-np.clip(logit, -60, 60))))
+
+    def _gate(self, scores: _Scores, name: str) -> tuple[float | None, bool]:
+        """Probability, and whether it lets the photograph pass; without a calibration the gate stands open."""
+        if name not in self.card.calibrations:
+            return None, True
+        probability = self._probability(scores, name)
+        return probability, probability >= self.card.calibrations[name].threshold
 
     def _finding(self, code: str, scores: _Scores | None, withheld: str | None) -> Finding:
         name, calibration = labels.FINDINGS[code], self.card.calibrations.get(code)

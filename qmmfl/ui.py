@@ -15,6 +15,7 @@ import sys
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,12 +123,12 @@ def build(pipeline):
         return *ready, replace(case, report=replace(case.report, planes={}))  # nobody needs the planes from here on
 
     @told
-    def analyse_file(photograph: gr.FileData) -> dict:
+    def analyse_file(photograph: gr.FileData) -> dict:  # pyright: ignore[reportInvalidTypeForm]
         """One colour fundus photograph in, report.json (schema 1) out."""
         return pipeline(_read(photograph["path"] if isinstance(photograph, dict) else photograph.path), None).to_dict()
 
-    private = {"api_visibility": "private", "show_progress": "hidden"}
-    model = {"concurrency_limit": 1, "concurrency_id": "model"}
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
     with gr.Blocks(title="qmmfl", analytics_enabled=False, fill_width=True, delete_cache=(600, KEEP)) as demo:
         banner = f"<p>{html.escape(pipeline.banner)}</p>" if pipeline.banner else ""
         gr.HTML(f"<p><strong>{labels.NOTICE}</strong></p>{banner}", elem_id="notice", padding=False)
@@ -180,7 +181,7 @@ def build(pipeline):
             return wipe(case) if case and case.report else [gr.skip()] * len(wiped)  # a preview may stay in view
 
         reading = go.click(restart, case, wiped, queue=False, **private)
-        run = {"api_visibility": "private", "show_progress_on": [pictures], **model}
+        run: dict[str, Any] = {"api_visibility": "private", "show_progress_on": [pictures], **model}
         reading = reading.then(analyse_page, [file, case], result, **run)
         kept = reading.success(keep, case, [pdf, data, case], **private)
         emptied = file.change(wipe, case, wiped, queue=False, cancels=[reading, kept], **private)
@@ -247,5 +248,5 @@ def _examples() -> list[Path]:
 
 
 def _title(path: Path) -> str:
-    words = path.stem.removeprefix("simulated_").replace("healthy", "no_lesions").split("_")
+    words = path.stem.removeprefix("simulated_").split("_")
     return " ".join("DR" if word == "dr" else word for word in [words[0].capitalize(), *words[1:]])

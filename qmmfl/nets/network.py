@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +88,14 @@ class Network(nn.Module):
 
         Nets of the same size share the costly part, the local contrast.
         """
-        colours = {size: pooled(square, size) for size in {net.config.size for net in self.synthesis.values()}}
-        wanted = {net.config.size for net in self.synthesis.values() if net.config.inputs != "colour"}
+        nets = {m.name: cast(SynthesisNet, self.synthesis[m.name]) for m in labels.SYNTHESES}
+        colours = {size: pooled(square, size) for size in {net.config.size for net in nets.values()}}
+        wanted = {net.config.size for net in nets.values() if net.config.inputs != "colour"}
         contrasts = {size: local_contrast(colours[size]) for size in wanted}
         fields = {size: (c.amax(dim=1, keepdim=True) > 0).to(c.dtype) for size, c in colours.items()}
-        sizes = {name: net.config.size for name, net in self.synthesis.items()}
         return {
-            name: (net.arrange(colours[sizes[name]], contrasts.get(sizes[name])), fields[sizes[name]])
-            for name, net in self.synthesis.items()
+            name: (net.arrange(colours[net.config.size], contrasts.get(net.config.size)), fields[net.config.size])
+            for name, net in nets.items()
         }
 
     def synthesize(self, prepared: Mapping[str, tuple[Tensor, Tensor]], modality: str) -> Tensor:

@@ -56,7 +56,7 @@ def layout(rng: np.random.Generator, cup_ratio: float) -> Anatomy:
     width = diameter * rng.uniform(0.86, 0.97)
     shift = rng.uniform((-0.07, -0.03), (0.0, 0.03)) * diameter * (1 - cup_ratio) * 1.5
     return Anatomy(
-        (*map(float, disc), width, diameter),
+        (float(disc[0]), float(disc[1]), width, diameter),
         (
             float(disc[0] + shift[0]),
             float(disc[1] + shift[1]),
@@ -146,11 +146,11 @@ class _Tree:
         if abs(point) < 1.1:  # fades out inside the field
             widths = widths * np.minimum(1, np.linspace(2.2, 0.25, len(widths)))
         if len(points) > 3:
-            course = np.array(points)
+            course = np.array(points, np.complex128)
             course[1:-1] = (course[:-2] + 2 * course[1:-1] + course[2:]) / 4
             self.vessels.append(Vessel(artery, np.stack([course.real, course.imag], -1), widths))
-        for child in children:
-            self.extend(*child, artery, depth + 1)
+        for start, heading, wide in children:
+            self.extend(start, heading, wide, artery, depth + 1)
 
     def _steer(self, point: complex, angle: float, depth: int, arcade) -> float:
         """Turn: trunks follow their arcade, nasal ones the radius, branches pass by the fovea."""

@@ -36,7 +36,9 @@ class Camera:
 def gaussian_camera(centres=(600, 540, 460), widths=(35, 35, 28), gains=(1.0, 1.0, 1.0), **rest) -> Camera:
     """A camera with one Gaussian per channel: centres and standard deviations [nm] of red, green, blue."""
     curves = [np.exp(-0.5 * ((GRID - c) / w) ** 2) for c, w in zip(centres, widths, strict=True)]
-    return Camera(np.stack(curves, -1).astype(np.float32), gains=tuple(float(gain) for gain in gains), **rest)
+    return Camera(
+        np.stack(curves, -1).astype(np.float32), gains=(float(gains[0]), float(gains[1]), float(gains[2])), **rest
+    )
 
 
 def random_camera(rng: np.random.Generator) -> Camera:
@@ -90,9 +92,10 @@ def _spectra() -> tuple[np.ndarray, np.ndarray]:
         blood = rng.uniform(0, 120, 16) * (part == 1)
         tissues.append(Tissue(**eye, retinal_blood=blood, r_in=rng.uniform(0, 0.003, 16), cover=cover))
     veil = rng.uniform(0.0003, 0.004, (len(tissues) * 16, 1))
-    return tuple(
+    grid, bands = (
         np.concatenate([reflectance(tissue, nm) for tissue in tissues]) + veil * scattered(nm) for nm in (GRID, BANDS)
     )
+    return grid, bands
 
 
 def band_rgb_weights(camera: Camera) -> np.ndarray:

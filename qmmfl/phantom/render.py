@@ -72,13 +72,12 @@ def render(
     if side not in ("right", "left"):
         raise ValueError(f'side {side!r}: choose "right" or "left"')
     grade = int(np.searchsorted([0.45, 0.6, 0.8, 0.9], chance[1])) if grade is None else int(grade)
-    cup_ratio = (
-        (0.15 + 0.5 * chance[2] if chance[3] < 0.85 else 0.68 + 0.2 * chance[2]) if cup_ratio is None else cup_ratio
-    )
+    if cup_ratio is None:
+        cup_ratio = float(0.15 + 0.5 * chance[2] if chance[3] < 0.85 else 0.68 + 0.2 * chance[2])
     drusen = bool(chance[4] < 0.12) if drusen is None else drusen
     laser = bool(grade == 4 and chance[4] > 0.7) if laser is None else laser
-    haze = (0.25 * chance[5] ** 2 if chance[5] < 0.93 else 0.7) if haze is None else haze
-    tessellation = (max(0.0, chance[6] * 1.9 - 1.0)) if tessellation is None else tessellation
+    haze = float(0.25 * chance[5] ** 2 if chance[5] < 0.93 else 0.7) if haze is None else haze
+    tessellation = max(0.0, float(chance[6]) * 1.9 - 1.0) if tessellation is None else tessellation
 
     eye = anatomy.layout(np.random.default_rng([seed, 2]), cup_ratio)
     vessels = anatomy.grow(np.random.default_rng([seed, 3]), eye, beading=1.0 if grade == 3 else 0.0)
@@ -103,7 +102,7 @@ def render(
     planes |= {name: layers[name] for name in ("disc", "cup", "artery", "vein")}
     planes |= {f"lesion_{code}": layers[f"mask_{code}"] for code in labels.LESIONS}
     planes |= _angiograms(canvas, eye, layers, texture, tessellation)
-    x, y, _, height = eye.disc
+    disc, height, fovea = canvas.to_px(eye.disc[:2]), eye.disc[3], canvas.to_px(eye.fovea)
     findings = {
         "DR": int(grade > 0),
         "ODC": int(cup_ratio > 0.65),
@@ -117,9 +116,9 @@ def render(
         photograph=_photograph(canvas, relative, texture, camera, haze),
         field=(centre, centre, canvas.radius),
         planes={name: np.ascontiguousarray(planes[name] * inside, np.float32) for name in labels.PLANES},
-        disc=(*map(float, canvas.to_px((x, y))), height * canvas.radius),
+        disc=(float(disc[0]), float(disc[1]), height * canvas.radius),
         cup=eye.cup[3] * canvas.radius,
-        fovea=tuple(map(float, canvas.to_px(eye.fovea))),
+        fovea=(float(fovea[0]), float(fovea[1])),
         side=side,
         grade=grade,
         findings=findings,
