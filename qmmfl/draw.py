@@ -79,8 +79,9 @@ def photograph(report: Report, side: int | None = None) -> np.ndarray:
 
 
 def plane(report: Report, name: str, side: int | None = None) -> np.ndarray:
-    """One synthesized plane as a marked grey picture."""
-    return mark_synthesized(grey(_values(report, name, side)))
+    """One synthesized plane as a marked grey picture; bands, linear reflectances, with the display's gamma of 2.2."""
+    values = _values(report, name, side)
+    return mark_synthesized(grey(np.clip(values, 0, 1) ** (1 / 2.2) if name in labels.MSI.planes else values))
 
 
 def layer(report: Report, name: str, side: int | None = None) -> np.ndarray:

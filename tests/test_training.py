@@ -26,6 +26,9 @@ def test_metrics_agree_with_scikit_learn(numbers):
     truth, score = numbers.random(500) < 0.2, np.round(numbers.random(500), 2)
     assert metrics.auc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score))
     assert metrics.average_precision(truth, score) == pytest.approx(sk.average_precision_score(truth, score))
+    coarse = np.floor(score * 64) / 64
+    parts = [metrics.score_counts(truth[half], score[half], 64) for half in (slice(0, 200), slice(200, None))]
+    assert metrics.counted_precision(sum(parts)) == pytest.approx(sk.average_precision_score(truth, coarse))
     a, b = numbers.integers(0, 5, 200), numbers.integers(0, 5, 200)
     assert metrics.quadratic_kappa(a, b) == pytest.approx(sk.cohen_kappa_score(a, b, weights="quadratic"))
 

@@ -86,7 +86,7 @@ def export(recipe: ExportRecipe) -> weights.Card:
 @torch.no_grad()
 def logits_of(network, features: np.ndarray) -> np.ndarray:
     """Logits float32 (n, len(OUTPUTS)) of cached features."""
-    parts = [torch.from_numpy(np.asarray(part)).float() for part in np.array_split(features, len(features) // 32 + 1)]
+    parts = [torch.from_numpy(part.astype(np.float32)) for part in np.array_split(features, len(features) // 32 + 1)]
     return torch.cat([network.heads(network.fusion(part)) for part in parts]).numpy()
 
 

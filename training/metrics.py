@@ -28,6 +28,20 @@ def average_precision(truth: np.ndarray, score: np.ndarray) -> float:
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
+def score_counts(truth: np.ndarray, score: np.ndarray, bins: int = 4096) -> np.ndarray:
+    """int64 (2, bins): how many positives and how many of all fall into each bin of score 0..1; eyes can be added."""
+    level = np.clip((np.asarray(score, np.float32) * bins).astype(np.int64), 0, bins - 1)
+    return np.stack([np.bincount(level[np.asarray(truth, bool)], minlength=bins), np.bincount(level, minlength=bins)])
+
+
+def counted_precision(counts: np.ndarray) -> float:
+    """Average precision of what `score_counts` counted, equal to that of the scores rounded to bins."""
+    hits, drawn = counts[:, ::-1].cumsum(axis=1)
+    if not hits[-1]:
+        return float("nan")
+    return float((np.diff(hits / hits[-1], prepend=0.0) * hits / np.maximum(drawn, 1)).sum())
+
+
 def dice(truth: np.ndarray, mask: np.ndarray) -> float:
     """2 |A and B| / (|A| + |B|) of two bool arrays; 1 when both are empty."""
     total = int(truth.sum()) + int(mask.sum())

@@ -63,17 +63,16 @@ def _store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _order(cases: list[data.Case]) -> list[int]:
-    """ODIR's validation eyes and the small sets first, then ODIR, then the rest, shuffled.
+    """The small sets first, then ODIR, then the rest, each shuffled, so that a limit leaves a fair sample.
 
     Never the test split, which only the evaluation reads, nor the equalised set, whose colours are false.
     """
     usable = [i for i, case in enumerate(cases) if case.split != "test" and case.folder != "eyepacs_equalized"]
+    small = ("idrid", "rahim", "stare", "drimdb", "ffa_phase")
 
     def rank(index: int) -> tuple[int, int]:
-        case, odir = cases[index], cases[index].folder == "odir5k"
-        small = case.folder in ("idrid", "rahim", "stare", "drimdb", "ffa_phase")
-        first = small or (odir and case.split == "val")
-        return (0 if first else 1 if odir else 2, index * 7919 % len(cases))
+        folder = cases[index].folder
+        return (0 if folder in small else 1 if folder == "odir5k" else 2, index * 7919 % len(cases))
 
     return sorted(usable, key=rank)
 

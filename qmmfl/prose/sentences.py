@@ -20,7 +20,8 @@ CAUTIONS = MappingProxyType(
     {
         "ffa": "Computer-generated from the colour photograph. Dye leakage, non-perfusion and timing are not measured "
         "and may be invented or missing. Do not use in place of angiography.",
-        "msi": "Model-based estimate from three colour channels (no multispectral camera). No oxygen information.",
+        "msi": "Model-based estimate from three colour channels (no multispectral camera). No oxygen information. "
+        "Shown with a gamma of 2.2, like a photograph.",
         "layers": "Computed from the photograph. Outlines where the probability reaches one half; vessels grow more "
         "opaque with their probability. The counts of lesions use their own thresholds.",
         "shares": "Each modality's share of the score before calibration (logit). The modalities have seen each "
