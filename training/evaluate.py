@@ -44,7 +44,17 @@ def _start(folder: Path) -> None:
     _reader = pipeline.load(folder, "cpu")
 
 
-def classification(recipe: EvaluateRecipe) -> dict[str, Any]:
+def evaluate(recipe: EvaluateRecipe) -> dict[str, Any]:
+    """All figures, rounded to four decimals; what cannot be computed is None."""
+    with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe.weights,)) as pool:
+        made = pool.submit(synthesis, recipe)
+        figures = {"classification": classification(recipe, pool), "synthesis": made.result()}
+    return json.loads(
+        json.dumps(figures), parse_float=lambda text: round(float(text), 4), parse_constant=lambda _: None
+    )
+
+
+def classification(recipe: EvaluateRecipe, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """Findings, grade and gates per data set on the locked test split; angiograms stand for other pictures."""
     seen: Counter[str] = Counter()
     cases = []
@@ -52,8 +62,7 @@ def classification(recipe: EvaluateRecipe) -> dict[str, Any]:
         if case.split == "test" and seen[case.folder] < recipe.limit:
             seen[case.folder] += 1
             cases.append(case)
-    with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe.weights,)) as pool:
-        rows = list(tqdm(pool.map(_scores_of, cases, chunksize=4), total=len(cases), desc="test", mininterval=10))
+    rows = list(tqdm(pool.map(_scores_of, cases, chunksize=4), total=len(cases), desc="test", mininterval=10))
     every = Targets(cases)
     result: dict[str, Any] = {}
     for folder in sorted(set(every.folder)):
@@ -127,7 +136,6 @@ def _bounded(truth: np.ndarray, score: np.ndarray, statistic, repeats: int) -> l
 
 def synthesis(recipe: EvaluateRecipe) -> dict[str, Any]:
     """Figures of the planes on their test splits, in the photographs' own frames."""
-    _start(recipe.weights)
     return {
         "disc_cup": _disc_cup(recipe),
         "lesions": _lesions(recipe),
@@ -242,8 +250,7 @@ def _shown(value: Any) -> str:
 
 if __name__ == "__main__":
     settings = parse(EvaluateRecipe)[0]
-    found = {"synthesis": synthesis(settings), "classification": classification(settings)}
-    found = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4), parse_constant=lambda _: None)
+    found = evaluate(settings)
     print("| figure | test value (95 % interval) |", "| --- | --- |", *headline(found), sep="\n")
     if settings.limit < 1_000_000:
         raise SystemExit("a rehearsal: the card was left alone")
