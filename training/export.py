@@ -91,7 +91,7 @@ def logits_of(network, features: np.ndarray) -> np.ndarray:
 
 
 def _counts(targets: Targets) -> dict[str, dict[str, int]]:
-    splits = ("train", "val", "test")
+    splits = ("train", "val")  # the test eyes are counted by the evaluation
     result = {
         code: {split: int(((targets.column(code) == 1) & (targets.split == split)).sum()) for split in splits}
         for code in data.CODES
