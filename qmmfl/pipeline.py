@@ -183,7 +183,10 @@ class Pipeline:
         planes = scores.planes["lesions"]
         field = fundus.square_mask(fundus.Prep(planes.shape[-1], self.card.prep.margin))
         limits = self.card.lesion_thresholds
-        return {c: measures.count_lesions(planes[i], limits[c], field) for i, c in enumerate(labels.LESIONS)}
+        return {
+            code: measures.count_lesions(planes[i], limits[code], field) if code in limits else Lesion(None, None)
+            for i, code in enumerate(labels.LESIONS)
+        }
 
     def _planes(self, scores: _Scores, frame: fundus.Frame) -> dict[str, Plane]:
         result = {}

@@ -50,9 +50,10 @@ class Card:
     """All that belongs to one set of weights beside the tensors; card.json.
 
     status: "interim" or "released". calibrations: output -> Calibration; an output without one is not assessed.
-    lesion_thresholds: lesion -> probability. plane_errors: plane -> expected absolute error 0..1.
-    vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what they were trained
-    on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the evaluation wrote them.
+    lesion_thresholds: lesion -> probability; a lesion without one is not counted. plane_errors: plane -> expected
+    absolute error 0..1. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what
+    they were trained on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the
+    evaluation wrote them.
     """
 
     name: str

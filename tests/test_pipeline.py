@@ -112,6 +112,14 @@ def test_stages_are_named_in_order(tiny_pipeline, eye):
     assert [done for done, _, _ in told] == list(range(len(pipeline.STAGES)))
 
 
+def test_a_lesion_that_is_not_found_reliably_is_not_counted(tiny_folder, eye):
+    network, _ = weights.load(tiny_folder)
+    reader = pipeline.Pipeline(network, tiny_card(lesion_thresholds={"EX": 0.5}), "test", "cpu")
+    lesions = reader(eye.photograph).lesions
+    assert (lesions["MA"].count, lesions["MA"].area_fraction) == (None, None)
+    assert lesions["EX"].count is not None
+
+
 def test_black_is_ungradable_not_refused(tiny_pipeline):
     report = tiny_pipeline(np.zeros((300, 400, 3), np.uint8))
     assert not report.quality.gradable

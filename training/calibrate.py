@@ -14,6 +14,8 @@ from .targets import Targets
 LEAST_TRAINED = 10  # positive training eyes below which a finding is not assessed
 LEAST_CHECKED = 5  # positive validation eyes below which training eyes help to place the threshold, and it is marked
 REFUSED = 0.01  # share of good validation photographs that a gate may refuse
+LEAST_F1 = 0.1  # a lesion whose pixels are found no better on validation eyes is not counted in reports
+SURE = 0.1  # a gate refuses below this at most: its bad examples come from few cameras, good ones from any
 
 
 def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
@@ -59,22 +61,28 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
 
 def best_threshold(truth: np.ndarray, probability: np.ndarray) -> float:
     """The threshold of the highest F1, in the middle between two neighbouring probabilities."""
+    return _best_f1(truth, probability)[0]
+
+
+def _best_f1(truth: np.ndarray, probability: np.ndarray) -> tuple[float, float]:
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
     at = int(f1.argmax())
     below = probability[order[at + 1]] if at + 1 < len(order) else 0.0
-    return float((probability[order[at]] + below) / 2)
+    return float((probability[order[at]] + below) / 2), float(f1[at])
 
 
 def lesion_thresholds(task: tasks.Lesions, module: torch.nn.Module) -> dict[str, float]:
-    """Per lesion the probability of the highest pixel-wise F1 on the validation eyes."""
+    """Per lesion the probability of the highest pixel-wise F1 on the validation eyes, where that is worth a count."""
     predicted = [(sample, task.predict(module, sample)) for sample in task.checked]
     result = {}
     for index, name in enumerate(task.planes()):
         truth = np.concatenate([s.truth[index][s.care > 0] > 127 for s, _ in predicted])
         score = np.concatenate([p[index][s.care > 0] for s, p in predicted])
-        result[name.removeprefix("lesion_")] = round(best_threshold(truth, score), 4)
+        threshold, f1 = _best_f1(truth, score)
+        if f1 >= LEAST_F1:
+            result[name.removeprefix("lesion_")] = round(threshold, 4)
     return result
 
 
@@ -101,7 +109,7 @@ def _platt(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
 
 
 def _gate(truth: np.ndarray, probability: np.ndarray) -> float:
-    return float(min(np.quantile(probability[truth], REFUSED), 0.5))
+    return float(min(np.quantile(probability[truth], REFUSED), SURE))
 
 
 def _minimise(parameters: torch.Tensor, loss) -> None:
