@@ -18,7 +18,7 @@ SIDE = 360  # [px] of one picture
 
 def main() -> None:
     """Read one example and write the picture."""
-    report = qmmfl.load(device="cpu")(HERE / "eyes" / "simulated_left_moderate_dr.jpg")
+    report = qmmfl.load(device="cpu")(HERE / "eyes" / "simulated_right_severe_dr.jpg")
     bands = [f"msi_{nm}" for nm in (507, 586, 685)]
     tiles = {
         "Photograph (simulated eye)": draw.photograph(report, SIDE),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ STAGES = (FIELD_STAGE, *(modality.title for modality in labels.SYNTHESES), FUSIO
 _UNGRADABLE = "withheld: the photograph is not gradable"
 _NOT_FUNDUS = "It does not look like a colour photograph of the fundus; upload one, or take it again."
 _POOR = "Image quality is too low to rely on: check focus, lighting and lashes, and take it again."
+_FLAGGED = "another finding is flagged"
 _NO_DISC = "withheld: no optic disc was found"
 
 
@@ -101,7 +102,7 @@ class Pipeline:
             eye=measures.find_side(scores.planes["disc_cup"][0]),
             quality=Quality(not reasons, gradable, tuple(reasons)),
             fundus=Fundus(fundus_ok, is_fundus),
-            findings=tuple(self._finding(code, scores, withheld) for code in labels.FINDINGS),
+            findings=self._findings(scores, withheld),
             dr=self._grade(scores, withheld),
             dme=self._oedema(scores, withheld),
             disc_cup=self._disc_cup(scores, frame, withheld),
@@ -138,6 +139,15 @@ class Pipeline:
             return None, True
         probability = self._probability(scores, name)
         return probability, probability >= self.card.calibrations[name].threshold
+
+    def _findings(self, scores: _Scores | None, withheld: str | None) -> tuple[Finding, ...]:
+        found = [self._finding(code, scores, withheld) for code in labels.FINDINGS]
+        if any(finding.suspected for finding in found if finding.code != "NORMAL"):
+            # "No listed abnormality flagged" must not stand beside one that is.
+            found = [
+                replace(f, suspected=False, reason=_FLAGGED) if f.code == "NORMAL" and f.suspected else f for f in found
+            ]
+        return tuple(found)
 
     def _finding(self, code: str, scores: _Scores | None, withheld: str | None) -> Finding:
         name, calibration = labels.FINDINGS[code], self.card.calibrations.get(code)
@@ -215,7 +225,7 @@ class Pipeline:
             eye=Eye(None, None),
             quality=Quality(False, None, reasons),
             fundus=Fundus(False, None),
-            findings=tuple(self._finding(code, None, _UNGRADABLE) for code in labels.FINDINGS),
+            findings=self._findings(None, _UNGRADABLE),
             dr=Grade(None, None, None, None, _UNGRADABLE),
             dme=Oedema(OEDEMA in self.card.calibrations, None, None, None, _UNGRADABLE),
             disc_cup=DiscCup(None, None, None, None, _UNGRADABLE),

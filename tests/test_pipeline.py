@@ -74,12 +74,23 @@ def test_contributions_and_maps_add_up_to_the_logit(report, tiny_pipeline, eye):
 
 
 def test_calibration_is_applied(report, tiny_pipeline):
-    for code in ("DR", "ODC"):
+    for code in ("DR", "ODC", "DN"):
         calibration = tiny_pipeline.card.calibrations[code]
         logit = calibration.scale * sum(report.contributions[code].values()) + calibration.offset
         finding = report.finding(code)
         assert finding.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
         assert finding.suspected == (finding.probability >= finding.threshold)
+
+
+def test_no_abnormality_flagged_never_stands_beside_one_that_is(tiny_folder, eye):
+    network, card = weights.load(tiny_folder)
+    sure = weights.Calibration(0.0, 3.0, 0.5, "validation eyes")
+    for codes, flagged in ((("NORMAL", "DN"), False), (("NORMAL",), True)):
+        calibrations = {code: sure for code in (*codes, GRADABLE)}
+        reader = pipeline.Pipeline(network, tiny_card(calibrations=calibrations), "test", "cpu")
+        finding = reader(eye.photograph).finding("NORMAL")
+        assert finding.suspected is flagged
+        assert finding.probability > finding.threshold
 
 
 def test_same_photograph_twice_is_the_same_report(tiny_pipeline, report, eye_file):
