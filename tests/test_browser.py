@@ -121,7 +121,7 @@ def test_one_photograph_from_upload_to_report(visit, files, tmp_path):
     page = here.page
     assert page.locator("#findings th[scope=row]").count() > 15
     assert "Suspicion of" in page.inner_text("#summary")
-    assert page.locator("#pictures figure").count() == 3
+    assert page.locator("#pictures figure").count() == 4
     for tab in TABS:
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(150)

@@ -139,7 +139,7 @@ def test_every_picture_has_words_and_every_synthesized_one_says_so(report):
     html = markup.pictures_html(report, save, 128) + markup.planes_html(report, labels.MSI, save, 64)
     assert all(alt or "layer" in tag for tag, alt in re.findall(r'(<img[^>]*?alt="([^"]*)"[^>]*>)', html))
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
-    assert len(captions) == 3 + len(labels.BANDS)
+    assert len(captions) == 4 + len(labels.BANDS)
     assert all("synthesized" in caption for caption in captions)
 
 

@@ -130,6 +130,7 @@ def _finding_row(finding: Finding) -> str:
 
 
 SHOWN_AT_FIRST = ("MA", "HE", "EX", "SE", "disc", "cup")  # layers; the vessels are one click away
+FIRST_BAND = "msi_550"  # where haemoglobin absorbs most: the band beside the photograph; the others have a tab
 
 
 def preview_html(photograph: Photograph, address: str) -> str:
@@ -141,7 +142,7 @@ def preview_html(photograph: Photograph, address: str) -> str:
 
 
 def pictures_html(report: Report, save: Save, side: int) -> str:
-    """The photograph with its layers beside the synthesized angiograms; the photograph alone where there are none."""
+    """The photograph with its layers beside the angiograms and one band; the photograph alone where there are none."""
     ground = save("photograph", draw.photograph(report, side), "jpeg")
     if not report.planes:
         caption = "Colour photograph, as acquired"
@@ -165,13 +166,10 @@ def pictures_html(report: Report, save: Save, side: int) -> str:
         '<label><input type="checkbox" value="redfree">Red-free (green channel)</label>'
         '<label><input type="checkbox" value="large">Large</label></fieldset></figure>'
     )
-    angiograms = "".join(
-        figure_html(*_plane(report, modality.planes[0], save, side))
-        for modality in (labels.FFA_ARTERIAL, labels.FFA_ARTERIOVENOUS)
-        if modality.planes[0] in report.planes
-    )
-    cautions = f"Angiograms: {CAUTIONS['ffa']} Layers: {CAUTIONS['layers']}"
-    return f'<div class="figures main">{viewer}{angiograms}</div><p>{cautions}</p>'
+    shown = (*labels.FFA_ARTERIAL.planes, *labels.FFA_ARTERIOVENOUS.planes, FIRST_BAND)
+    beside = "".join(figure_html(*_plane(report, name, save, side)) for name in shown if name in report.planes)
+    cautions = f"Angiograms: {CAUTIONS['ffa']} Band: {CAUTIONS['msi']} Layers: {CAUTIONS['layers']}"
+    return f'<div class="figures main">{viewer}{beside}</div><p>{cautions}</p>'
 
 
 def planes_html(report: Report, modality: labels.Modality, save: Save, side: int) -> str:
