@@ -42,9 +42,12 @@ class Case:
     report: Report | None = None
 
     def save(self, name: str, picture: np.ndarray, kind: str) -> str:
-        """Encode a picture into the folder; the address under which the page gets it."""
+        """Encode a picture into the folder; the address under which the page gets it. A name is written once."""
         path = self.folder / f"{name}.{'jpg' if kind == 'jpeg' else kind}"
-        path.write_bytes(draw.encode(picture, kind))
+        if not path.exists():  # the browser may be fetching it: never rewrite it in place
+            part = path.with_suffix(".part")
+            part.write_bytes(draw.encode(picture, kind))
+            part.replace(path)
         return f"gradio_api/file={path}"
 
 

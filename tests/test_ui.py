@@ -180,6 +180,16 @@ def test_pictures_are_served_but_not_kept_by_the_browser(port):
     assert not case.folder.exists()
 
 
+def test_a_picture_asked_for_twice_is_not_rewritten_while_it_is_fetched():
+    case = ui._new_case()
+    address = case.save("score_DR", fake_photograph().pixels, "jpeg")
+    before = next(case.folder.iterdir()).stat()
+    assert case.save("score_DR", fake_photograph().pixels, "jpeg") == address
+    (after,) = case.folder.iterdir()
+    assert (after.stat().st_ino, after.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    ui._forget(case)
+
+
 def test_private_folder_is_ours_alone():
     folder = guard.private_folder()
     assert folder.stat().st_mode & 0o077 == 0

@@ -33,14 +33,24 @@ def lesions(data: Path, split: str, size: int) -> Iterator[Sample]:
         yield _sample(folder, row["stem"], size, paths)
 
 
+def healthy(data: Path, size: int, each: int = 50) -> Iterator[Sample]:
+    """Training photographs of IDRiD and Rahim graded free of retinopathy: no lesion anywhere."""
+    nothing = np.broadcast_to(np.uint8(0), (len(labels.LESIONS), size, size))
+    for name in ("idrid", "rahim"):
+        rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == "train"]
+        for row in [r for r in rows if r["dr_grade"] == "0"][:each]:
+            yield _from_arrays(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)
+
+
 def disc_cup(data: Path, split: str, size: int) -> Iterator[Sample]:
-    """DRISHTI's disc and cup, and for training the teacher's masks of ODIR photographs, LES-AV's and IDRiD's discs."""
+    """DRISHTI's disc and cup, outlined by experts."""
     for row, folder in _rows(data, ("drishti_disc_cup",), split):
-        yield _sample(
-            folder, row["stem"], size, [folder / f"masks_{part}" / f"{row['stem']}.png" for part in ("OD", "OC")]
-        )
-    if split != "train":
-        return
+        masks = [folder / f"masks_{part}" / f"{row['stem']}.png" for part in ("OD", "OC")]
+        yield _sample(folder, row["stem"], size, masks)
+
+
+def disc_cup_teacher(data: Path, size: int) -> Iterator[Sample]:
+    """Disc and cup of ODIR training photographs as the AutoMorph nets outline them."""
     folder = data / "seg/odir5k_disc_teacher"
     for row in read_table(folder / "index.csv"):
         path = data / "cls/odir5k/images" / row["image"]
@@ -94,11 +104,12 @@ def _sample(folder: Path, stem: str, size: int, masks: list[Path]) -> Sample:
 
 
 def _from_arrays(
-    stem: str, path: Path, size: int, masks: list[np.ndarray], ignored: np.ndarray | None = None
+    stem: str, path: Path, size: int, masks: list[np.ndarray] | np.ndarray, ignored: np.ndarray | None = None
 ) -> Sample:
+    """`masks` in the photograph's frame, or an array (k, size, size) that needs no warping."""
     pixels = photograph.read(path).pixels
     square, frame = fundus.canonical(pixels, fundus.Prep(size))
-    truth = np.stack([frame.warp(mask) for mask in masks])
+    truth = masks if isinstance(masks, np.ndarray) else np.stack([frame.warp(mask) for mask in masks])
     care = _field(square)
     if ignored is not None:
         care = care * (frame.warp(ignored) < 128)

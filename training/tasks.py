@@ -1,10 +1,11 @@
 """What each synthesis net learns from, its loss and its validation figures.
 
 A task offers: samples and their chances (for drawing), patch [px], colour (strength of the colour augmentation),
-turned (random rotation and zoom or only mirrors and quarter turns), loss(logits, batch) and validate(module).
+turned (random rotation and zoom or only mirrors and quarter turns), prior (probability a fresh net starts from),
+loss(logits, batch) and validate(module).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -26,16 +27,20 @@ class Task:
     patch = 256
     colour = 1.0
     turned = False
+    prior = 0.5
 
     def __init__(self, config: SynthesisConfig, recipe) -> None:
         self.config, self.recipe = config, recipe
-        real = list(self.read("train"))
         simulated = list(pixels.phantoms(config.size, range(recipe.phantoms), self.planes()))
-        self.samples = real + simulated
-        share = 1.0 if not simulated else 0.6 if real else 0.0
-        chances = [share / max(len(real), 1)] * len(real) + [(1 - share) / max(len(simulated), 1)] * len(simulated)
-        self.chances = np.array(chances) / sum(chances)
+        sources = [(samples, weight) for samples, weight in [*self.sources(), (simulated, 0.6)] if samples]
+        self.samples = [sample for samples, _ in sources for sample in samples]
+        chances = np.concatenate([np.full(len(samples), weight / len(samples)) for samples, weight in sources])
+        self.chances = chances / chances.sum()
         self.checked = list(self.read("val"))
+
+    def sources(self) -> list[tuple[list[pixels.Sample], float]]:
+        """Kinds of real training samples, and how often each kind is drawn relative to the others."""
+        return [(list(self.read("train")), 1.0)]
 
     def planes(self) -> tuple[str, ...]:
         """Names of the planes this task's net makes."""
@@ -49,9 +54,15 @@ class Task:
 
 
 class Lesions(Task):
-    """Per-pixel presence of the four lesions; microaneurysms are rare, so every class counts the same."""
+    """Per-pixel presence of the four lesions. Healthy eyes of other cameras teach what is none."""
 
-    name, patch, turned = "lesions", 384, False
+    name, patch, turned, prior = "lesions", 384, False, 0.01
+    weights, shares = (8.0, 3.0, 3.0, 4.0), (2.0, 1.0, 1.0, 1.0)  # microaneurysms are the smallest and rarest
+
+    def sources(self) -> list[tuple[list[pixels.Sample], float]]:
+        """Eyes with lesion masks, and eyes graded free of retinopathy."""
+        healthy = list(pixels.healthy(self.recipe.data, self.config.size))
+        return [*super().sources(), (healthy, 0.25)]
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """Samples of one split."""
@@ -59,7 +70,7 @@ class Lesions(Task):
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
         """Binary cross entropy, positives weighted, and one soft Dice per class over the batch."""
-        return segmentation_loss(logits, batch["truth"], batch["care"], weight=4.0)
+        return segmentation_loss(logits, batch["truth"], batch["care"], self.weights, self.shares)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Area under the precision-recall curve per lesion over all pixels of the validation eyes."""
@@ -74,9 +85,14 @@ class Lesions(Task):
 
 
 class DiscCup(Task):
-    """Disc and cup regions."""
+    """Disc and cup regions. Experts' outlines count as much as the many more of the teacher."""
 
-    name, patch, turned = "disc_cup", 256, True
+    name, patch, turned, prior = "disc_cup", 256, True, 0.02
+
+    def sources(self) -> list[tuple[list[pixels.Sample], float]]:
+        """Photographs outlined by experts, and those outlined by the teacher."""
+        teacher = list(pixels.disc_cup_teacher(self.recipe.data, self.config.size))
+        return [*super().sources(), (teacher, 1.0)]
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """Samples of one split."""
@@ -84,7 +100,7 @@ class DiscCup(Task):
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
         """Binary cross entropy and soft Dice per region."""
-        return segmentation_loss(logits, batch["truth"], batch["care"], weight=1.0)
+        return segmentation_loss(logits, batch["truth"], batch["care"])
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mean Dice at 0.5."""
@@ -96,7 +112,7 @@ class DiscCup(Task):
 class Vessels(Task):
     """Arteries and veins, and through their maximum the vessel mask."""
 
-    name, patch, turned = "vessels", 256, True
+    name, patch, turned, prior = "vessels", 384, True, 0.05
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """Samples of one split; LES-AV has no validation eyes."""
@@ -104,9 +120,9 @@ class Vessels(Task):
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
         """Cross entropy and Dice per class and for either of them."""
-        terms = segmentation_loss(logits, batch["truth"], batch["care"], weight=1.5)
+        terms = segmentation_loss(logits, batch["truth"], batch["care"], (1.5, 1.5))
         either = segmentation_loss(
-            logits.amax(1, keepdim=True), batch["truth"].amax(1, keepdim=True), batch["care"], weight=1.5
+            logits.amax(1, keepdim=True), batch["truth"].amax(1, keepdim=True), batch["care"], (1.5,)
         )
         return {**terms, **{f"vessel_{key}": value for key, value in either.items()}}
 
@@ -191,16 +207,23 @@ class Spectra(Task):
 TASKS: Mapping[str, Callable] = {t.name: t for t in (Lesions, DiscCup, Vessels, Arteriovenous, Arterial, Spectra)}
 
 
-def segmentation_loss(logits: Tensor, truth: Tensor, care: Tensor, weight: float) -> Terms:
-    """Cross entropy with positives weighted and soft Dice per class over the batch; only where `care` is 1."""
-    positive = torch.full((truth.shape[1], 1, 1), weight, device=truth.device)
+def segmentation_loss(
+    logits: Tensor, truth: Tensor, care: Tensor, weights: Sequence[float] = (), shares: Sequence[float] = ()
+) -> Terms:
+    """Cross entropy and soft Dice per class over the batch, only where `care` is 1.
+
+    weights: what a positive pixel of each class counts in the cross entropy; shares: what each class counts.
+    """
+    count = truth.shape[1]
+    positive = torch.tensor(weights or (1.0,) * count, device=truth.device)[:, None, None]
+    share = torch.tensor(shares or (1.0,) * count, device=truth.device)
     each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=positive)
-    entropy = (each * care).sum() / care.sum().clamp_min(1)
+    entropy = (each * care).sum((0, 2, 3)) / care.sum().clamp_min(1)
     probability, truth = logits.sigmoid() * care, truth * care
     overlap, total = (probability * truth).sum((0, 2, 3)), (probability + truth).sum((0, 2, 3))
-    present = (truth.sum((0, 2, 3)) > 0).float()
+    present = (truth.sum((0, 2, 3)) > 0).float() * share
     dice = 1 - (2 * overlap + 1) / (total + 1)
-    return {"entropy": entropy, "dice": 0.5 * (dice * present).sum() / present.sum().clamp_min(1)}
+    return {"entropy": (entropy * share).sum(), "dice": 0.5 * (dice * present).sum() / present.sum().clamp_min(1)}
 
 
 def image_loss(made: Tensor, truth: Tensor, care: Tensor) -> Terms:

@@ -21,12 +21,12 @@ _PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pool
 
 def _default_synthesis() -> dict[str, SynthesisConfig]:
     planes = {modality.name: len(modality.planes) for modality in labels.SYNTHESES}
-    wide, slim = (24, 32, 48, 64, 96), (16, 32, 48, 64, 96)
+    slim = (16, 32, 48, 64, 96)
     return {
         "ffa_arterial": SynthesisConfig(512, "both", 2, slim, planes["ffa_arterial"]),
         "ffa_arteriovenous": SynthesisConfig(512, "both", 2, slim, planes["ffa_arteriovenous"]),
         "msi": SynthesisConfig(512, "colour", 4, (24, 32, 48), planes["msi"]),
-        "lesions": SynthesisConfig(1024, "both", 4, wide, planes["lesions"]),
+        "lesions": SynthesisConfig(1024, "both", 2, slim, planes["lesions"]),
         "disc_cup": SynthesisConfig(256, "both", 2, slim, planes["disc_cup"]),
         "vessels": SynthesisConfig(512, "contrast", 2, slim, planes["vessels"]),
     }
