@@ -1,5 +1,11 @@
 """The figures of merit against known answers, and a training that must be able to learn."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +15,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from qmmfl import labels
 from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
-from training import augment, calibrate, data, loop, metrics, recipe, targets, tasks
+from training import augment, calibrate, data, loop, metrics, pixels, recipe, targets, tasks
 
 
 def test_auc_and_average_precision_by_hand():
@@ -147,7 +153,7 @@ def test_a_net_learns_and_resumes(tmp_path, monkeypatch, eye, interrupted):
             return {"x": net.prepare((square + noise).clamp(0, 1))}
 
         def loss(module, batch):
-            return tasks.segmentation_loss(module(batch["x"]), truth, torch.ones_like(truth), 2.0)
+            return tasks.segmentation_loss(module(batch["x"]), truth, torch.ones_like(truth), (2.0,))
 
         def validate(module):
             made = module(net.prepare(square)).sigmoid()
@@ -173,3 +179,110 @@ def test_recipe_fields_are_options():
     with pytest.raises(SystemExit):
         recipe.parse(recipe.Recipe, ["--stepz", "7"])
     assert set(tasks.TASKS) == set(Config().synthesis)
+
+
+def test_a_fault_in_the_training_folder_is_named_before_the_first_step(tmp_path, eye):
+    folder = tmp_path / "seg/drishti_disc_cup"
+    for kind in ("images", "masks_OD", "masks_OC"):
+        (folder / kind).mkdir(parents=True)
+    (folder / "index.csv").write_text("stem,split\none,train\n")
+
+    def read():
+        return list(pixels.disc_cup(tmp_path, "train", 64))
+
+    def write(kind: str, picture: np.ndarray) -> None:
+        cv2.imwrite(str(folder / kind / "one.png"), picture)
+
+    disc, cup = ((eye.planes[name] > 0.5).astype(np.uint8) * 255 for name in ("disc", "cup"))
+    write("masks_OD", disc)
+    write("masks_OC", cup)
+    with pytest.raises(pixels.DataError, match="no picture named one"):
+        read()
+    write("images", eye.photograph[..., ::-1])
+    (sample,) = read()
+    assert sample.truth.shape == (2, 64, 64)
+    write("masks_OC", cup[:-4])
+    with pytest.raises(pixels.DataError, match="same size"):
+        read()
+    write("masks_OC", np.where(cup > 0, 7, 0).astype(np.uint8))
+    with pytest.raises(pixels.DataError, match="holds the value 7, which is none of 0, 255"):
+        read()
+    (folder / "masks_OC/one.png").unlink()
+    with pytest.raises(pixels.DataError, match="masks_OC.*missing"):
+        read()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "RUNS", tmp_path)
+    settings = recipe.Recipe(steps=20, validate=20, save=5)
+
+    def loss(module, batch):
+        return {"x": module(batch["x"]).mean() * (float("nan") if batch["step"] else 1.0)}
+
+    drawn = iter(range(20))
+
+    def draw(generator):
+        return {"x": torch.ones(2, 3), "step": next(drawn) >= 12}
+
+    with pytest.raises(loop.DivergedError, match="step 12"):
+        loop.fit("line", torch.nn.Linear(3, 1), draw, loss, settings, lambda module: {"score": 0.0})
+    kept = torch.load(tmp_path / "first/line/last.pt", weights_only=True)
+    assert kept["step"] == 10
+    assert all(value.isfinite().all() for value in kept["module"].values())
+
+
+@pytest.mark.slow
+def test_two_processes_share_their_gradients(tmp_path):
+    """Under torchrun both processes end with the same parameters, and one of them writes."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import torch\nfrom pathlib import Path\nfrom training import loop, recipe\n"
+        f"loop.RUNS = Path({str(tmp_path)!r})\n"
+        "torch.manual_seed(0)\nnet = torch.nn.Linear(4, 1)\n"
+        "def draw(generator):\n    return {'x': torch.randn(8, 4, generator=generator)}\n"
+        "def loss(module, batch):\n"
+        "    return {'x': (module(batch['x']) - batch['x'].sum(1, keepdim=True)).square().mean()}\n"
+        "settings = recipe.Recipe(steps=200, rate=0.1, validate=100)\n"
+        "loop.fit('line', net, draw, loss, settings, lambda module: {'score': 0.0})\n"
+        "print('weights', [round(v, 4) for v in net.weight.flatten().tolist()])\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    run = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    said = [line for line in run.stdout.splitlines() if line.startswith("weights")]
+    assert len(said) == 2, run.stderr[-2000:]
+    assert said[0] == said[1]
+    assert (tmp_path / "first/line/log.csv").read_text().count("\n") == 3
+
+
+def test_tile_sums_give_the_correlation_of_the_whole():
+    generator = np.random.default_rng(0)
+    a = generator.random((37, 41)).astype(np.float32)
+    b = (a + generator.random(a.shape)).astype(np.float32)
+    care = generator.random(a.shape) > 0.3
+    sums = metrics.tile_sums(a, b, care).sum(axis=0)
+    assert metrics.summed_correlation(sums) == pytest.approx(metrics.correlation(a[care], b[care]), abs=1e-6)
+    assert metrics.ms_ssim(a, a, np.ones_like(care)) == pytest.approx(1, abs=1e-5)
+    assert metrics.ms_ssim(a, b, np.ones_like(care)) < 0.9
+
+
+def test_an_affine_head_is_as_sharp_as_its_colours():
+    """The maps are coarse, the logits follow single pixels."""
+    torch.manual_seed(0)
+    net = SynthesisNet(SynthesisConfig(64, "colour", 4, (8, 12), 7, "affine")).eval()
+    net.start_from(0.15)
+    with torch.no_grad():
+        net.head[0].weight.zero_()
+        assert net(torch.zeros(1, 3, 64, 64)).sigmoid().mean() == pytest.approx(0.15, abs=1e-4)
+        net.head[0].bias.view(7, 4)[:, 1] = 1.0  # every band follows green
+        x = torch.full((1, 3, 64, 64), -0.5)
+        x[0, 1, 20, 30] = 0.5
+        made = net(x)
+    changed = (made - made[..., :1, :1]).abs().amax(1)[0] > 1e-4
+    assert changed.nonzero().tolist() == [[20, 30]]

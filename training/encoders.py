@@ -67,7 +67,7 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         logits, extras = module(batch["views"])
-        return targets.loss(logits, module.heads.cuts, batch, extras)
+        return targets.loss(logits, loop.bare(module).heads.cuts, batch, extras)
 
     def validate(module: nn.Module) -> dict[str, float]:
         parts = [module(_tensor(views, part, data.VIEW, device))[0].cpu() for part in np.array_split(checked, 40)]

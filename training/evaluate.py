@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from qmmfl import labels, measures, photograph, pipeline, weights
 
-from . import angiograms, data, metrics
+from . import angiograms, data, metrics, spectra
 from .recipe import Recipe, parse
 from .targets import Targets
 
@@ -140,7 +140,8 @@ def synthesis(recipe: EvaluateRecipe) -> dict[str, Any]:
         "disc_cup": _disc_cup(recipe),
         "lesions": _lesions(recipe),
         "vessels": _vessels(recipe),
-        **angiograms.figures(_reader, recipe.data, recipe.repeats),
+        **angiograms.figures(_reader, recipe.data, recipe.repeats, recipe.limit),
+        "msi": spectra.figures(_reader, recipe.data, recipe.repeats, recipe.limit),
     }
 
 

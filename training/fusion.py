@@ -55,18 +55,22 @@ def cached_features(recipe: Recipe, network: Network) -> tuple[np.ndarray, np.nd
     features = np.lib.format.open_memmap(folder / "features.part.npy", "w+", np.float16, shape)
     device = loop.device_of(recipe)
     network.encoders.to(device, memory_format=torch.channels_last)
-    with torch.no_grad():
-        for part in tqdm(np.array_split(np.arange(len(rows)), len(rows) // 8 + 1), desc="features", mininterval=10):
-            for number, modality in enumerate(labels.MODALITIES):
-                source = views if modality is labels.COLOUR else stores[modality.name]
-                seen = torch.from_numpy(np.stack([source[rows[i]] for i in part])).to(device)
-                seen = seen.permute(0, 3, 1, 2).float() / 255
-                seen = colour_view(seen) if modality is labels.COLOUR else seen * 2 - 1
-                features[part, number] = network.encoders[modality.name](seen).cpu().half().numpy()
+    for part in tqdm(np.array_split(np.arange(len(rows)), len(rows) // 8 + 1), desc="features", mininterval=10):
+        for number, modality in enumerate(labels.MODALITIES):
+            source = views if modality is labels.COLOUR else stores[modality.name]
+            features[part, number] = encoded(network, modality, source[rows[part]], device)
     features.flush()
     (folder / "features.part.npy").rename(folder / "features.npy")
     np.save(folder / "rows.npy", rows)
     return rows, np.load(folder / "features.npy", mmap_mode="r")
+
+
+@torch.no_grad()
+def encoded(network: Network, modality: labels.Modality, cached: np.ndarray, device: torch.device) -> np.ndarray:
+    """Cached views uint8 (n, v, v, k) of one modality -> its encoder's features float32 (n, D, h, w)."""
+    seen = torch.from_numpy(np.asarray(cached)).to(device).permute(0, 3, 1, 2).float() / 255
+    seen = colour_view(seen) if modality is labels.COLOUR else seen * 2 - 1
+    return network.encoders[modality.name](seen).cpu().numpy()
 
 
 def train(recipe: FusionRecipe) -> nn.Module:
@@ -96,7 +100,7 @@ def train(recipe: FusionRecipe) -> nn.Module:
         return {"features": seen, **every.batch(chosen, device)}
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        return targets.loss(module(batch["features"]), module.heads.cuts, batch)
+        return targets.loss(module(batch["features"]), loop.bare(module).heads.cuts, batch)
 
     def validate(module: nn.Module) -> dict[str, float]:
         parts = [module(take(part)).cpu() for part in np.array_split(checked, len(checked) // 32 + 1)]

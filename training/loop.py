@@ -1,15 +1,22 @@
-"""One training loop for every stage: AdamW, one cosine cycle, averaged weights, resumable, logged as CSV."""
+"""One training loop for every stage: AdamW, one cosine cycle, averaged weights, resumable, logged as CSV.
+
+On several GPUs: `torchrun --nproc-per-node 4 -m training.synthesis lesions ...`; every process draws its own batches.
+"""
 
 import copy
 import csv
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
+
+from qmmfl.nets.synthesis import SynthesisNet
 
 from .recipe import RUNS, Recipe
 
@@ -34,10 +41,28 @@ class Averaged:
                 mine.copy_(theirs)
 
 
+class DivergedError(RuntimeError):
+    """The loss is not a finite number any more; the last checkpoint is kept."""
+
+
 def device_of(recipe: Recipe) -> torch.device:
-    """The device a recipe asks for; "auto" takes a GPU where there is one."""
+    """The device a recipe asks for; "auto" takes a GPU where there is one, this process's own under torchrun."""
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if recipe.device == "auto" else recipe.device
-    return torch.device(wanted)
+    return torch.device(wanted, int(os.environ.get("LOCAL_RANK", 0))) if wanted == "cuda" else torch.device(wanted)
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The module itself, where several processes share its gradients."""
+    return module.module if isinstance(module, DistributedDataParallel) else module
+
+
+def _join(module: nn.Module, device: torch.device) -> tuple[nn.Module, int]:
+    """The module as this process trains it, and the process's rank; under torchrun gradients are shared."""
+    if "WORLD_SIZE" not in os.environ:
+        return module, 0
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return DistributedDataParallel(module), distributed.get_rank()
 
 
 def fit(
@@ -52,6 +77,7 @@ def fit(
 
     draw: a generator -> one batch on the device. loss: named terms that are summed. validate: the averaged module
     -> named figures. Checkpoints and log.csv go to runs/<recipe.run>/<name>; a run found there is resumed.
+    Raises DivergedError where the loss is not finite.
     """
     folder = RUNS / recipe.run / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,15 +96,25 @@ def fit(
     half = device.type == "cuda"
     generator = torch.Generator()
     totals: dict[str, float] = {}
-    progress = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc=name, mininterval=10)
+    counted = 0
+    shared, rank = _join(module, device)
+    quiet = None if rank == 0 else True
+    steps = range(start, recipe.steps)
+    progress = tqdm(steps, initial=start, total=recipe.steps, desc=name, mininterval=10, disable=quiet)
     began = time.monotonic()
     for step in progress:
-        generator.manual_seed(recipe.seed * 1_000_003 + step)  # a resumed run draws what an unbroken one would
+        # A resumed run draws what an unbroken one would; no two processes draw the same.
+        generator.manual_seed(recipe.seed * 1_000_003 + step + rank * 7_919_000_000)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * _schedule(step / recipe.steps)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            terms = loss(module, draw(generator))
+            terms = loss(shared, draw(generator))
         total = torch.stack(list(terms.values())).sum()
+        if not total.isfinite():
+            raise DivergedError(
+                f"{name}: the loss is {float(total.detach())} at step {step}; "
+                f"{folder.name}/last.pt holds the last good state, lower --rate and start again"
+            )
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 5.0)
@@ -86,22 +122,25 @@ def fit(
         averaged.update(module, step)
         for key, value in terms.items():
             totals[key] = totals.get(key, 0.0) + float(value.detach())
+        counted += 1
         done = step + 1
-        if done % recipe.validate == 0 or done == recipe.steps:
+        checked = done % recipe.validate == 0 or done == recipe.steps
+        if rank or not (checked or done % recipe.save == 0):
+            continue
+        if checked:
             with torch.no_grad():
                 figures = validate(averaged.module)
             row = {"step": done, "seconds": round(time.monotonic() - began)}
-            count = (done - 1) % recipe.validate + 1
-            row |= {f"loss_{key}": round(value / count, 5) for key, value in totals.items()}
+            row |= {f"loss_{key}": round(value / counted, 5) for key, value in totals.items()}
             row |= {key: round(value, 5) for key, value in figures.items()}
-            totals = {}
+            totals, counted = {}, 0
             _log(folder / "log.csv", row)
             tqdm.write(f"{name} {row}")
-            best = max(best, figures["score"])
-            state = {"module": module.state_dict(), "averaged": averaged.module.state_dict(), "step": done}
-            _save(folder / "last.pt", {**state, "optimizer": optimizer.state_dict(), "best": best})
             if figures["score"] >= best:
+                best = figures["score"]
                 _save(folder / "best.pt", {"averaged": averaged.module.state_dict(), "step": done, "best": best})
+        state = {"module": module.state_dict(), "averaged": averaged.module.state_dict(), "step": done, "best": best}
+        _save(folder / "last.pt", {**state, "optimizer": optimizer.state_dict()})
     return averaged.module
 
 
@@ -112,9 +151,10 @@ def best_state(recipe: Recipe, name: str) -> dict[str, Tensor]:
 
 
 def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
-    """Fill `module` from a checkpoint of the same module (best.pt), or from what exported weights hold below `prefix`.
+    """Fill `module` from a checkpoint (best.pt), or from what exported weights hold below `prefix`.
 
-    Raises RuntimeError where a tensor is missing or has another shape.
+    A checkpoint of a related net may lend what it has: `SynthesisNet.adopt`. Raises RuntimeError where a tensor is
+    missing or has another shape.
     """
     if start is None:
         return
@@ -123,7 +163,7 @@ def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     else:
         state = torch.load(start, map_location="cpu", weights_only=True)["averaged"]
-    module.load_state_dict(state)
+    module.load_state_dict(module.adopt(state) if isinstance(module, SynthesisNet) else state)
 
 
 def _schedule(progress: float, warm: float = 0.05) -> float:

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of `ms_ssim`, finest scale first
+
 
 def auc(truth: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve of bool truth (n,) and score (n,), ties count half; NaN without both classes."""
@@ -54,12 +56,52 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-12))
 
 
-def detail_correlation(made: np.ndarray, true: np.ndarray, care: np.ndarray) -> float:
-    """Correlation inside `care` (bool) of what is finer than a Gaussian blur of sigma 1/24 of the longer side."""
-    sigma = max(made.shape) / 24
+def detail(image: np.ndarray, care: np.ndarray) -> np.ndarray:
+    """What is finer than a Gaussian blur of sigma 1/24 of the longer side, seen inside `care` (bool) only."""
+    sigma = max(image.shape) / 24
     weight = cv2.GaussianBlur(care.astype(np.float32), (0, 0), sigma) + 1e-3
-    fine = [x - cv2.GaussianBlur((x * care).astype(np.float32), (0, 0), sigma) / weight for x in (made, true)]
-    return correlation(fine[0][care], fine[1][care])
+    return image - cv2.GaussianBlur((image * care).astype(np.float32), (0, 0), sigma) / weight
+
+
+def detail_correlation(made: np.ndarray, true: np.ndarray, care: np.ndarray) -> float:
+    """Correlation of the `detail` of two images inside `care` (bool)."""
+    return correlation(detail(made, care)[care], detail(true, care)[care])
+
+
+def tile_sums(a: np.ndarray, b: np.ndarray, care: np.ndarray, tiles: int = 8) -> np.ndarray:
+    """float64 (tiles ** 2, 6): n, sums of a, b, a * a, b * b and a * b inside `care` of each tile of two images.
+
+    Sums of tiles give correlations (`summed_correlation`), so that tiles can be drawn again for an interval.
+    """
+    a, b, n = (x.astype(np.float64) * care for x in (a, b, np.ones_like(a)))
+    rows, columns = (np.linspace(0, side, tiles + 1).astype(int)[:-1] for side in a.shape)
+    parts = [np.add.reduceat(np.add.reduceat(x, rows, 0), columns, 1).ravel() for x in (n, a, b, a * a, b * b, a * b)]
+    return np.stack(parts, axis=1)
+
+
+def summed_correlation(sums: np.ndarray) -> np.ndarray:
+    """Pearson's r of sums (..., 6) as `tile_sums` gives them, added up over tiles."""
+    n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
+    spread = (n * aa - a * a) * (n * bb - b * b)
+    return (n * ab - a * b) / np.sqrt(np.maximum(spread, 1e-12))
+
+
+def ms_ssim(a: np.ndarray, b: np.ndarray, care: np.ndarray) -> float:
+    """Multi-scale structural similarity (Wang et al. 2003) of two images in 0..1, averaged inside `care` (bool)."""
+    result, window = 1.0, {"ksize": (11, 11), "sigmaX": 1.5}
+    a, b, care = a.astype(np.float32), b.astype(np.float32), care.astype(np.float32)
+    for scale, weight in enumerate(_SCALE_WEIGHTS):
+        ma, mb = cv2.GaussianBlur(a, **window), cv2.GaussianBlur(b, **window)
+        va, vb = cv2.GaussianBlur(a * a, **window) - ma * ma, cv2.GaussianBlur(b * b, **window) - mb * mb
+        alike = (2 * (cv2.GaussianBlur(a * b, **window) - ma * mb) + 0.03**2) / (va + vb + 0.03**2)
+        if scale == len(_SCALE_WEIGHTS) - 1:
+            alike = alike * (2 * ma * mb + 0.01**2) / (ma * ma + mb * mb + 0.01**2)
+        inner = cv2.erode(care, np.ones((11, 11), np.uint8)) > 0.99
+        inner = inner if inner.any() else care > 0
+        result *= max(float(alike[inner].mean()), 0.0) ** weight
+        half = (max(a.shape[1] // 2, 1), max(a.shape[0] // 2, 1))
+        a, b, care = (cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in (a, b, care))
+    return result
 
 
 def quadratic_kappa(truth: np.ndarray, grade: np.ndarray, grades: int = 5) -> float:

@@ -1,10 +1,14 @@
 """Pixel-wise data sets of the synthesis nets: canonical squares with their truth, in memory.
 
-truth: uint8 (k, S, S), 0..255 for 0..1; care: uint8 (S, S), 255 where the truth is known.
+truth: uint8 (k, S, S), 0..255 for 0..1; care: uint8 (S, S), 255 where the truth is known. Everything is read and
+checked before the first step; what is wrong is named in a DataError.
 """
 
+import dataclasses
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -13,6 +17,11 @@ import numpy as np
 from qmmfl import fundus, labels, phantom, photograph
 
 from .data import read_table
+from .recipe import RUNS
+
+
+class DataError(ValueError):
+    """A training folder that cannot be used. The text is one sentence that names the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +36,11 @@ class Sample:
 
 
 def lesions(data: Path, split: str, size: int) -> Iterator[Sample]:
-    """IDRiD's four lesion masks."""
+    """IDRiD's four lesion masks; a mask that is not there means that there is no such lesion."""
     for row, folder in _rows(data, ("idrid_lesions",), split):
         paths = [folder / f"masks_{code}" / f"{row['stem']}.png" for code in labels.LESIONS]
-        yield _sample(folder, row["stem"], size, paths)
+        masks = [_mask(path) if path.exists() else None for path in paths]
+        yield _sample(row["stem"], _image(folder, row["stem"]), size, masks)
 
 
 def healthy(data: Path, size: int, each: int = 50) -> Iterator[Sample]:
@@ -39,14 +49,14 @@ def healthy(data: Path, size: int, each: int = 50) -> Iterator[Sample]:
     for name in ("idrid", "rahim"):
         rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == "train"]
         for row in [r for r in rows if r["dr_grade"] == "0"][:each]:
-            yield _from_arrays(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)
+            yield _sample(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)
 
 
 def disc_cup(data: Path, split: str, size: int) -> Iterator[Sample]:
     """DRISHTI's disc and cup, outlined by experts."""
     for row, folder in _rows(data, ("drishti_disc_cup",), split):
-        masks = [folder / f"masks_{part}" / f"{row['stem']}.png" for part in ("OD", "OC")]
-        yield _sample(folder, row["stem"], size, masks)
+        masks = [_mask(folder / f"masks_{part}" / f"{row['stem']}.png") for part in ("OD", "OC")]
+        yield _sample(row["stem"], _image(folder, row["stem"]), size, masks)
 
 
 def disc_cup_teacher(data: Path, size: int) -> Iterator[Sample]:
@@ -54,8 +64,8 @@ def disc_cup_teacher(data: Path, size: int) -> Iterator[Sample]:
     folder = data / "seg/odir5k_disc_teacher"
     for row in read_table(folder / "index.csv"):
         path = data / "cls/odir5k/images" / row["image"]
-        codes = cv2.imread(str(folder / "masks_disc_cup" / f"{row['stem']}.png"), cv2.IMREAD_UNCHANGED)
-        yield _from_arrays(row["stem"], path, size, [(codes > 0) * np.uint8(255), (codes == 2) * np.uint8(255)])
+        codes = _mask(folder / "masks_disc_cup" / f"{row['stem']}.png", (0, 1, 2))
+        yield _sample(row["stem"], path, size, [(codes > 0) * np.uint8(255), (codes == 2) * np.uint8(255)])
 
 
 def vessels(data: Path, split: str, size: int) -> Iterator[Sample]:
@@ -65,18 +75,47 @@ def vessels(data: Path, split: str, size: int) -> Iterator[Sample]:
         both, artery, vein = (
             _mask(folder / f"masks_{part}" / f"{stem}.png") for part in ("crossing_or_unknown", "artery", "vein")
         )
-        yield _from_arrays(stem, _image(folder, stem), size, [artery, vein], both)
+        yield _sample(stem, _image(folder, stem), size, [artery, vein], both)
 
 
 def phantoms(size: int, seeds: range, planes: tuple[str, ...]) -> Iterator[Sample]:
-    """Simulated eyes with exact truth."""
+    """Simulated eyes with exact truth, rendered once and kept in runs/cache."""
     for seed in seeds:
-        eye = phantom.render(seed, size)
-        truth = np.stack([eye.planes[name] for name in planes])
-        square, frame = fundus.canonical(eye.photograph, fundus.Prep(size))
-        warped = np.stack([frame.warp(plane) for plane in truth])
-        care = _field(square)
-        yield Sample(f"phantom {seed}", square, (warped * 255).round().astype(np.uint8), care, frame)
+        square, truth = _simulated(size, seed)
+        yield Sample(f"phantom {seed}", square, truth[[labels.PLANES.index(p) for p in planes]], _field(square))
+
+
+def _simulated(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Square and all planes uint8 (len(labels.PLANES), size, size) of a simulated eye."""
+    path = RUNS / "cache" / f"phantoms_{_phantom_version()}" / f"{size}_{seed}.npz"
+    if path.exists():
+        with np.load(path) as kept:
+            return kept["square"], kept["truth"]
+    eye = phantom.render(seed, size)
+    square, frame = fundus.canonical(eye.photograph, fundus.Prep(size))
+    truth = np.stack([(frame.warp(eye.planes[name]) * 255).round().astype(np.uint8) for name in labels.PLANES])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".part").open("wb") as file:
+        np.savez(file, square=square, truth=truth)
+    path.with_suffix(".part").replace(path)
+    return square, truth
+
+
+@cache
+def _phantom_version() -> str:
+    """Changes with the code that draws simulated eyes, so that no stale eye is learnt from."""
+    files = sorted(Path(phantom.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def photographs(data: Path, size: int, each: int, planes: int) -> Iterator[Sample]:
+    """Real training photographs of several cameras; nothing is known about any pixel of the planes."""
+    nothing = np.broadcast_to(np.uint8(0), (planes, size, size))
+    for name in ("odir5k", "idrid", "rahim", "stare"):
+        rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == "train"]
+        for row in [r for r in rows if r.get("white_frame") != "1"][:each]:
+            sample = _sample(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)
+            yield dataclasses.replace(sample, care=np.zeros((size, size), np.uint8))
 
 
 def angiograms(data: Path, split: str, size: int) -> Iterator[Sample]:
@@ -85,8 +124,8 @@ def angiograms(data: Path, split: str, size: int) -> Iterator[Sample]:
     for row in read_table(folder / "quality.csv"):
         if row["split"] == split or split == "all":
             stem = row["stem"]
-            angiogram, valid = _mask(_image(folder, stem, "ffa")), _mask(_image(folder, stem, "valid"))
-            yield _from_arrays(stem, _image(folder, stem), size, [angiogram], 255 - valid)
+            angiogram, valid = (_mask(_image(folder, stem, kind), None) for kind in ("ffa", "valid"))
+            yield _sample(stem, _image(folder, stem), size, [angiogram], 255 - valid)
 
 
 def _rows(data: Path, folders: tuple[str, ...], split: str) -> Iterator[tuple[dict[str, str], Path]]:
@@ -96,23 +135,28 @@ def _rows(data: Path, folders: tuple[str, ...], split: str) -> Iterator[tuple[di
                 yield row, data / "seg" / name
 
 
-def _sample(folder: Path, stem: str, size: int, masks: list[Path]) -> Sample:
-    path = _image(folder, stem)
-    pixels = photograph.read(path).pixels
-    empty = np.zeros(pixels.shape[:2], np.uint8)
-    return _from_arrays(stem, path, size, [_mask(mask) if mask.exists() else empty for mask in masks])
-
-
-def _from_arrays(
-    stem: str, path: Path, size: int, masks: list[np.ndarray] | np.ndarray, ignored: np.ndarray | None = None
+def _sample(
+    stem: str,
+    path: Path,
+    size: int,
+    masks: list[np.ndarray | None] | np.ndarray,
+    ignored: np.ndarray | None = None,
 ) -> Sample:
-    """`masks` in the photograph's frame, or an array (k, size, size) that needs no warping."""
+    """`masks` in the photograph's frame, None for an empty one, or an array (k, size, size) that needs no warping."""
     pixels = photograph.read(path).pixels
     square, frame = fundus.canonical(pixels, fundus.Prep(size))
-    truth = masks if isinstance(masks, np.ndarray) else np.stack([frame.warp(mask) for mask in masks])
+
+    def placed(mask: np.ndarray | None) -> np.ndarray:
+        mask = np.zeros(pixels.shape[:2], np.uint8) if mask is None else mask
+        if mask.shape != pixels.shape[:2]:
+            have, want = ("{1}x{0}".format(*shape) for shape in (mask.shape, pixels.shape))
+            raise DataError(f"a mask of {path} is {have} px and the photograph {want} px: they must be the same size")
+        return frame.warp(mask)
+
+    truth = masks if isinstance(masks, np.ndarray) else np.stack([placed(mask) for mask in masks])
     care = _field(square)
     if ignored is not None:
-        care = care * (frame.warp(ignored) < 128)
+        care = care * (placed(ignored) < 128)
     return Sample(stem, square, truth, care, frame)
 
 
@@ -121,8 +165,20 @@ def _field(square: np.ndarray) -> np.ndarray:
 
 
 def _image(folder: Path, stem: str, kind: str = "images") -> Path:
-    return next((folder / kind).glob(f"{stem}.*"))
+    path = next((folder / kind).glob(f"{stem}.*"), None)
+    if path is None:
+        raise DataError(f"{folder / kind} holds no picture named {stem}, which its table lists")
+    return path
 
 
-def _mask(path: Path) -> np.ndarray:
-    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+def _mask(path: Path, values: tuple[int, ...] | None = (0, 255)) -> np.ndarray:
+    """uint8 (H, W) of a mask that holds `values` alone; None allows any (a grey picture)."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED if values else cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise DataError(f"the mask {path} is missing or cannot be read")
+    if mask.ndim != 2:
+        raise DataError(f"the mask {path} has {mask.shape[2]} channels, one is wanted")
+    strange = [] if values is None else sorted(set(np.unique(mask).tolist()) - set(values))
+    if strange:
+        raise DataError(f"the mask {path} holds the value {strange[0]}, which is none of {', '.join(map(str, values))}")
+    return mask

@@ -20,7 +20,8 @@ class Recipe:
     seed: int = 0
     threads: int = 1  # CPU threads; two threads on shared cores are slower than one
     device: str = "auto"
-    validate: int = 500  # steps between validations and checkpoints
+    validate: int = 500  # steps between validations
+    save: int = 50  # steps between checkpoints: what an interrupted run loses at most
     data: Path = Path("../shared/data")
     start: Path | None = None  # a best.pt or a folder of exported weights to start from, where there is no checkpoint
     run: str = "first"  # name of the run below runs/

@@ -5,7 +5,6 @@ loss and validation only; see `tasks`.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ def train(name: str, recipe: SynthesisRecipe) -> nn.Module:
         return task.loss(module(batch["x"]).float(), batch)
 
     net = SynthesisNet(config)
-    nn.init.constant_(net.head[0].bias, math.log(task.prior / (1 - task.prior)))
+    net.start_from(task.prior)
     loop.load_start(net, recipe.start, f"synthesis.{name}.")
     return loop.fit(f"synthesis_{name}", net, draw, loss, recipe, task.validate)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qmmfl import labels
+from qmmfl import labels, phantom
 from qmmfl.nets.synthesis import SynthesisConfig
 
 from . import metrics, pixels
@@ -180,18 +180,30 @@ class Arterial(Task):
 
 
 class Spectra(Task):
-    """The seven bands, learnt on simulated eyes alone."""
+    """The seven bands, learnt on simulated eyes; on real ones they must give back the colours they came from."""
 
-    name, patch, turned, colour = "msi", 256, True, 0.0
+    name, patch, turned, colour, prior = "msi", 256, True, 0.4, phantom.MEAN_LEVEL
+    blue = 0.2  # what the blue channel counts in the colours given back: the bands end at 507 nm
+
+    def __init__(self, config: SynthesisConfig, recipe) -> None:
+        super().__init__(config, recipe)
+        self.to_colour = torch.from_numpy(phantom.band_rgb_weights(phantom.gaussian_camera()))
+
+    def sources(self) -> list[tuple[list[pixels.Sample], float]]:
+        """Real photographs of four cameras, for the colours alone."""
+        return [(list(pixels.photographs(self.recipe.data, self.config.size, 25, len(self.planes()))), 0.3)]
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """Simulated eyes; those of validation are of other seeds."""
         return pixels.phantoms(self.config.size, range(10_000, 10_012), self.planes()) if split == "val" else iter(())
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
-        """Relative absolute error per band."""
-        wrong = (logits.sigmoid() - batch["truth"]).abs() / (batch["truth"] + 0.1) * batch["care"]
-        return {"relative": wrong.sum() / batch["care"].sum().clamp_min(1) / wrong.shape[1] * 3}
+        """Relative absolute error per band, and how far the bands seen by a camera are from the real photograph."""
+        made, real = logits.sigmoid(), (batch["care"].amax((1, 2, 3), keepdim=True) == 0).float()
+        wrong = (made - batch["truth"]).abs() / (batch["truth"] + 0.05) * batch["care"]
+        wrong = wrong.sum() / batch["care"].sum().clamp_min(1) / made.shape[1] * 3
+        away = (colour_error(made, batch["square"], self.to_colour, self.blue) * real).sum() / real.sum().clamp_min(1)
+        return {"relative": wrong, "colour": away}
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mean relative error per band inside the field of view."""
@@ -234,6 +246,21 @@ def image_loss(made: Tensor, truth: Tensor, care: Tensor) -> Terms:
     alike = covariance / ((va + 1e-4) * (vb + 1e-4)).sqrt()
     inner = (share > 0.8).float()
     return {"level": level, "detail": 0.5 * ((1 - alike) * inner).sum() / inner.sum().clamp_min(1)}
+
+
+def colour_error(bands: Tensor, square: Tensor, to_colour: Tensor, blue: float) -> Tensor:
+    """Mean absolute log ratio (B, 1, 1, 1) of the colours that bands give to those of the photograph.
+
+    bands (B, 7, s, s); square (B, 3, s, s) in 0..1, sRGB; to_colour (7, 3). Exposure and white balance are free: the
+    mean ratio of each channel is taken out. blue: what the blue channel counts.
+    """
+    seen = square.clamp_min(1e-3).pow(2.2)
+    given = torch.einsum("bkhw,kc->bchw", bands, to_colour.to(bands)).clamp_min(1e-3)
+    usable = ((square.amax(1, keepdim=True) > 0.05) & (square < 0.97)).float()
+    ratio = (given / (seen + 2e-3)).log()
+    ratio = ratio - (ratio * usable).sum((2, 3), keepdim=True) / usable.sum((2, 3), keepdim=True).clamp_min(1)
+    each = (ratio.abs() * usable).sum((2, 3)) / usable.sum((2, 3)).clamp_min(1)
+    return (each @ each.new_tensor([1, 1, blue]) / (2 + blue))[:, None, None, None]
 
 
 def local_mean(values: Tensor, window: int = 17) -> Tensor:

@@ -25,7 +25,7 @@ def _default_synthesis() -> dict[str, SynthesisConfig]:
     return {
         "ffa_arterial": SynthesisConfig(512, "both", 2, slim, planes["ffa_arterial"]),
         "ffa_arteriovenous": SynthesisConfig(512, "both", 2, slim, planes["ffa_arteriovenous"]),
-        "msi": SynthesisConfig(512, "colour", 4, (24, 32, 48), planes["msi"]),
+        "msi": SynthesisConfig(512, "colour", 4, (24, 32, 48, 64), planes["msi"], "affine"),
         "lesions": SynthesisConfig(1024, "both", 2, slim, planes["lesions"]),
         "disc_cup": SynthesisConfig(256, "both", 2, slim, planes["disc_cup"]),
         "vessels": SynthesisConfig(512, "contrast", 2, slim, planes["vessels"]),

@@ -1,11 +1,15 @@
 """Stage I: one small, independently trained net per synthesized modality."""
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, PixelShuffleUp, ResidualBlock, local_contrast, pooled
+
+_DARKEST = 0.02  # added to colour in 0..1 before the logarithm
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,8 @@ class SynthesisConfig:
     size: side of the square it works on [px]. inputs: "colour" (RGB), "contrast" (see `local_contrast`) or "both".
     unshuffle: pixels per side folded into channels before the first convolution, so that no wide layer runs at full
     resolution. widths: channels per level, each level half the resolution of the one before. planes: outputs.
+    head: "pixels" gives each pixel its own logit; "affine" gives each place an affine map from the logarithm of a
+    pixel's colour to its logits (after Gharbi et al. 2017), so that a band is as sharp as the photograph.
     """
 
     size: int
@@ -22,6 +28,7 @@ class SynthesisConfig:
     unshuffle: int
     widths: tuple[int, ...]
     planes: int
+    head: str = "pixels"
 
     @property
     def channels(self) -> int:
@@ -44,7 +51,29 @@ class SynthesisNet(nn.Module):
         self.down = nn.ModuleList(ConvBlock(a, b, 2) for a, b in zip(widths, widths[1:], strict=False))
         self.up = nn.ModuleList(PixelShuffleUp(b, a) for a, b in zip(widths, widths[1:], strict=False))
         self.decoder = nn.ModuleList(ResidualBlock(width) for width in widths[:-1])
-        self.head = nn.Sequential(nn.Conv2d(widths[0], config.planes * fold, 1), nn.PixelShuffle(config.unshuffle))
+        if config.head == "affine":
+            self.head = nn.Sequential(nn.Conv2d(widths[0], config.planes * 4, 1))
+        else:
+            self.head = nn.Sequential(nn.Conv2d(widths[0], config.planes * fold, 1), nn.PixelShuffle(config.unshuffle))
+
+    def start_from(self, prior: float) -> None:
+        """Let a fresh net answer about `prior` (0..1) everywhere, as rare structures are learnt sooner from there."""
+        nn.init.zeros_(self.head[0].bias)
+        last = 3 if self.config.head == "affine" else 0
+        nn.init.constant_(self.head[0].bias.view(self.config.planes, -1)[:, last:], math.log(prior / (1 - prior)))
+
+    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """State dict of this net from that of one with the same widths: its own, or a related one's.
+
+        A net that saw contrast alone lends its first convolution to one that sees colour too (which starts unseen);
+        a head of other planes is left as it is here. Other differences are load_state_dict's to refuse.
+        """
+        own, stem = self.state_dict(), "stem.1.0.weight"
+        extra = own[stem].shape[1] - state[stem].shape[1]
+        if extra > 0:
+            state = state | {stem: torch.cat([torch.zeros_like(own[stem][:, :extra]), state[stem]], dim=1)}
+        foreign = [k for k in own if k.startswith("head.") and k in state and state[k].shape != own[k].shape]
+        return state | {key: own[key] for key in foreign}
 
     def prepare(self, square: Tensor) -> Tensor:
         """Canonical square (B, 3, S, S) in 0..1 -> this net's input (B, channels, size, size)."""
@@ -64,6 +93,7 @@ class SynthesisNet(nn.Module):
 
         h and w must be multiples of unshuffle * 2 ** (levels - 1).
         """
+        colour = x[:, :3]
         x = self.stem(x)
         skips = []
         for level, block in enumerate(self.encoder):
@@ -71,4 +101,12 @@ class SynthesisNet(nn.Module):
             skips.append(x)
         for level in reversed(range(len(self.decoder))):
             x = self.decoder[level](skips[level] + self.up[level](x))
-        return self.head(x)
+        x = self.head(x)
+        return self._recolour(x, colour) if self.config.head == "affine" else x
+
+    def _recolour(self, maps: Tensor, colour: Tensor) -> Tensor:
+        """Affine maps (B, planes * 4, h / u, w / u) and colour in -1..1 (B, 3, h, w) -> logits (B, planes, h, w)."""
+        maps = F.interpolate(maps, scale_factor=self.config.unshuffle, mode="bilinear", align_corners=False)
+        gains, offset = maps.unflatten(1, (self.config.planes, 4)).split([3, 1], dim=2)
+        logarithm = (colour.add(1).mul(0.5) + _DARKEST).log()
+        return (gains * logarithm[:, None]).sum(2) + offset[:, :, 0]

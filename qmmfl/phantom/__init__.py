@@ -15,9 +15,10 @@ from .camera import (
 )
 from .pixels import simulate_pixels
 from .render import Phantom, render
-from .spectra import Tissue, denormalise_bands, normalise_bands, reflectance
+from .spectra import MEAN_LEVEL, Tissue, denormalise_bands, normalise_bands, reflectance
 
 __all__ = [
+    "MEAN_LEVEL",
     "Camera",
     "Phantom",
     "Tissue",

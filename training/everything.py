@@ -1,0 +1,53 @@
+"""Every stage in order: `python -m training.everything --run NAME --data FOLDER`. Stopped, it goes on where it was.
+
+The stages and their options stand here and nowhere else; every one of them can also be run alone.
+"""
+
+import dataclasses
+import subprocess
+import sys
+
+from qmmfl import labels
+
+from .recipe import RUNS, parse
+
+_PLANES = "--batch 16 --validate 120 --rate 0.003"
+STAGES = (
+    "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
+    "synthesis vessels --steps 3000 --validate 300 --batch 4",
+    "synthesis lesions --steps 2000 --validate 200 --squares 2 --coarsest 0.6",
+    "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
+    "synthesis ffa_arteriovenous --steps 800 --validate 200 --phantoms 60",
+    "synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {run}/synthesis_vessels/best.pt",
+    "encoders colour --steps 1500 --batch 32 --side 160 --rate 0.003",
+    "planes",
+    *(f"encoders {modality.name} --steps 240 {_PLANES}" for modality in labels.SYNTHESES),
+    "fusion --steps 240 --batch 24 --validate 80 --rate 0.0015",
+    "export --out weights",
+    "evaluate --weights weights",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """run: name below runs/; data: the folder of data sets; first: the stage to begin with, counted from 0."""
+
+    run: str = "first"
+    data: str = "../shared/data"
+    first: int = 0
+
+
+def commands(order: Order) -> list[list[str]]:
+    """One command line per stage, the cached data first."""
+    lines = ["data", *STAGES][order.first :]
+    shared = ["--run", order.run, "--data", order.data]
+    return [
+        [sys.executable, "-m", f"training.{name}", *rest, *shared]
+        for name, *rest in (line.format(run=RUNS / order.run).split() for line in lines)
+    ]
+
+
+if __name__ == "__main__":
+    for command in commands(parse(Order)[0]):
+        print("+", " ".join(command[1:]), flush=True)
+        subprocess.run(command, check=True)
