@@ -30,8 +30,11 @@ class SynthesisRecipe(Recipe):
 
 def train(name: str, recipe: SynthesisRecipe) -> nn.Module:
     """Train the net of one modality and return its averaged copy."""
-    config = Config().synthesis[name]
-    task = tasks.TASKS[name](config, recipe)
+    return fit(f"synthesis_{name}", tasks.TASKS[name](Config().synthesis[name], recipe), recipe)
+
+
+def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
+    """Train a net for one task; `name` is its folder in the run. Returns its averaged copy."""
     device = loop.device_of(recipe)
     samples, chances = task.samples, task.chances
 
@@ -55,10 +58,10 @@ def train(name: str, recipe: SynthesisRecipe) -> nn.Module:
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         return task.loss(module(batch["x"]).float(), batch)
 
-    net = SynthesisNet(config)
+    net = SynthesisNet(task.config)
     net.start_from(task.prior)
-    loop.load_start(net, recipe.start, f"synthesis.{name}.")
-    return loop.fit(f"synthesis_{name}", net, draw, loss, recipe, task.validate)
+    loop.load_start(net, recipe.start, f"synthesis.{task.name}.")
+    return loop.fit(name, net, draw, loss, recipe, task.validate)
 
 
 def to_tensors(samples: list[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

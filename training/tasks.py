@@ -24,6 +24,7 @@ Terms = dict[str, Tensor]
 class Task:
     """What the tasks share."""
 
+    name = ""
     patch = 256
     colour = 1.0
     turned = False
