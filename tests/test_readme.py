@@ -43,8 +43,10 @@ def test_files_the_readme_names_exist():
 def test_figures_come_from_the_shipped_weights():
     """Every row of the README's table says what the card says."""
     from qmmfl import weights
-    from training.evaluate import headline
+    from training import model_card
 
+    card = weights.read_card(ROOT / "weights")
     table = README.split("<!-- figures -->")[1]
-    for row in headline(weights.read_card(ROOT / "weights").metrics):
+    for row in model_card.headline(card.metrics):
         assert row in table, row
+    assert (ROOT / "weights" / model_card.PAGE).read_text() == model_card.page(card)

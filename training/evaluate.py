@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from qmmfl import labels, measures, photograph, pipeline, weights
 
-from . import angiograms, data, metrics, spectra
+from . import angiograms, data, metrics, model_card, spectra
 from .recipe import Recipe, parse
 from .targets import Targets
 
@@ -212,49 +212,13 @@ def _means(scores: np.ndarray, names: tuple[str, ...], repeats: int) -> dict[str
     return {n: [float(scores[:, i].mean()), *bounds[i]] for i, n in enumerate(names)}
 
 
-def headline(figures: dict[str, Any]) -> list[str]:
-    """Rows of the README's table, Markdown."""
-    made, read = figures["synthesis"], figures["classification"]
-    rows = [
-        ("Disc Dice, DRISHTI test (40)", made["disc_cup"]["disc_dice"]),
-        ("Cup Dice, DRISHTI test", made["disc_cup"]["cup_dice"]),
-        ("Vertical cup-to-disc ratio, mean absolute error", made["disc_cup"]["vcdr_error"]),
-        *(
-            (f"{labels.LESION_NAMES[c]}, area under precision-recall, IDRiD test (27)", made["lesions"][c])
-            for c in labels.LESIONS
-        ),
-        ("Vessel Dice, CHASE (28, never trained on)", made["vessels"]["chase_dice"]),
-        ("Artery Dice, DRIVE and LES-AV tests (25)", made["vessels"]["artery_dice"]),
-        ("Vein Dice, DRIVE and LES-AV tests", made["vessels"]["vein_dice"]),
-        ("Arteriovenous angiogram, correlation with the real one (3 pairs)", made["ffa_arteriovenous"]["correlation"]),
-        ("The same at vessel scale", made["ffa_arteriovenous"]["detail_correlation"]),
-        ("The same of the inverted green channel, at vessel scale", made["ffa_arteriovenous"]["inverted_green_detail"]),
-        ("Arterial angiogram, eyes with bright arteries and dark veins (25)", made["ffa_arterial"]["phase_order"]),
-        *(
-            (f"Band {nm} nm, median relative error on simulated eyes (12)", made["msi"][f"msi_{nm}"])
-            for nm in labels.BANDS
-        ),
-        ("ODIR macro AUC, findings with at least 10 test eyes", read["odir5k"]["macro_auc"]),
-        ("ODIR DR, AUC", read["odir5k"]["findings"]["DR"]["auc"]),
-        ("Referable DR, AUC, IDRiD", read["idrid"]["grade"]["referable_auc"]),
-        ("Referable DR, AUC, Rahim", read["rahim"]["grade"]["referable_auc"]),
-        ("DR grade, quadratic kappa, IDRiD", read["idrid"]["grade"]["kappa"]),
-        ("Good photographs kept by the gates, IDRiD", read["idrid"]["coverage"]),
-        ("Angiograms and other grey frames refused (37)", 1 - read["ffa_phase"]["coverage"]),
-    ]
-    return [f"| {title} | {_shown(value)} |" for title, value in rows]
-
-
-def _shown(value: Any) -> str:
-    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})" if isinstance(value, list) else f"{value:.3f}"
-
-
 if __name__ == "__main__":
     settings = parse(EvaluateRecipe)[0]
     found = evaluate(settings)
-    print("| figure | test value (95 % interval) |", "| --- | --- |", *headline(found), sep="\n")
+    print("| figure | test value (95 % interval) |", "| --- | --- |", *model_card.headline(found), sep="\n")
     if settings.limit < 1_000_000:
         raise SystemExit("a rehearsal: the card was left alone")
     card = weights.read_card(settings.weights)
     error = found["synthesis"]["disc_cup"]["vcdr_error"][0]
-    weights.save_card(settings.weights, dataclasses.replace(card, metrics=found, vcdr_error=error))
+    card = weights.save_card(settings.weights, dataclasses.replace(card, metrics=found, vcdr_error=error))
+    (settings.weights / model_card.PAGE).write_text(model_card.page(card), encoding="utf-8")

@@ -98,9 +98,8 @@ def fit(
     totals: dict[str, float] = {}
     counted = 0
     shared, rank = _join(module, device)
-    quiet = None if rank == 0 else True
     steps = range(start, recipe.steps)
-    progress = tqdm(steps, initial=start, total=recipe.steps, desc=name, mininterval=10, disable=quiet)
+    progress = tqdm(steps, initial=start, total=recipe.steps, desc=name, mininterval=10, disable=rank > 0)
     began = time.monotonic()
     for step in progress:
         # A resumed run draws what an unbroken one would; no two processes draw the same.

@@ -1,0 +1,141 @@
+"""The figures of a card as tables, and the page that explains the weights: weights/README.md, also the Hub's page.
+
+`python -m training.model_card --weights weights` writes the page; everything on it comes from card.json.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qmmfl import labels, weights
+
+PAGE = "README.md"
+# title, where it stands in the card's metrics, first target, and what others reach on it
+SYNTHESIS = (
+    ("Disc Dice, DRISHTI test (40 eyes)", "disc_cup.disc_dice", ">= .95", "AutoMorph nets .965"),
+    ("Cup Dice, DRISHTI test (40 eyes)", "disc_cup.cup_dice", ">= .85", "AutoMorph nets .825"),
+    ("Vertical cup-to-disc ratio, mean absolute error", "disc_cup.vcdr_error", "<= .06", ""),
+    ("Microaneurysms, area under precision-recall, IDRiD test (27 eyes)", "lesions.MA", ">= .40", "U-Net .40"),
+    ("Haemorrhages, area under precision-recall, IDRiD test (27 eyes)", "lesions.HE", ">= .60", "U-Net .67"),
+    ("Hard exudates, area under precision-recall, IDRiD test (27 eyes)", "lesions.EX", ">= .75", "U-Net .79"),
+    ("Soft exudates, area under precision-recall, IDRiD test (27 eyes)", "lesions.SE", ">= .60", "U-Net .67"),
+    ("Vessel Dice, CHASE (28 eyes, never trained on)", "vessels.chase_dice", ">= .76", "little W-Net .758"),
+    ("Artery Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.artery_dice", ">= .62", ".50 to .67"),
+    ("Vein Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.vein_dice", ">= .66", ".50 to .67"),
+    (
+        "Arteriovenous angiogram, correlation with the real one (3 locked pairs)",
+        "ffa_arteriovenous.correlation",
+        ">= .45",
+        "inverted green channel about .3",
+    ),
+    ("The same, less the best simple rival", "ffa_arteriovenous.correlation_over_rivals", "> 0", ""),
+    ("The same at vessel scale", "ffa_arteriovenous.detail_correlation", ">= .40", ""),
+    (
+        "The same at vessel scale, less the best simple rival",
+        "ffa_arteriovenous.detail_correlation_over_rivals",
+        "> 0",
+        "",
+    ),
+    ("The same, multi-scale structural similarity", "ffa_arteriovenous.ms_ssim", "", ""),
+    ("All patients left out once (12 pairs), correlation", "leave_out.correlation", "", ""),
+    ("All patients left out once, at vessel scale", "leave_out.detail_correlation", "", ""),
+    (
+        "Arterial angiogram, eyes with bright arteries and darker veins (25 eyes)",
+        "ffa_arterial.phase_order",
+        ">= .85",
+        "the photograph 0",
+    ),
+    (
+        "Arterial angiogram, called arterial by a classifier of real frames",
+        "ffa_arterial.called_arterial",
+        ">= .80",
+        "",
+    ),
+    ("Arteriovenous angiogram, called arterial by it", "ffa_arterial.arteriovenous_called_arterial", "low", ""),
+    ("Right calls of that classifier on real frames, leave one out", "ffa_arterial.classifier_accuracy", "", ""),
+    *((f"Band {nm} nm, median relative error, simulated eyes", f"msi.msi_{nm}", "", "") for nm in labels.BANDS),
+    ("All bands, error over that of a per-pixel regressor", "msi.ratio_to_pixel_regressor", "<= 1.5", "1"),
+    ("Colours given back, mean absolute log ratio, ODIR test", "msi.colours.odir5k", "", ""),
+    ("Colours given back, IDRiD test", "msi.colours.idrid", "", ""),
+)
+CLASSIFICATION = (
+    ("ODIR macro AUC, findings with at least 10 test eyes", "odir5k.macro_auc", ">= .85", ""),
+    ("ODIR DR, AUC", "odir5k.findings.DR.auc", "", ""),
+    ("Referable DR, AUC, IDRiD", "idrid.grade.referable_auc", ">= .95", ""),
+    ("Referable DR, AUC, Rahim", "rahim.grade.referable_auc", ">= .93", ""),
+    ("DR grade, quadratic kappa, IDRiD", "idrid.grade.kappa", ">= .80", "human graders about .84"),
+    ("Photographs kept by the gates, IDRiD", "idrid.coverage", ">= .99", ""),
+    ("Angiograms and other grey frames kept by the gates (37)", "ffa_phase.coverage", "0", ""),
+)
+
+
+def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """(title, value with its interval, target, reference) of every figure that the card holds."""
+    for part, figures in (("synthesis", SYNTHESIS), ("classification", CLASSIFICATION)):
+        for title, path, target, reference in figures:
+            value = _at(metrics.get(part, {}), path)
+            if value is not None:
+                yield title, _shown(value), target, reference
+
+
+def headline(metrics: Mapping[str, Any]) -> list[str]:
+    """Rows of the README's table, Markdown."""
+    return [f"| {title} | {value} |" for title, value, _, _ in rows(metrics)]
+
+
+def page(card: weights.Card) -> str:
+    """The model card, Markdown."""
+    assessed = [
+        f"| {code} | {labels.FINDINGS[code]} | {card.counts.get(code, {}).get('train', '')} "
+        f"| {card.calibrations[code].threshold:.3f} | {card.calibrations[code].fitted} |"
+        for code in labels.FINDINGS
+        if code in card.calibrations
+    ]
+    others = [code for code in labels.FINDINGS if code not in card.calibrations]
+    parts = [
+        f"# {card.name} {card.version} ({card.status})",
+        f"**{card.intended_use}**",
+        "Reads one colour fundus photograph: synthesized angiograms, spectral bands, lesion, vessel and disc maps, "
+        "findings with calibrated probabilities, and the share of every map in every score. Written from `card.json` "
+        "by `python -m training.model_card`.",
+        f"`model.safetensors` has SHA-256 `{card.sha256}`; it is checked at every load.",
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in card.limits),
+        "## Test figures",
+        "Test split of each set, photographs at their own resolution, shipped weights and pipeline, gates overridden; "
+        "95 % bootstrap interval over eyes (over tiles of the image for the angiogram pairs, which are few). "
+        "`python -m training.evaluate` computes them again.",
+        _table(("figure", "value (95 % interval)", "first target", "reference"), rows(card.metrics)),
+        "## Findings",
+        _table(("code", "finding", "training eyes", "threshold", "calibrated on"), ()) + "\n" + "\n".join(assessed),
+        f"Not assessed: {', '.join(others) or 'none'}.",
+        "## Trained on",
+        _table(("data", "use", "terms"), [(each["name"], each["use"], each["terms"]) for each in card.data]),
+        f"Licence of the weights: {card.licence}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: tuple[str, ...], body) -> str:
+    lines = [head, ("---",) * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _at(metrics: Any, path: str) -> Any:
+    for key in path.split("."):
+        metrics = metrics.get(key) if isinstance(metrics, Mapping) else None
+    return metrics
+
+
+def _shown(value: Any) -> str:
+    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})" if isinstance(value, list) else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    folder = parser.parse_args().weights
+    (folder / PAGE).write_text(page(weights.read_card(folder)), encoding="utf-8")
+    print(folder / PAGE)
