@@ -86,8 +86,8 @@ def lesion_thresholds(task: tasks.Lesions, module: torch.nn.Module) -> dict[str,
     return result
 
 
-def band_errors(task: tasks.Spectra, module: torch.nn.Module) -> dict[str, float]:
-    """Mean absolute error per band, in the plane's units, on simulated eyes of other seeds than training's."""
+def plane_errors(task: tasks.Task, module: torch.nn.Module) -> dict[str, float]:
+    """Mean absolute error per plane inside the field of view, in the plane's units, on the validation eyes."""
     wrong = [np.abs(task.predict(module, s) - s.truth / 255.0)[:, s.care > 0].mean(axis=1) for s in task.checked]
     return dict(zip(task.planes(), np.round(np.mean(wrong, axis=0), 4).tolist(), strict=True))
 

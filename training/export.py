@@ -62,8 +62,12 @@ def export(recipe: ExportRecipe) -> weights.Card:
     targets = Targets([cases[row] for row in rows])
     logits = logits_of(network, features)
     config = network.config
-    lesions = tasks.Lesions(config.synthesis["lesions"], recipe)
-    spectra = tasks.Spectra(config.synthesis["msi"], recipe)
+    checks = {name: make(config.synthesis[name], recipe) for name, make in tasks.TASKS.items()}
+    limits = calibrate.lesion_thresholds(checks["lesions"], network.synthesis["lesions"])
+    errors: dict[str, float] = {}
+    for name, task in checks.items():
+        if name != "ffa_arteriovenous":  # all its pairs are for learning or for the test
+            errors |= calibrate.plane_errors(task, network.synthesis[name])
     card = weights.Card(
         name="qmmfl",
         version=recipe.version,
@@ -75,8 +79,8 @@ def export(recipe: ExportRecipe) -> weights.Card:
         config=config,
         grade=calibrate.fit_grade(targets, logits),
         calibrations=calibrate.fit(targets, logits),
-        lesion_thresholds=calibrate.lesion_thresholds(lesions, network.synthesis["lesions"]),
-        plane_errors=calibrate.band_errors(spectra, network.synthesis["msi"]),
+        lesion_thresholds=limits,
+        plane_errors=errors,
         data=DATA,
         counts=_counts(targets),
     )

@@ -36,7 +36,8 @@ def train(name: str, recipe: SynthesisRecipe) -> nn.Module:
 def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
     """Train a net for one task; `name` is its folder in the run. Returns its averaged copy."""
     device = loop.device_of(recipe)
-    samples, chances = task.samples, task.chances
+    samples, chances = task.gather()
+    print(f"{name}: {len(samples)} training and {len(task.checked)} validation eyes", flush=True)
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))

@@ -1,11 +1,12 @@
 """What each synthesis net learns from, its loss and its validation figures.
 
-A task offers: samples and their chances (for drawing), patch [px], colour (strength of the colour augmentation),
-turned (random rotation and zoom or only mirrors and quarter turns), prior (probability a fresh net starts from),
+A task offers: gather() -> training samples and their chances, checked (validation samples), patch [px], colour
+(strength of the colour augmentation), turned (random rotation and zoom or only mirrors and quarter turns), prior (probability a fresh net starts from),
 loss(logits, batch) and validate(module).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -32,12 +33,18 @@ class Task:
 
     def __init__(self, config: SynthesisConfig, recipe) -> None:
         self.config, self.recipe = config, recipe
-        simulated = list(pixels.phantoms(config.size, range(recipe.phantoms), self.planes()))
+
+    def gather(self) -> tuple[list[pixels.Sample], np.ndarray]:
+        """All training samples, and the chance (n,) of each to be drawn."""
+        simulated = list(pixels.phantoms(self.config.size, range(self.recipe.phantoms), self.planes()))
         sources = [(samples, weight) for samples, weight in [*self.sources(), (simulated, 0.6)] if samples]
-        self.samples = [sample for samples, _ in sources for sample in samples]
         chances = np.concatenate([np.full(len(samples), weight / len(samples)) for samples, weight in sources])
-        self.chances = chances / chances.sum()
-        self.checked = list(self.read("val"))
+        return [sample for samples, _ in sources for sample in samples], chances / chances.sum()
+
+    @cached_property
+    def checked(self) -> list[pixels.Sample]:
+        """The validation samples."""
+        return list(self.read("val"))
 
     def sources(self) -> list[tuple[list[pixels.Sample], float]]:
         """Kinds of real training samples, and how often each kind is drawn relative to the others."""
