@@ -15,7 +15,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from qmmfl import labels
 from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
-from training import augment, calibrate, data, loop, metrics, pixels, recipe, targets, tasks
+from training import augment, calibrate, data, everything, loop, metrics, pixels, recipe, targets, tasks
 
 
 def test_auc_and_average_precision_by_hand():
@@ -286,3 +286,17 @@ def test_an_affine_head_is_as_sharp_as_its_colours():
         made = net(x)
     changed = (made - made[..., :1, :1]).abs().amax(1)[0] > 1e-4
     assert changed.nonzero().tolist() == [[20, 30]]
+
+
+def test_every_stage_of_everything_takes_its_options():
+    from importlib import import_module
+
+    lines = everything.commands(everything.Order(run="all"))
+    assert {line[3] for line in lines if line[2] == "training.synthesis"} == set(Config().synthesis)
+    assert {line[3] for line in lines if line[2] == "training.encoders"} == {m.name for m in labels.MODALITIES}
+    for _, _, name, *rest in lines:
+        module = import_module(name)
+        kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, recipe.Recipe)]
+        own = next((kind for kind in kinds if kind.__module__ == name), recipe.Recipe)
+        choices = {} if rest[0].startswith("--") else {"modality": [m.name for m in labels.MODALITIES]}
+        assert recipe.parse(own, rest, **choices)[0].run == "all"

@@ -1,5 +1,7 @@
 """Calibration and operating points, on validation eyes only."""
 
+import zlib
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,19 +9,25 @@ import torch.nn.functional as F
 from qmmfl.nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
 from qmmfl.weights import Calibration, GradeCalibration
 
-from . import tasks
+from . import conformal, tasks
 from .data import CODES
 from .targets import Targets
 
 LEAST_TRAINED = 10  # positive training eyes below which a finding is not assessed
 LEAST_CHECKED = 5  # positive validation eyes below which training eyes help to place the threshold, and it is marked
 REFUSED = 0.01  # share of good validation photographs that a gate may refuse
+FOLDS = 5  # of a cross-fitted threshold
 LEAST_F1 = 0.1  # a lesion whose pixels are found no better on validation eyes is not counted in reports
 SURE = 0.1  # a gate refuses below this at most: its bad examples come from few cameras, good ones from any
 
 
 def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
-    """Platt scaling and threshold per output; logits (N, len(OUTPUTS)) of the training and validation cases."""
+    """Platt scaling, threshold and band of abstention per output; logits (N, len(OUTPUTS)) of training and validation.
+
+    Where validation eyes are too few the training eyes help, and the threshold is cross-fitted: the mean over folds of
+    patients of the threshold chosen without the fold. The network itself has learnt from those training eyes, so this
+    steadies the choice but does not make it unbiased; `Calibration.fitted` says so.
+    """
     result = {}
     for name in (*CODES, OEDEMA, GRADABLE, FUNDUS):
         truth, score = targets.column(name), logits[:, OUTPUTS.index(name)]
@@ -29,12 +37,35 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
             continue
         few = min((truth[checked] == 1).sum(), (truth[checked] == 0).sum()) < LEAST_CHECKED
         rows = checked | learnt if few else checked
-        fitted = "training and validation eyes (too few validation positives)" if few else "validation eyes"
-        scale, offset = _platt(truth[rows] == 1, score[rows])
+        present, groups = truth[rows] == 1, targets.group[rows]
+        scale, offset = _platt(present, score[rows])
         probability = 1 / (1 + np.exp(-(scale * score[rows] + offset)))
-        gate = name in (GRADABLE, FUNDUS)
-        threshold = _gate(truth[rows] == 1, probability) if gate else best_threshold(truth[rows] == 1, probability)
-        result[name] = Calibration(scale, offset, threshold, fitted)
+        fitted, band = "validation eyes", (None, None)
+        if name in (GRADABLE, FUNDUS):
+            threshold = _gate(present, probability)
+            fitted = "training and validation eyes (too few validation positives)" if few else fitted
+        elif few:
+            threshold = cross_fitted_threshold(present, probability, groups)
+            fitted = f"cross-fitted over {FOLDS} folds of training and validation eyes, {present.sum()} with the finding"
+        else:
+            threshold = best_threshold(present, probability)
+            if conformal.promised(present):
+                band = conformal.band(present, probability, threshold)
+        result[name] = Calibration(scale, offset, threshold, fitted, *band)
+    return result
+
+
+def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) -> dict[str, list[list[float]]]:
+    """Output -> [low, high] for each of `conformal.ALPHAS`, from the validation eyes: the coverage curve needs them."""
+    result = {}
+    for name, calibration in fitted.items():
+        truth = targets.column(name)
+        rows = (truth >= 0) & (targets.split == "val")
+        if calibration.undecided_low is None:
+            continue
+        probability = 1 / (1 + np.exp(-(calibration.scale * logits[rows, OUTPUTS.index(name)] + calibration.offset)))
+        made = [conformal.band(truth[rows] == 1, probability, calibration.threshold, a) for a in conformal.ALPHAS]
+        result[name] = [list(each) for each in made]
     return result
 
 
@@ -62,6 +93,13 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
 def best_threshold(truth: np.ndarray, probability: np.ndarray) -> float:
     """The threshold of the highest F1, in the middle between two neighbouring probabilities."""
     return _best_f1(truth, probability)[0]
+
+
+def cross_fitted_threshold(truth: np.ndarray, probability: np.ndarray, groups: np.ndarray) -> float:
+    """Mean over FOLDS of the threshold of the highest F1 without the fold; groups (n,) str are kept together."""
+    fold = np.array([zlib.crc32(group.encode()) % FOLDS for group in groups.tolist()])
+    outside = [fold != number for number in range(FOLDS)]
+    return float(np.mean([best_threshold(truth[rows], probability[rows]) for rows in outside if truth[rows].any()]))
 
 
 def _best_f1(truth: np.ndarray, probability: np.ndarray) -> tuple[float, float]:

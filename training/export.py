@@ -14,7 +14,7 @@ import qmmfl
 from qmmfl import weights
 from qmmfl.fundus import Prep
 
-from . import calibrate, data, fusion, tasks
+from . import calibrate, conformal, data, fusion, tasks
 from .assemble import assemble
 from .recipe import parse
 from .synthesis import SynthesisRecipe
@@ -61,7 +61,7 @@ def export(recipe: ExportRecipe) -> weights.Card:
     cases, _ = data.load()
     targets = Targets([cases[row] for row in rows])
     logits = logits_of(network, features)
-    config = network.config
+    config, calibrations = network.config, calibrate.fit(targets, logits)
     checks = {name: make(config.synthesis[name], recipe) for name, make in tasks.TASKS.items()}
     limits = calibrate.lesion_thresholds(checks["lesions"], network.synthesis["lesions"])
     errors: dict[str, float] = {}
@@ -78,11 +78,14 @@ def export(recipe: ExportRecipe) -> weights.Card:
         prep=Prep(config.square),
         config=config,
         grade=calibrate.fit_grade(targets, logits),
-        calibrations=calibrate.fit(targets, logits),
+        calibrations=calibrations,
         lesion_thresholds=limits,
         plane_errors=errors,
         data=DATA,
         counts=_counts(targets),
+        metrics={
+            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}
+        },
     )
     return weights.save(recipe.out, network, card)
 

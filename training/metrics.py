@@ -1,5 +1,7 @@
 """Figures of merit. No framework, so that a number does not depend on its version."""
 
+from collections.abc import Callable, Iterator, Sequence
+
 import cv2
 import numpy as np
 
@@ -113,6 +115,12 @@ def quadratic_kappa(truth: np.ndarray, grade: np.ndarray, grades: int = 5) -> fl
     return float(1 - (weights * table).sum() / max((weights * chance).sum(), 1e-12))
 
 
+def f1(truth: np.ndarray, called: np.ndarray) -> float:
+    """2 TP / (2 TP + FP + FN) of two bool arrays (n,); NaN where nothing is true and nothing called."""
+    total = int(truth.sum()) + int(called.sum())
+    return 2 * int((truth & called).sum()) / total if total else float("nan")
+
+
 def calibration_error(truth: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error of bool truth (n,) and probability (n,) over equally filled bins."""
     order = np.array_split(np.argsort(probability), bins)
@@ -126,3 +134,36 @@ def interval(values: np.ndarray, statistic=np.mean, repeats: int = 1000, seed: i
     draws = [statistic(values[generator.integers(0, len(values), len(values))]) for _ in range(repeats)]
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def group_draws(groups: Sequence[str] | np.ndarray, repeats: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Bootstrap draws of whole groups: row numbers int64, as many groups with replacement as there are.
+
+    Both eyes of a patient are drawn together, since they are not two independent observations (Field & Welsh 2007).
+    The same groups, repeats and seed always give the same draws, so that two models can be compared in pairs.
+    """
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    generator = np.random.default_rng(seed)
+    for _ in range(repeats):
+        yield np.concatenate([members[i] for i in generator.integers(0, len(members), len(members))])
+
+
+def bounds(
+    statistics: Callable[[np.ndarray], Sequence[float]],
+    groups: Sequence[str] | np.ndarray,
+    repeats: int = 500,
+    seed: int = 0,
+) -> list[list[float]]:
+    """[value, low, high] of each of some statistics: on all rows, and the 95 % interval over draws of whole groups.
+
+    statistics: row numbers (n,) -> k figures. A draw in which a figure is NaN (no positive drawn) does not count for
+    it; a figure that is NaN in all draws keeps NaN bounds.
+    """
+    value = np.array(statistics(np.arange(len(groups))), float)
+    drawn = np.array([statistics(rows) for rows in group_draws(groups, repeats, seed)], float)
+    low_high = np.full((2, len(value)), np.nan)
+    some = ~np.isnan(drawn).all(axis=0)
+    if some.any():
+        low_high[:, some] = np.nanpercentile(drawn[:, some], [2.5, 97.5], axis=0)
+    return np.vstack([value, low_high]).T.tolist()

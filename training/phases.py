@@ -4,13 +4,10 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import LeaveOneOut, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from qmmfl import fundus
 
@@ -23,7 +20,7 @@ SCALES = (2.0, 4.0)  # [px] of the ridges: vessels, not noise
 class Phase:
     """A fitted classifier; `accuracy` is its leave-one-out accuracy on the real frames."""
 
-    def __init__(self, model: Pipeline, accuracy: float) -> None:
+    def __init__(self, model: Any, accuracy: float) -> None:
         self.model, self.accuracy = model, accuracy
 
     def says_arterial(self, plane: np.ndarray) -> bool:
@@ -34,6 +31,11 @@ class Phase:
 
 def train(folder: Path) -> Phase:
     """Fit arterial against venous on the labelled frames of ffa_phase."""
+    from sklearn.linear_model import LogisticRegression  # of the train extra: the tests do without it
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     rows = data.read_table(folder / "ffa/ffa_phase/index.csv")
     rows = [row for row in rows if row["phase"] in ("arterial", "venous") and not row["duplicate_of"]]
     squares = (_square(folder / "ffa/ffa_phase/ffa" / f"{row['stem']}.webp") for row in rows)

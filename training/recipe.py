@@ -38,6 +38,9 @@ def parse(recipe: type[Recipe], arguments: Sequence[str] | None = None, **choice
     hints = typing.get_type_hints(recipe)
     for field in dataclasses.fields(recipe):
         kind = Path if Path in typing.get_args(hints[field.name]) else hints[field.name]
+        if kind is bool:
+            parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=field.default)
+            continue
         parser.add_argument(f"--{field.name}", type=kind, default=field.default)
     values = vars(parser.parse_args(arguments))
     positional = [values.pop(name) for name in choices]

@@ -16,7 +16,10 @@ _GRADE = OUTPUTS.index(GRADE)
 
 
 class Targets:
-    """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 2)."""
+    """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 2).
+
+    split, folder and group: str (N,).
+    """
 
     def __init__(self, cases: list[Case]) -> None:
         rows = [(*case.findings, case.oedema, case.gradable, case.fundus) for case in cases]
@@ -25,6 +28,7 @@ class Targets:
         self.extras = np.array([[case.age / 10 if case.age > 0 else -1, case.female] for case in cases], np.float32)
         self.split = np.array([case.split for case in cases])
         self.folder = np.array([case.folder for case in cases])
+        self.group = np.array([case.group for case in cases])
 
     def column(self, name: str) -> np.ndarray:
         """int8 (N,): one binary target."""

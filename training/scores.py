@@ -1,0 +1,136 @@
+"""What the shipped pipeline says about pictures, gates overridden: computed once per weights, then read from a cache.
+
+The cache is a text file of numbers below runs/evaluation, named after everything that the scores depend on (tensors,
+calibration, the code that reads a photograph), so that an evaluation goes on where it was stopped and never mixes
+weights. Photographs are known by their place below the data folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import qmmfl
+from qmmfl import labels, pipeline, weights
+
+from .recipe import RUNS
+
+_CODE = ("fundus", "labels", "measures", "photograph", "pipeline", "quality", "records", "weights")
+_reader: pipeline.Pipeline | None = None  # of a worker process
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of N pictures, C findings in the order of `labels.FINDINGS`; what was withheld or not assessed is NaN.
+
+    raw: sigmoid of the logit before calibration; probability: calibrated, both float64 (N, C). called: bool (N, C),
+    reported as suspected; undecided: (N, C), 1 or 0. oedema (N,). steps: (N, 5) probabilities of the DR grades; grade
+    (N,) int, -1 unknown. gradable, fundus: bool (N,), what the gates say.
+    """
+
+    raw: np.ndarray
+    probability: np.ndarray
+    called: np.ndarray
+    undecided: np.ndarray
+    oedema: np.ndarray
+    steps: np.ndarray
+    grade: np.ndarray
+    gradable: np.ndarray
+    fundus: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]]) -> "Scores":
+        """Scores from rows as `read` gives them."""
+
+        def matrix(name: str, width: int) -> np.ndarray:
+            empty = [None] * width
+            return np.array([row[name] or empty for row in rows], float).reshape(len(rows), width)
+
+        with np.errstate(over="ignore"):
+            raw = 1 / (1 + np.exp(-matrix("logit", len(labels.FINDINGS))))
+        return cls(
+            raw,
+            matrix("probability", len(labels.FINDINGS)),
+            matrix("suspected", len(labels.FINDINGS)) == 1,
+            matrix("undecided", len(labels.FINDINGS)),
+            np.array([row["oedema"] for row in rows], float),
+            matrix("steps", len(labels.GRADES)),
+            np.array([-1 if row["grade"] is None else row["grade"] for row in rows], int),
+            np.array([row["gradable"] for row in rows], bool),
+            np.array([row["fundus"] for row in rows], bool),
+        )
+
+    def __getitem__(self, rows: np.ndarray) -> "Scores":
+        """The scores of some pictures."""
+        return Scores(**{name: values[rows] for name, values in vars(self).items()})
+
+
+def start(folder: Path) -> None:
+    """Load the pipeline that this (worker) process reads with."""
+    global _reader
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _reader = pipeline.load(folder, "cpu")
+
+
+def reader() -> pipeline.Pipeline:
+    """The pipeline of this process; `start` must have been called."""
+    assert _reader is not None
+    return _reader
+
+
+def read(picture: str | np.ndarray) -> dict[str, Any]:
+    """Scores of one picture, a path or uint8 (H, W, 3), as JSON types."""
+    report = reader()(picture, override=True)
+    logits = {code: sum(shares.values()) for code, shares in report.contributions.items()}
+    return {
+        "logit": [logits.get(finding.code) for finding in report.findings],
+        "probability": [finding.probability for finding in report.findings],
+        "suspected": [finding.suspected for finding in report.findings],
+        "undecided": [finding.undecided for finding in report.findings],
+        "oedema": report.dme.probability,
+        "steps": report.dr.probabilities,
+        "grade": report.dr.grade,
+        "gradable": report.quality.gradable,
+        "fundus": report.fundus.is_fundus,
+    }
+
+
+def cached(
+    pool: ProcessPoolExecutor, folder: Path, keys: Sequence[str], pictures: Sequence[Any], make: Callable[..., dict]
+) -> list[dict[str, Any]]:
+    """`make(picture)` of every picture, in order; what the cache of the weights in `folder` holds is not made again."""
+    path = RUNS / "evaluation" / f"{digest(folder)}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]  # a cut last line
+        known = {row["key"]: row for row in map(json.loads, whole)}
+        path.write_text("".join(whole))
+    todo = [i for i, key in enumerate(keys) if key not in known]
+    made = pool.map(make, [pictures[i] for i in todo], chunksize=2)
+    with path.open("a") as file:
+        for i, row in tqdm(zip(todo, made, strict=True), total=len(todo), desc="pictures", mininterval=10):
+            known[keys[i]] = {"key": keys[i], **row}
+            file.write(json.dumps(known[keys[i]]) + "\n")
+            file.flush()
+    return [known[key] for key in keys]
+
+
+def digest(folder: Path) -> str:
+    """Twelve hexadecimal digits of what the scores depend on: the card but its figures, and the code that reads."""
+    card = weights.read_card(folder).to_dict()
+    said = {k: v for k, v in card.items() if k in ("sha256", "prep", "config", "grade", "calibrations")}
+    state = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    package = Path(qmmfl.__file__).parent
+    for path in [*(package / f"{name}.py" for name in _CODE), *sorted((package / "nets").glob("*.py"))]:
+        state.update(path.read_bytes())
+    return state.hexdigest()[:12]
