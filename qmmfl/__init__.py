@@ -15,10 +15,10 @@ try:
 except PackageNotFoundError:  # run from a checkout that was not installed
     __version__ = "0+checkout"
 
-__all__ = ["Photograph", "PhotographError", "Pipeline", "Report", "WeightsError", "labels", "load", "read"]
+__all__ = ["Photograph", "PhotographError", "Pipeline", "Report", "WeightsError", "explain", "labels", "load", "read"]
 
 if TYPE_CHECKING:
-    from . import labels
+    from . import explain, labels
     from .photograph import read
     from .pipeline import Pipeline, load
     from .records import Photograph, PhotographError, Report
@@ -37,8 +37,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "labels":
-        return import_module(".labels", __name__)
+    if name in ("labels", "explain"):
+        return import_module(f".{name}", __name__)
     if name in _HOMES:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

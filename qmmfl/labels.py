@@ -122,6 +122,20 @@ GRADES = (
 MORE_THAN_MILD = 2  # lowest grade that is more than mild
 VISION_THREATENING = 3  # lowest grade that threatens vision
 
+# Ways to explain a score. They look at one modality's encoder, or at all modalities where they are fused.
+METHODS = MappingProxyType(
+    {
+        "exact": "Exact map of the additive head",
+        "gradcam": "Grad-CAM",
+        "hirescam": "HiResCAM",
+        "eigencam": "Eigen-CAM",
+        "scorecam": "Score-CAM",
+        "gradients": "Integrated gradients",
+        "occlusion": "Occlusion",
+    }
+)
+FUSED = "fused"
+
 NOTICE = (
     "Research demonstration. Not a medical device, not cleared by FDA/CE, not for diagnosis, triage or treatment. "
     "A clinician must read the original photograph."

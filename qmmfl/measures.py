@@ -43,14 +43,22 @@ def find_side(disc: np.ndarray) -> Eye:
     return Eye("right" if offset > 0 else "left", "position of the optic disc")
 
 
-def count_lesions(plane: np.ndarray, threshold: float, field: np.ndarray) -> Lesion:
-    """Connected regions of at least 4 px at or above `threshold`, and their share of the field, bool (s, s)."""
+def lesion_regions(plane: np.ndarray, threshold: float, field: np.ndarray) -> tuple[np.ndarray, int]:
+    """Connected regions of at least 4 px at or above `threshold` in the field, bool (s, s).
+
+    Returns int64 (s, s), 0 outside the lesions and 1..n inside the n-th, and n.
+    """
     mask = ((plane >= threshold) & field).astype(np.uint8)
     _, regions, stats, _ = cv2.connectedComponentsWithStats(mask)
-    kept = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= _SMALLEST)
-    kept = kept[kept > 0]
-    area = float(np.isin(regions, kept).sum())
-    return Lesion(len(kept), area / max(int(field.sum()), 1))
+    kept = stats[:, cv2.CC_STAT_AREA] >= _SMALLEST
+    kept[0] = False  # the background
+    return np.where(kept, np.cumsum(kept), 0)[np.asarray(regions, np.int64)], int(kept.sum())
+
+
+def count_lesions(plane: np.ndarray, threshold: float, field: np.ndarray) -> Lesion:
+    """How many `lesion_regions` there are, and their share of the field, bool (s, s)."""
+    regions, count = lesion_regions(plane, threshold, field)
+    return Lesion(count, float((regions > 0).sum()) / max(int(field.sum()), 1))
 
 
 def _rows(region: np.ndarray) -> float:

@@ -1,7 +1,8 @@
 """One photograph in, one report out."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, fundus, labels, measures, photograph, quality, weights
+from . import __version__, fundus, hub, labels, measures, photograph, quality, weights
 from .nets import Network
 from .nets.fusion import grade_probabilities
 from .nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
@@ -50,18 +51,21 @@ class _Scores:
     planes: Mapping[str, np.ndarray]  # modality -> (k, s, s)
     logits: np.ndarray  # (len(OUTPUTS),)
     maps: np.ndarray  # (len(OUTPUTS), M, h, w)
+    features: np.ndarray  # (M, D), fused, mean over positions
 
 
 class Pipeline:
     """Reads photographs with one set of weights. Safe to call from several threads; they take turns."""
 
-    def __init__(self, network: Network, card: weights.Card, source: str, device: str = "auto") -> None:
-        """device: "auto" (a GPU where there is one), "cpu" or "cuda"."""
+    def __init__(
+        self, network: Network, card: weights.Card, source: str, device: str = "auto", banner: str | None = None
+    ) -> None:
+        """device: "auto" (a GPU where there is one), "cpu" or "cuda". banner: a sentence that the page must show."""
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("there is no GPU that torch can use; choose --device cpu")
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self.network = network.to(wanted).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
-        self.card, self.source, self.banner = card, source, None
+        self.card, self.source, self.banner = card, source, banner
         self.device = torch.device(wanted)
         self._lock = Lock()  # explanations hook the shared network: two readers at once would mix patients
 
@@ -82,6 +86,15 @@ class Pipeline:
         picture = _photograph(source)
         with self._lock:
             return self._read(picture, progress or _silent, override, began)
+
+    @contextmanager
+    def borrow(self) -> Iterator[Network]:
+        """The network for one borrower at a time; until it is given back every other reader waits.
+
+        The borrower must not call the pipeline (it would wait for itself) and leaves the network as it was.
+        """
+        with self._lock:
+            yield self.network
 
     def _read(self, picture: Photograph, progress: Progress, override: bool, began: float) -> Report:
         progress(0, len(STAGES), FIELD_STAGE)
@@ -112,6 +125,7 @@ class Pipeline:
             provenance=self._provenance(began),
             maps={} if withheld else {name: scores.maps[OUTPUTS.index(name)] for name in self._explained()},
             grid=(frame.x, frame.y, frame.side, frame.side),
+            features=None if withheld else scores.features,
         )
 
     @torch.no_grad()
@@ -126,7 +140,8 @@ class Pipeline:
         fused = self.network.fusion(self.network.encode(x, planes))
         maps = self.network.heads.maps(fused)[0].float().cpu().numpy()
         logits = self.network.heads(fused)[0].float().cpu().numpy()
-        return _Scores({name: plane[0].float().cpu().numpy() for name, plane in planes.items()}, logits, maps)
+        features = fused[0].mean(dim=(-2, -1)).float().cpu().numpy()
+        return _Scores({name: plane[0].float().cpu().numpy() for name, plane in planes.items()}, logits, maps, features)
 
     def _probability(self, scores: _Scores, name: str) -> float:
         calibration = self.card.calibrations[name]
@@ -156,7 +171,8 @@ class Pipeline:
         if withheld or scores is None:
             return Finding(code, name, True, None, calibration.threshold, None, withheld)
         probability = self._probability(scores, code)
-        return Finding(code, name, True, probability, calibration.threshold, probability >= calibration.threshold)
+        suspected, undecided = probability >= calibration.threshold, calibration.undecided(probability)
+        return Finding(code, name, True, probability, calibration.threshold, suspected, undecided=undecided)
 
     def _grade(self, scores: _Scores, withheld: str | None) -> Grade:
         if withheld:
@@ -248,10 +264,19 @@ class Pipeline:
 
 
 def load(source: str | Path | None = None, device: str = "auto") -> Pipeline:
-    """Pipeline with the embedded weights, those in a folder, or owner/repo@revision on the Hub. Raises WeightsError."""
-    folder, name = weights.find(source)
+    """Pipeline with the embedded weights, those in a folder, or owner/repo@revision on the Hub.
+
+    Where the Hub does not answer, the embedded weights are used; `Pipeline.banner` and the source in every report say
+    so. Raises WeightsError for everything else that is wrong with the weights named.
+    """
+    banner = None
+    try:
+        folder, name = weights.find(source)
+    except hub.Unreachable as error:
+        banner = f"The embedded weights are in use, not the ones asked for: {error}."
+        folder, name = weights.embedded(), f"embedded, because {source} could not be fetched"
     network, card = weights.load(folder)
-    return Pipeline(network, card, name, device)
+    return Pipeline(network, card, name, device, banner)
 
 
 def _photograph(source: Photograph | str | Path | np.ndarray) -> Photograph:

@@ -18,6 +18,10 @@ class PhotographError(ValueError):
     """A photograph that cannot be read. The text is one sentence that names the file and the cure."""
 
 
+class WeightsError(ValueError):
+    """Weights that cannot be used. The text is one sentence with the cure."""
+
+
 @dataclass(frozen=True, eq=False)
 class Photograph:
     """A decoded colour photograph.
@@ -71,7 +75,11 @@ class Eye:
 
 @dataclass(frozen=True)
 class Finding:
-    """One code of the vocabulary. Withheld numbers are None and `reason` says why."""
+    """One code of the vocabulary. Withheld numbers are None and `reason` says why.
+
+    undecided: whether the probability lies where, by the validation eyes, both answers are plausible at the level the
+    weights promise (see `weights.Calibration`); None where they promise nothing, or the probability is withheld.
+    """
 
     code: str
     name: str
@@ -80,6 +88,7 @@ class Finding:
     threshold: float | None  # 0..1, operating point on the calibrated probability
     suspected: bool | None
     reason: str | None = None
+    undecided: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,8 @@ class Report:
     grid: x, y, width, height [px] of the square that `maps` and the networks cover, in the photograph's frame
         (it may reach beyond the photograph).
     contributions: code -> {modality: share of the logit, "bias": b}.
+    features: float32 (modalities, D), the fused features averaged over positions, or None where predictions are
+        withheld; what the atlas places. Not in report.json.
     """
 
     photograph: Photograph
@@ -188,6 +199,7 @@ class Report:
     provenance: Provenance
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     grid: tuple[int, int, int, int] | None = None
+    features: np.ndarray | None = None
 
     def finding(self, code: str) -> Finding:
         """The finding with this code. Raises ValueError for an unknown code."""

@@ -1,8 +1,14 @@
-"""Reports on disk: one folder per photograph and one summary for all."""
+"""Reports on disk: one folder per photograph, and one row per input in summary.csv.
 
-import csv
+Every file is written under another name and then put in place, a report before its row: whatever stops a run, what lies
+there is whole, and an input without a row is read again.
+"""
+
 import json
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +16,13 @@ import cv2
 import numpy as np
 
 from . import labels, prose
-from .records import Photograph, PhotographError, Report
+from .records import Report
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")  # what is looked for in a folder
+JSON, PDF, PLANES = "report.json", "report.pdf", "planes"
 
+_TEXTS = ("input", "status", "reason", "folder", "sha256", "side", "weights_sha256", "package_version")
+_NUMBERS = ("quality", "dme_probability", "vcdr", *(f"p_{code}" for code in labels.FINDINGS))
 SUMMARY_COLUMNS = (
     "input",
     "status",
@@ -36,52 +45,53 @@ SUMMARY_COLUMNS = (
 )
 
 
-def find_photographs(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """The files named, and the photographs in the folders named, in order of name; a missing path is handed on."""
+@dataclass(frozen=True)
+class Parts:
+    """What is written beside report.json."""
+
+    pdf: bool = True
+    planes: bool = True
+
+
+def find_photographs(paths: Iterable[str | Path], leave_out: Path | None = None) -> Iterator[Path]:
+    """The files named, and the photographs in the folders named, one by one in order of name.
+
+    A missing path or a closed folder is handed on, for the reader to refuse. `leave_out` is the folder of results: were
+    it inside a folder named, its planes would be taken for photographs. Links to folders are not followed.
+    """
     for path in map(Path, paths):
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-        else:
-            yield path
+        yield from _walk(path, leave_out) if path.is_dir() else (path,)
 
 
-class Folder:
-    """The output folder of one run. `summary.csv` grows by one row per input, also for refused ones."""
+def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+    if leave_out is not None and leave_out.is_dir() and folder.samefile(leave_out):
+        return
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        yield folder
+        return
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name, leave_out)
+        elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
+            yield folder / entry.name
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError where the folder cannot be made."""
-        path.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._taken: dict[str, str] = {}
-        with (path / "summary.csv").open("w", newline="") as file:
-            csv.DictWriter(file, SUMMARY_COLUMNS).writeheader()
 
-    def add(self, source: Path, report: Report, *, planes: bool = True) -> str:
-        """Write one report and its row; returns "ok" or "ungradable"."""
-        folder = self.path / self._stem(source, report.photograph)
-        folder.mkdir(exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
-        (folder / "report.pdf").write_bytes(prose.report_pdf(report))
-        if planes:
-            write_planes(folder / "planes", report)
-        status = "ok" if report.quality.gradable else "ungradable"
-        self._row({"input": str(source), "status": status, "folder": folder.name, **summarise(report)})
-        return status
+def show(path: str | Path) -> str:
+    """A path as text that can be written and printed, also where the file's name is no valid text."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
-    def refuse(self, source: Path, error: PhotographError) -> None:
-        """Write the row of an input that could not be read."""
-        self._row({"input": str(source), "status": "refused", "reason": str(error)})
 
-    def _row(self, values: dict[str, Any]) -> None:
-        with (self.path / "summary.csv").open("a", newline="") as file:
-            csv.DictWriter(file, SUMMARY_COLUMNS, restval="").writerow(values)
-
-    def _stem(self, source: Path, photograph: Photograph) -> str:
-        """The file's stem; an equal stem of another input gets a short hash of its content."""
-        stem = source.stem
-        if self._taken.setdefault(stem, str(source)) != str(source):
-            stem = f"{stem}-{photograph.sha256[:8]}"
-        return stem
+def write_report(folder: Path, report: Report, parts: Parts = Parts()) -> None:  # noqa: B008 (frozen)
+    """Write the parts and last report.json: where that lies, all is there. Raises OSError."""
+    folder.mkdir(exist_ok=True)
+    if parts.pdf:
+        _place(folder / PDF, prose.report_pdf(report))
+    if parts.planes:
+        write_planes(folder / PLANES, report)
+    place_text(folder / JSON, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def write_planes(folder: Path, report: Report) -> None:
@@ -89,7 +99,27 @@ def write_planes(folder: Path, report: Report) -> None:
     folder.mkdir(exist_ok=True)
     for name, plane in report.planes.items():
         pixels = np.rint(plane.pixels * 255).astype(np.uint8)
-        cv2.imwrite(str(folder / f"{name}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        _place(folder / f"{name}.png", cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes())
+
+
+def remove_report(folder: Path) -> None:
+    """Remove what `write_report` wrote, and the folder if nothing else is in it."""
+    for path in (folder / JSON, folder / PDF, *(folder / PLANES / f"{name}.png" for name in labels.PLANES)):
+        path.unlink(missing_ok=True)
+    for path in (folder / PLANES, folder):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _place(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def place_text(path: Path, text: str) -> None:
+    """Write a text so that it is there whole or not at all. Raises OSError."""
+    _place(path, text.encode())
 
 
 def summarise(report: Report) -> dict[str, Any]:
@@ -120,3 +150,29 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     return round(value, 6) if isinstance(value, float) else value
+
+
+def write_parquet(summary: Path) -> Path | None:
+    """summary.csv with types, as summary.parquet beside it; None where pyarrow is not installed. Raises OSError.
+
+    Texts, numbers (float64) and 0/1 or grades (int8); an empty cell is null. Goes through the file in pieces.
+    """
+    if find_spec("pyarrow") is None:
+        return None
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    types = dict.fromkeys(SUMMARY_COLUMNS, pyarrow.int8())
+    types |= dict.fromkeys(_TEXTS, pyarrow.string()) | dict.fromkeys(_NUMBERS, pyarrow.float64())
+    convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+    target = summary.with_suffix(".parquet")
+    partial = target.with_name(f".{target.name}.partial")
+    parse = csv.ParseOptions(newlines_in_values=True)
+    with (
+        csv.open_csv(summary, parse_options=parse, convert_options=convert) as reader,
+        parquet.ParquetWriter(partial, reader.schema) as writer,
+    ):
+        for batch in reader:
+            writer.write_batch(batch)
+    os.replace(partial, target)
+    return target

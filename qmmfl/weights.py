@@ -1,4 +1,4 @@
-"""The weights: a folder with model.safetensors and card.json. The only file that knows paths, hashes and the Hub."""
+"""The weights: a folder with model.safetensors and card.json. The only file that knows paths and hashes."""
 
 import hashlib
 import json
@@ -11,17 +11,15 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from . import labels
+from . import hub, labels
 from .fundus import Prep
 from .nets import Config, Network
+from .records import WeightsError
 
 MODEL, CARD = "model.safetensors", "card.json"
+FILES = (CARD, MODEL)
 SCHEMA = 1
-_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be used. The text is one sentence with the cure."""
+_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,23 @@ class Calibration:
     """p = sigmoid(scale * logit + offset); `threshold` is the operating point on p.
 
     `fitted` says on which eyes; it reads "cross-fitted" where the validation positives were too few.
+    `undecided_low` <= p <= `undecided_high` is where both answers are plausible: of the eyes with the finding at most
+    one in ten lies below, of those without it at most one in ten above (class-conditional conformal prediction, see
+    `training.conformal`). Both are None where there were too few validation eyes to promise that.
     """
 
     scale: float
     offset: float
     threshold: float
     fitted: str
+    undecided_low: float | None = None
+    undecided_high: float | None = None
+
+    def undecided(self, probability: float) -> bool | None:
+        """Whether both answers are plausible at this probability; None where nothing is promised."""
+        if self.undecided_low is None or self.undecided_high is None:
+            return None
+        return self.undecided_low <= probability <= self.undecided_high
 
 
 @dataclass(frozen=True)
@@ -130,30 +139,37 @@ def embedded() -> Path:
 def find(source: str | Path | None = None) -> tuple[Path, str]:
     """Where the weights named by `source` lie: (folder, what to call the source in a report).
 
-    None: the embedded ones. A folder. Or "owner/repo" or "owner/repo@revision" on the Hugging Face Hub, fetched into
-    its cache through huggingface_hub. Raises WeightsError; a source that was named is never replaced by another.
+    None: the embedded ones. A folder. Or "owner/repo" or "owner/repo@revision" (branch, tag or commit) on the Hugging
+    Face Hub: a cached snapshot at once, else one attempt to fetch it. Raises WeightsError, of which hub.Unreachable
+    says that the Hub did not answer; a source that was named is never replaced by another here.
     """
     if source is None:
         return embedded(), "embedded"
     folder = Path(source)
     if folder.is_dir():
         return folder, folder.resolve().name
+    repository, revision = _repository(source)
+    return _named(source, hub.find(repository, revision, FILES))
+
+
+def fetch(source: str) -> tuple[Path, str]:
+    """Fetch "owner/repo[@revision]" from the Hub now, cached or not: how a branch that moved is refreshed and a damaged
+    cache repaired. Returns and raises like `find`.
+    """
+    repository, revision = _repository(source)
+    return _named(source, hub.fetch(repository, revision, FILES, anew=True))
+
+
+def _repository(source: str | Path) -> tuple[str, str | None]:
     match = _REPOSITORY.fullmatch(str(source))
     if match is None:
-        raise WeightsError(f"{source} is neither a folder nor owner/repo@revision on the Hub")
-    return _fetch(match["repo"], match["revision"]), str(source)
+        raise WeightsError(f"{source} is neither a folder nor owner/repo@revision on the Hub; check the name")
+    return match["repo"], match["revision"]
 
 
-def _fetch(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download  # heavy, and only wanted here
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[MODEL, CARD]))
-    except (OSError, ValueError) as error:  # what huggingface_hub raises for network, permission and name faults
-        raise WeightsError(
-            f"{repository} could not be fetched from the Hub ({type(error).__name__}); "
-            "check the name and the network, or name a folder"
-        ) from error
+def _named(source: str | Path, folder: Path) -> tuple[Path, str]:
+    """A branch moves: the report names the commit (which is the name of the snapshot's folder) beside it."""
+    return folder, f"{source} (commit {folder.name[:12]})"
 
 
 def digest(path: Path) -> str:

@@ -77,26 +77,13 @@ def test_nonsense_is_neither_folder_nor_repository(tmp_path):
         weights.find(tmp_path / "missing" / "deep" / "er")
 
 
-def test_hub_goes_through_the_real_client(monkeypatch, tiny_folder):
-    import huggingface_hub
+@pytest.mark.parametrize("source", ["someone/eyes@../../x", "a/b/c", "someone/eyes@", "-/@"])
+def test_odd_names_never_reach_the_cache_or_the_network(monkeypatch, source):
+    from qmmfl import hub
 
-    asked = []
-
-    def snapshot(repository, *, revision, allow_patterns):
-        asked.append((repository, revision, allow_patterns))
-        return str(tiny_folder)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert weights.find("someone/eyes@v1.2") == (tiny_folder, "someone/eyes@v1.2")
-    assert weights.find("someone/eyes") == (tiny_folder, "someone/eyes")
-    assert asked[0] == ("someone/eyes", "v1.2", ["model.safetensors", "card.json"])
-    assert asked[1][1] is None
-
-
-def test_an_unreachable_repository_is_an_error_and_no_substitute(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(weights.WeightsError, match="could not be fetched"):
-        weights.find("nobody/nothing@main")
+    monkeypatch.setattr(hub, "find", lambda *_: pytest.fail("asked"))
+    with pytest.raises(weights.WeightsError, match="neither a folder nor"):
+        weights.find(source)
 
 
 def test_embedded_weights_are_whole_and_honest():

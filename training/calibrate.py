@@ -46,7 +46,9 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
             fitted = "training and validation eyes (too few validation positives)" if few else fitted
         elif few:
             threshold = cross_fitted_threshold(present, probability, groups)
-            fitted = f"cross-fitted over {FOLDS} folds of training and validation eyes, {present.sum()} with the finding"
+            fitted = (
+                f"cross-fitted over {FOLDS} folds of training and validation eyes, {present.sum()} with the finding"
+            )
         else:
             threshold = best_threshold(present, probability)
             if conformal.promised(present):

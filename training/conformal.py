@@ -33,16 +33,16 @@ def promised(truth: np.ndarray, alpha: float = ALPHA) -> bool:
     return (min(truth.sum(), (~truth).sum()) + 1) * alpha >= 1 - 1e-9
 
 
-def curve(truth: np.ndarray, probability: np.ndarray, called: np.ndarray, bands: np.ndarray) -> list[dict[str, float]]:
+def curve(truth: np.ndarray, probability: np.ndarray, bands: np.ndarray) -> list[dict[str, float]]:
     """The coverage curve on test eyes: for each band the decided share and the error among the decided.
 
-    truth, called: bool (n,), probability: (n,), bands: (alphas, n, 2), each pair's own band. error is NaN where
-    nothing is decided; wrong_present and wrong_absent are the shares that lost the true answer (promised: <= alpha).
+    truth: bool (n,), probability: (n,), bands: (alphas, n, 2), each pair's own band. error is NaN where nothing is
+    decided; wrong_present and wrong_absent are the shares that lost the true answer (promised: <= alpha).
     """
     result = []
     for low, high in np.moveaxis(bands, -1, 1):
         decided = (probability < low) | (probability > high)
-        wrong = decided & (called != truth)
+        wrong = decided & ((probability > high) != truth)
         result.append(
             {
                 "decided": float(decided.mean()),

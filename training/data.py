@@ -18,17 +18,22 @@ import numpy as np
 
 from qmmfl import fundus, labels, photograph
 
+from . import tables
 from .recipe import RUNS
 
 CACHE = RUNS / "cache"
 VIEW = 256  # [px] side of the cached colour squares, what the encoders see
 FOLDERS = ("odir5k", "stare", "idrid", "rahim", "eyepacs", "eyepacs_equalized", "aptos_severe", "palm", "drimdb")
 CODES = tuple(labels.FINDINGS)
+ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other
 
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled photograph. findings: one of 1, 0, -1 per code; the others -1 where unknown."""
+    """One labelled photograph. findings: one of 1, 0, -1 per code; the others -1 where unknown.
+
+    odir: 0 or 1 for this eye per class of `ODIR_CLASSES`; empty outside ODIR.
+    """
 
     folder: str
     path: str
@@ -41,6 +46,7 @@ class Case:
     fundus: int = 1
     age: int = -1
     female: int = -1
+    odir: tuple[int, ...] = ()
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -50,13 +56,24 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def cases(data: Path) -> Iterator[Case]:
-    """Every labelled photograph below `data`/cls, and angiograms as examples of what is not a photograph."""
-    for folder in FOLDERS:
-        for row in read_table(data / "cls" / folder / "labels.csv"):
+    """Every labelled photograph below `data`/cls, and angiograms as examples of what is not a photograph.
+
+    All tables are checked before the first case. Raises TableError.
+    """
+    read = {folder: read_table(data / "cls" / folder / "labels.csv") for folder in FOLDERS}
+    frames = read_table(data / "ffa/ffa_phase/index.csv")
+    for folder, rows in read.items():
+        tables.check(f"cls/{folder}/labels.csv", rows)
+    tables.check("ffa/ffa_phase/index.csv", frames)
+    tables.check_splits(
+        (f"{folder}/{row['image']}", row["group"], row["split"]) for folder in read for row in read[folder]
+    )
+    for folder, rows in read.items():
+        for row in rows:
             if row.get("dup_conflict") == "1" or row.get("white_frame") == "1":
                 continue  # contradicting labels; a white frame gives cataract away
             yield _case(folder, row, data)
-    for row in read_table(data / "ffa/ffa_phase/index.csv"):
+    for row in frames:
         path = data / "ffa/ffa_phase/ffa" / f"{row['stem']}.webp"
         split = row["split"] if row["split"] == "test" else "val" if int(row["group"], 16) % 6 == 0 else "train"
         unknown = (-1,) * len(CODES)
@@ -88,6 +105,7 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
         int(sharp != "outlier"),
         int(row.get("age") or -1),
         {"Female": 1, "Male": 0}.get(row.get("sex", ""), -1),
+        tuple(int(row[f"eye_{letter}"]) for letter in ODIR_CLASSES) if "eye_N" in row else (),
     )
 
 
@@ -123,9 +141,10 @@ def build(data: Path, workers: int = 2) -> None:
 
 
 def load() -> tuple[list[Case], np.ndarray]:
-    """The cached cases and their views, a read-only memory map uint8 (N, VIEW, VIEW, 3)."""
+    """The cached cases and their views, a read-only memory map uint8 (N, VIEW, VIEW, 3). Raises TableError."""
     rows = json.loads((CACHE / "cases.json").read_text())
-    table = [Case(**{**row, "findings": tuple(row["findings"])}) for row in rows]
+    table = [Case(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
+    tables.check_splits((case.path, case.group, case.split) for case in table)
     return table, np.load(CACHE / "views.npy", mmap_mode="r")
 
 

@@ -37,6 +37,11 @@ class Classifier(nn.Module):
         self.extras = nn.Linear(config.features, 2)
         self.colour = modality == labels.COLOUR.name
 
+    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state that fits: what a checkpoint of `training.pretrain` lacks, the heads, stays as it was drawn."""
+        fresh = {key: value for key, value in self.state_dict().items() if key.startswith(("heads.", "extras."))}
+        return fresh | {key: value for key, value in state.items() if not key.startswith("decoder.")}
+
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2))."""
         features = self.encoder(colour_view(views) if self.colour else views * 2 - 1)
@@ -45,6 +50,17 @@ class Classifier(nn.Module):
 
 def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
     """Train one modality's encoder and return the averaged classifier."""
+    module = Classifier(Config(), modality)
+    exported = recipe.start is not None and recipe.start.is_dir()  # an export holds no heads of single encoders
+    loop.load_start(module.encoder if exported else module, recipe.start, f"encoders.{modality}.")
+    return fit(f"encoder_{modality}", module, modality, recipe)
+
+
+def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe) -> nn.Module:
+    """Train a module, views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2)), on one modality's views.
+
+    module.heads.cuts are the cut points of the grade. Returns the averaged module.
+    """
     cases, views = data.load()
     usable = np.array([case.folder != "eyepacs_equalized" for case in cases])
     if modality != labels.COLOUR.name:
@@ -58,7 +74,7 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(rows, recipe.batch, p=chances)
-        seen = _tensor(views, chosen, recipe.side, device)
+        seen = tensor(views, chosen, recipe.side, device)
         if modality == labels.COLOUR.name:
             seen = augment.colour(seen, generator)
         (seen,) = augment.flip([seen], generator, upside=False)
@@ -70,17 +86,14 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
         return targets.loss(logits, loop.bare(module).heads.cuts, batch, extras)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [module(_tensor(views, part, data.VIEW, device))[0].cpu() for part in np.array_split(checked, 40)]
+        parts = [module(tensor(views, part, data.VIEW, device))[0].cpu() for part in np.array_split(checked, 40)]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
-    module = Classifier(Config(), modality)
-    exported = recipe.start is not None and recipe.start.is_dir()  # an export holds no heads of single encoders
-    loop.load_start(module.encoder if exported else module, recipe.start, f"encoders.{modality}.")
-    return loop.fit(f"encoder_{modality}", module, draw, loss, recipe, validate)
+    return loop.fit(name, module, draw, loss, recipe, validate)
 
 
-def _tensor(views: np.ndarray, rows: np.ndarray, side: int, device: torch.device) -> Tensor:
-    """uint8 (n, v, v, k) of a memory map -> float32 (n, k, side, side) in 0..1."""
+def tensor(views: np.ndarray, rows: np.ndarray, side: int, device: torch.device) -> Tensor:
+    """Some rows of uint8 (N, v, v, k), a memory map -> float32 (n, k, side, side) in 0..1."""
     seen = torch.from_numpy(np.stack([views[row] for row in rows])).to(device).permute(0, 3, 1, 2).float() / 255
     return F.interpolate(seen, (side, side), mode="area") if side != seen.shape[-1] else seen
 

@@ -83,9 +83,7 @@ def export(recipe: ExportRecipe) -> weights.Card:
         plane_errors=errors,
         data=DATA,
         counts=_counts(targets),
-        metrics={
-            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}
-        },
+        metrics={"conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}},
     )
     return weights.save(recipe.out, network, card)
 

@@ -5,6 +5,7 @@ then trains on them. An ablation is a run with other `--modalities`.
 """
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -80,10 +81,30 @@ def train(recipe: FusionRecipe) -> nn.Module:
     features = np.asarray(features)  # in memory: 230 kB per case
     cases, _ = data.load()
     every = targets.Targets([cases[row] for row in rows])
+    wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
+    return fit(recipe.name, FusionHeads(network.config), recipe, every, features, wanted)
+
+
+def silence(modalities: Collection[str]) -> Tensor:
+    """float32 (M, 1, 1, 1): 1 for the modalities that are kept, 0 for the others; features are multiplied with it."""
+    return torch.tensor([float(m.name in modalities) for m in labels.MODALITIES])[:, None, None, None]
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    recipe: Recipe,
+    every: targets.Targets,
+    features: np.ndarray,
+    modalities: Collection[str],
+) -> nn.Module:
+    """Train a module, features (B, M, D, h, w) -> logits (B, outputs), on the cached features of all cases `every`.
+
+    module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. Returns the averaged
+    module.
+    """
     device = loop.device_of(recipe)
-    wanted = recipe.modalities.split(",")
-    keep = torch.tensor([float(recipe.modalities == "all" or m.name in wanted) for m in labels.MODALITIES])
-    keep = keep.to(device)[:, None, None, None]
+    keep = silence(modalities).to(device)
     learnt = np.flatnonzero(every.split == "train")
     chances = every.sampling(learnt)
     checked = np.flatnonzero(every.split == "val")
@@ -106,7 +127,7 @@ def train(recipe: FusionRecipe) -> nn.Module:
         parts = [module(take(part)).cpu() for part in np.array_split(checked, len(checked) // 32 + 1)]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
-    return loop.fit(recipe.name, FusionHeads(network.config), draw, loss, recipe, validate)
+    return loop.fit(name, module, draw, loss, recipe, validate)
 
 
 if __name__ == "__main__":

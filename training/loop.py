@@ -16,8 +16,6 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from qmmfl.nets.synthesis import SynthesisNet
-
 from .recipe import RUNS, Recipe
 
 Batch = dict[str, Tensor]
@@ -152,8 +150,8 @@ def best_state(recipe: Recipe, name: str) -> dict[str, Tensor]:
 def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
     """Fill `module` from a checkpoint (best.pt), or from what exported weights hold below `prefix`.
 
-    A checkpoint of a related net may lend what it has: `SynthesisNet.adopt`. Raises RuntimeError where a tensor is
-    missing or has another shape.
+    A checkpoint of a related net may lend what it has, where the module knows to `adopt` it. Raises RuntimeError
+    where a tensor is missing or has another shape.
     """
     if start is None:
         return
@@ -162,7 +160,8 @@ def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     else:
         state = torch.load(start, map_location="cpu", weights_only=True)["averaged"]
-    module.load_state_dict(module.adopt(state) if isinstance(module, SynthesisNet) else state)
+    adopt = getattr(module, "adopt", dict)
+    module.load_state_dict(adopt(state))
 
 
 def _schedule(progress: float, warm: float = 0.05) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 
 from qmmfl import labels, weights
 
+from .card_tables import sections, shown, table
+
 PAGE = "README.md"
 # title, where it stands in the card's metrics, first target, and what others reach on it
 SYNTHESIS = (
@@ -64,18 +66,33 @@ CLASSIFICATION = (
     ("Referable DR, AUC, IDRiD", "idrid.grade.referable_auc", ">= .95", ""),
     ("Referable DR, AUC, Rahim", "rahim.grade.referable_auc", ">= .93", ""),
     ("DR grade, quadratic kappa, IDRiD", "idrid.grade.kappa", ">= .80", "human graders about .84"),
+    (
+        "ODIR score: mean of kappa, F1, AUC, per eye",
+        "odir5k.odir_score.score",
+        ">= .72",
+        "published about .83, per patient",
+    ),
+    ("The same with our thresholds", "odir5k.odir_score.score_at_thresholds", "", ""),
+    ("Expected calibration error, ODIR, mean over findings", "odir5k.ece", "<= .05", ""),
+    ("The same before calibration", "odir5k.ece_before", "", ""),
     ("Photographs kept by the gates, IDRiD", "idrid.coverage", ">= .99", ""),
     ("Angiograms and other grey frames kept by the gates (37)", "ffa_phase.coverage", "0", ""),
+)
+
+GATES = (
+    ("Pictures that are no fundus photograph, refused", "strangers_refused", "1", ""),
+    ("Good photographs refused", "good_refused", "<= .01", ""),
 )
 
 
 def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """(title, value with its interval, target, reference) of every figure that the card holds."""
-    for part, figures in (("synthesis", SYNTHESIS), ("classification", CLASSIFICATION)):
+    parts = (("synthesis", SYNTHESIS), ("classification", CLASSIFICATION), ("gates", GATES))
+    for part, figures in parts:
         for title, path, target, reference in figures:
             value = _at(metrics.get(part, {}), path)
             if value is not None:
-                yield title, _shown(value), target, reference
+                yield title, shown(value), target, reference
 
 
 def headline(metrics: Mapping[str, Any]) -> list[str]:
@@ -103,32 +120,29 @@ def page(card: weights.Card) -> str:
         "\n".join(f"- {limit}" for limit in card.limits),
         "## Test figures",
         "Test split of each set, photographs at their own resolution, shipped weights and pipeline, gates overridden; "
-        "95 % bootstrap interval over eyes (over tiles of the image for the angiogram pairs, which are few). "
-        "`python -m training.evaluate` computes them again.",
-        _table(("figure", "value (95 % interval)", "first target", "reference"), rows(card.metrics)),
+        f"95 % bootstrap interval over {_drawn(card.metrics)} (over tiles of the image for the angiogram pairs, which "
+        "are few). `python -m training.evaluate` computes them again.",
+        table(("figure", "value (95 % interval)", "first target", "reference"), rows(card.metrics)),
+        *sections(card.metrics),
         "## Findings",
-        _table(("code", "finding", "training eyes", "threshold", "calibrated on"), ()) + "\n" + "\n".join(assessed),
+        table(("code", "finding", "training eyes", "threshold", "calibrated on"), ()) + "\n" + "\n".join(assessed),
         f"Not assessed: {', '.join(others) or 'none'}.",
         "## Trained on",
-        _table(("data", "use", "terms"), [(each["name"], each["use"], each["terms"]) for each in card.data]),
+        table(("data", "use", "terms"), [(each["name"], each["use"], each["terms"]) for each in card.data]),
         f"Licence of the weights: {card.licence}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: tuple[str, ...], body) -> str:
-    lines = [head, ("---",) * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _drawn(metrics: Mapping[str, Any]) -> str:
+    patients = metrics.get("intervals") == "patients"
+    return "eyes, of findings and grades over patients" if patients else "eyes"
 
 
 def _at(metrics: Any, path: str) -> Any:
     for key in path.split("."):
         metrics = metrics.get(key) if isinstance(metrics, Mapping) else None
     return metrics
-
-
-def _shown(value: Any) -> str:
-    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})" if isinstance(value, list) else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ uint8 (N, VIEW, VIEW, k) per modality below runs/<run>/planes, in the order of t
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -40,12 +41,17 @@ def build(recipe: PlanesRecipe) -> None:
     stores = {m.name: _store(folder / f"{m.name}.npy", (*views.shape[:3], len(m.planes))) for m in labels.SYNTHESES}
     done = _store(folder / "done.npy", (len(cases),))
     todo = [index for index in _order(cases)[: recipe.limit] if not done[index]]
+    for index, planes in zip(todo, compute([cases[index].path for index in todo], recipe), strict=True):
+        for name, plane in planes.items():
+            stores[name][index] = plane
+        done[index] = 1
+
+
+def compute(paths: Sequence[str], recipe: PlanesRecipe) -> Iterator[dict[str, np.ndarray]]:
+    """What the encoders see of each photograph, in order: modality -> uint8 (view, view, k), by the run's nets."""
     with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe,)) as pool:
-        results = pool.map(_planes_of, [cases[index].path for index in todo], chunksize=8)
-        for index, planes in tqdm(zip(todo, results, strict=True), total=len(todo), desc="planes", mininterval=10):
-            for name, plane in planes.items():
-                stores[name][index] = plane
-            done[index] = 1
+        results = pool.map(_planes_of, paths, chunksize=8)
+        yield from tqdm(results, total=len(paths), desc="planes", mininterval=10)
 
 
 def load(modality: str, run: str) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What the classifiers learn: targets of cached cases, their masked losses, and validation figures per data set."""
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,12 @@ class Targets:
         self.split = np.array([case.split for case in cases])
         self.folder = np.array([case.folder for case in cases])
         self.group = np.array([case.group for case in cases])
+
+    def at(self, rows: np.ndarray) -> "Targets":
+        """The targets of some cases."""
+        part = copy.copy(self)
+        vars(part).update({name: values[rows] for name, values in vars(self).items()})
+        return part
 
     def column(self, name: str) -> np.ndarray:
         """int8 (N,): one binary target."""

@@ -10,6 +10,7 @@ from .sentences import (
     NOT_EXCLUDED,
     SCOPE,
     SINGLE_FIELD,
+    UNDECIDED,
     UNGRADABLE,
     call,
     facts,
@@ -28,15 +29,21 @@ def report_pdf(report: Report) -> bytes:
     """Two A4 pages. Page 1: photograph, outlines, findings, measurements, provenance; never an angiogram.
     Page 2: the synthesized planes, each marked, and what the scores of the suspected findings are made of.
     """
+    pages = (_first_page, _appendix) if report.planes else (_first_page,)
+    return bind("qmmfl report", report.provenance.created, [page(report) for page in pages])
+
+
+def bind(title: str, created: str, pages: list) -> bytes:
+    """Matplotlib Figures -> the bytes of a PDF. created: ISO 8601, the only date in it."""
     from matplotlib import rc_context  # a second of import time that only the PDF needs
     from matplotlib.backends.backend_pdf import PdfPages
 
     data = io.BytesIO()
-    created = datetime.fromisoformat(report.provenance.created)
-    about = {"Title": "qmmfl report", "Subject": labels.NOTICE, "CreationDate": created, "ModDate": created}
-    with rc_context({"pdf.fonttype": 42, "font.size": 8}), PdfPages(data, metadata=about) as pages:
-        for page in (_first_page, _appendix) if report.planes else (_first_page,):
-            pages.savefig(page(report))
+    when = datetime.fromisoformat(created)
+    about = {"Title": title, "Subject": labels.NOTICE, "CreationDate": when, "ModDate": when}
+    with rc_context({"pdf.fonttype": 42, "font.size": 8}), PdfPages(data, metadata=about) as file:
+        for page in pages:
+            file.savefig(page)
     return data.getvalue()
 
 
@@ -56,7 +63,8 @@ def _first_page(report: Report):
         ("Provenance", provenance(report), (0.0, 0.27)),
     ]
     legend = f" Outlines: {legend_text()}." if report.planes else ""
-    foot = f"{NOT_EXCLUDED} {SCOPE} {SINGLE_FIELD}{legend}"
+    undecided = f" {UNDECIDED}" if any(f.undecided for f in report.findings) else ""
+    foot = f"{NOT_EXCLUDED} {SCOPE} {SINGLE_FIELD}{undecided}{legend}"
     return draw.sheet("qmmfl report", labels.NOTICE, pictures, tables, foot, 2.4)
 
 

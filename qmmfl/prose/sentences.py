@@ -10,6 +10,7 @@ from ..records import Finding, Report
 
 EVIDENCE = "Shows where the model's score comes from, not where disease is."
 NOT_EXCLUDED = "A score below its threshold does not exclude disease."
+UNDECIDED = "Undecided: at 90 % confidence neither answer can be ruled out."
 UNGRADABLE = "Ungradable is not negative: refer if a better photograph cannot be taken."
 SCOPE = (
     "Not assessed: disease that only OCT shows, the periphery outside the field, eye pressure and visual function. "
@@ -41,6 +42,7 @@ def call(finding: Finding) -> str:
         return withheld(finding.reason or (labels.NOT_ASSESSED if not finding.assessed else None))
     flagged = "no listed abnormality flagged" if finding.code == "NORMAL" else "suspected"
     words = flagged if finding.suspected else "below threshold"
+    words += ", undecided" if finding.undecided else ""
     return f"{words} ({finding.reason})" if finding.reason else words
 
 

@@ -1,0 +1,202 @@
+"""Everything that can be measured in one eye, as one record; a number that is not given is None with its reason."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .. import labels
+from ..records import Photograph, Report
+from . import lesions, vessels
+from .centrelines import thinned
+from .landmarks import Disc, Fovea, find_disc, find_fovea, see
+from .lesions import Places
+
+DISC_DIAMETERS, RATIO = "disc diameters", "ratio"
+
+# How far the number of the second copy may lie from the first: calibres as a share (about one standard deviation
+# between people: 162.5 +- 9.3 and 232.9 +- 16.1 um in the Kumejima Study), the others absolute: a straight vessel's
+# tortuosity is 1, and people differ by hundredths.
+TOLERANCES = MappingProxyType(
+    {
+        "artery_calibre": 0.05,
+        "vein_calibre": 0.05,
+        "artery_vein_ratio": 0.05,
+        "artery_tortuosity": 0.005,
+        "vein_tortuosity": 0.005,
+        "fractal_dimension": 0.01,
+    }
+)
+_RELATIVE = ("artery_calibre", "vein_calibre", "artery_vein_ratio")
+_UNITS = MappingProxyType({"artery_calibre": DISC_DIAMETERS, "vein_calibre": DISC_DIAMETERS})
+
+UNGRADABLE = "withheld: the photograph is not gradable"
+NO_PLANES = "withheld: no planes were computed for this photograph"
+NO_DISC = "not measured: no optic disc was found"
+NO_FOVEA = "not measured: the fovea could not be told from the disc's other side"
+NO_SIDE = "not measured: it is not known which side of the disc is temporal"
+SIDES_DIFFER = "not measured: the disc's position and the fovea disagree on the side of the eye"
+NOT_RELIABLE = "not counted: these weights do not find this lesion reliably"
+NOT_REPEATED = "not shown: it was not repeated on a second copy of the photograph"
+NOT_GRADED_AGAIN = "not shown: the second copy of the photograph was not gradable"
+FEW_VESSELS = "not measured: too few vessels are seen"
+ZONE_CUT = "not measured: the zone around the disc reaches too far beyond the field of view"
+_ZONE_SHARE = 0.66  # of zone B's middle circle that must be seen
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its unit. value: None where `reason` says why. error: mean absolute error, where known.
+
+    repeated: the same number on the second copy of the photograph. vessels: of each kind that it was made of.
+    """
+
+    value: float | None
+    unit: str
+    reason: str | None = None
+    error: float | None = None
+    repeated: float | None = None
+    vessels: int | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured in one photograph.
+
+    side: "right", "left" or None, by disc and fovea; side_reason: why it is None. disc, fovea: see there; None with
+    disc_reason, fovea_reason. cup_to_disc: vertical ratio. quadrant_areas: quadrant -> its area in the photograph
+    [disc areas], empty where unknown. lesions: code -> `Places`. vessels: the keys of `TOLERANCES` -> number.
+    """
+
+    side: str | None
+    side_reason: str | None
+    disc: Disc | None
+    disc_reason: str | None
+    fovea: Fovea | None
+    fovea_reason: str | None
+    cup_to_disc: Measurement
+    quadrant_areas: Mapping[str, float] = field(default_factory=dict)
+    lesions: Mapping[str, Places] = field(default_factory=dict)
+    vessels: Mapping[str, Measurement] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return asdict(self)
+
+
+def second_copy(photograph: Photograph) -> Photograph:
+    """The photograph re-encoded (JPEG, quality 90) and shifted by 0.53 % of its width and 0.31 % of its height."""
+    pixels, (height, width) = photograph.pixels, photograph.pixels.shape[:2]
+    shift = np.array([[1, 0, 0.0053 * width], [0, 1, -0.0031 * height]])
+    moved = cv2.warpAffine(pixels, shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(moved, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    copy = cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+    return replace(photograph, pixels=copy, sha256=hashlib.sha256(copy.tobytes()).hexdigest())
+
+
+def measure(report: Report, thresholds: Mapping[str, float], again: Report | None = None) -> Evidence:
+    """Read everything off the planes of a report.
+
+    thresholds: lesion -> probability (`Card.lesion_thresholds`); a lesion without one is not counted. again: the
+    report of `second_copy(report.photograph)`; vessel numbers are given only where it says the same.
+    """
+    reason = _withheld(report)
+    if reason or report.grid is None:
+        return _nothing(reason or NO_PLANES)
+    square, field = see(report.photograph.pixels, report.grid)
+    disc = find_disc(_plane(report, "disc"), _plane(report, "cup"))
+    fovea, side, side_reason, fovea_reason = None, None, NO_DISC, NO_DISC
+    if disc is not None:
+        both = np.maximum(_plane(report, "artery"), _plane(report, "vein"))
+        fovea, side = find_fovea(square, field, disc, both)
+        side_reason, fovea_reason = (None, None) if side else (NO_SIDE, NO_FOVEA)
+        if side and report.eye.side not in (None, side):
+            fovea, side, side_reason, fovea_reason = None, None, SIDES_DIFFER, SIDES_DIFFER
+    reasons = {"disc": NO_DISC, "side": side_reason, "fovea": fovea_reason}
+    cup = report.disc_cup
+    numbers = _vessel_numbers(report)
+    other = {} if again is None or _withheld(again) else _vessel_numbers(again)
+    unseen = NOT_REPEATED if again is None else NOT_GRADED_AGAIN
+    return Evidence(
+        side=side,
+        side_reason=side_reason,
+        disc=disc,
+        disc_reason=None if disc else NO_DISC,
+        fovea=fovea,
+        fovea_reason=fovea_reason,
+        cup_to_disc=Measurement(cup.vcdr, RATIO, cup.reason, cup.vcdr_error),
+        quadrant_areas=lesions.quadrant_areas(field, disc, side) if disc and side else {},
+        lesions={
+            code: lesions.find_places(_plane(report, f"lesion_{code}"), thresholds[code], disc, side, fovea, reasons)
+            if code in thresholds
+            else lesions.withheld(NOT_RELIABLE)
+            for code in labels.LESIONS
+        },
+        vessels={name: _confirmed(name, numbers[name], other.get(name), unseen) for name in TOLERANCES},
+    )
+
+
+def _withheld(report: Report) -> str | None:
+    """Why nothing is measured in this report, or None. An overridden report keeps its score maps."""
+    if not report.quality.gradable and not report.maps:
+        return UNGRADABLE
+    wanted = (*labels.DISC_CUP.planes, *labels.VESSELS.planes, *labels.LESION_MAPS.planes)
+    return None if all(name in report.planes for name in wanted) else NO_PLANES
+
+
+def _nothing(reason: str) -> Evidence:
+    return Evidence(
+        *(None, reason, None, reason, None, reason, Measurement(None, RATIO, reason)),
+        lesions={code: lesions.withheld(reason) for code in labels.LESIONS},
+        vessels={name: Measurement(None, _UNITS.get(name, RATIO), reason) for name in TOLERANCES},
+    )
+
+
+def _plane(report: Report, name: str) -> np.ndarray:
+    return report.planes[name].square
+
+
+def _vessel_numbers(report: Report) -> dict[str, Measurement]:
+    """What the vessels of one reading measure, before it is compared with another."""
+    disc = find_disc(_plane(report, "disc"), _plane(report, "cup"))
+    result = {name: Measurement(None, _UNITS.get(name, RATIO), NO_DISC) for name in TOLERANCES}
+    artery, vein = _plane(report, "artery"), _plane(report, "vein")
+    lines = thinned(np.maximum(artery, vein) >= vessels.EDGE)
+    dimension = vessels.fractal_dimension(lines)
+    result["fractal_dimension"] = Measurement(dimension, RATIO, None if dimension else FEW_VESSELS)
+    if disc is None or report.grid is None:
+        return result
+    for name, plane in (("artery_tortuosity", artery), ("vein_tortuosity", vein)):
+        value = vessels.tortuosity(plane, disc)
+        result[name] = Measurement(value, RATIO, None if value else FEW_VESSELS)
+    whole = vessels.zone_share(disc, see(report.photograph.pixels, report.grid)[1]) >= _ZONE_SHARE
+    found = vessels.central_equivalents(artery, vein, disc) if whole else None
+    if found is None:
+        reason = FEW_VESSELS if whole else ZONE_CUT
+        return result | {name: replace(result[name], reason=reason) for name in _RELATIVE}
+    crae, crve, number = found
+    for name, value in zip(_RELATIVE, (crae, crve, crae / crve), strict=True):
+        result[name] = Measurement(value, _UNITS.get(name, RATIO), vessels=number)
+    return result
+
+
+def _confirmed(name: str, first: Measurement, second: Measurement | None, unseen: str) -> Measurement:
+    """The first reading where the second says the same, else no value with the reason."""
+    if first.value is None:
+        return first
+    if second is None:
+        return replace(first, value=None, reason=unseen)
+    limit = TOLERANCES[name] * (first.value if name in _RELATIVE else 1)
+    if second.value is not None and second.vessels == first.vessels and abs(second.value - first.value) <= limit:
+        return replace(first, repeated=second.value)
+    reason = f"not shown: it did not repeat on a second copy of the photograph ({_told(first)}, then {_told(second)})"
+    return replace(first, value=None, reason=reason, repeated=second.value)
+
+
+def _told(number: Measurement) -> str:
+    vessels = f" from {number.vessels} of each kind" if number.vessels else ""
+    return "none" if number.value is None else f"{number.value:.3f}{vessels}"

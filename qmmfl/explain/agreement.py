@@ -1,0 +1,42 @@
+"""How the maps of these weights did where the truth is known, as the card has it (written by `training.sanity`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KEY = "explanations"  # of the card's metrics
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One kind of map against the masks of one data set. Figures are (value, low, high) of the 95 % interval, 0..1.
+
+    precision: share of what raises the score that lies in cells with a mark; pointing: eyes whose highest cell holds
+    one; random: the same of the same maps at random places in the field. code: the score that was explained.
+    """
+
+    dataset: str
+    code: str
+    eyes: int
+    marks: str
+    precision: tuple[float, ...]
+    random_precision: tuple[float, ...]
+    pointing: tuple[float, ...]
+    random_pointing: tuple[float, ...]
+
+
+def key_of(method: str, modality: str) -> str:
+    """What one kind of map is called in the card: "gradcam:colour"."""
+    return f"{method}:{modality}"
+
+
+def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> tuple[Agreement, ...]:
+    """The figures of one kind of map; empty where they were not measured for these weights."""
+    found = []
+    for test in metrics.get(KEY, {}).get("agreement", ()):
+        figures = test["maps"].get(key_of(method, modality))
+        if figures is not None:  # a map that never raises the score has none
+            bounds = {name: tuple(figures[name]) for name in ("precision", "pointing")}
+            bounds |= {f"random_{name}": tuple(figures["random"][name]) for name in ("precision", "pointing")}
+            found.append(Agreement(test["dataset"], test["code"], figures["eyes"], test["marks"], **bounds))
+    return tuple(found)

@@ -1,0 +1,66 @@
+"""The network as the attribution packages want it: one tensor in, one tensor of logits out.
+
+The packages hook a layer. It is an identity of the probe's own, so that no hook ever sits on the shared network, and
+gradients flow to the probe's input, so that no parameter has to want one.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .. import labels
+from ..nets import Network
+from .reading import Reading
+
+ORDER = tuple(labels.BY_NAME)
+
+
+class Probe(nn.Module):
+    """Logits (B, len(OUTPUTS)) as a function of what one modality's encoder sees, or of all features before the fusion.
+
+    modality: its view (B, k, v, v) is the input and its features (B, D, h, w) are `layer`; the other modalities stand
+    still. "fused": the features of all encoders (B, M * D, h, w) are the input, the fused ones are `layer`.
+    """
+
+    def __init__(self, network: Network, reading: Reading, modality: str) -> None:
+        super().__init__()
+        self.network, self.modality = network, modality
+        self.features = reading.features
+        self.layer = nn.Identity()
+        fused = modality == labels.FUSED
+        self.start = reading.features.flatten(1, 2) if fused else reading.views[modality]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Input like `start` with any batch -> logits (B, len(OUTPUTS))."""
+        network, shape = self.network, self.features.shape[1:3]
+        if self.modality == labels.FUSED:
+            fused = self.layer(network.fusion(x.unflatten(1, shape)).flatten(1, 2))
+            return network.heads(fused.unflatten(1, shape))
+        seen = list(self.features.expand(len(x), -1, -1, -1, -1).unbind(1))
+        seen[ORDER.index(self.modality)] = self.layer(network.encoders[self.modality](x))
+        return network.heads(network.fusion(torch.stack(seen, dim=1)))
+
+
+class AllViews(nn.Module):
+    """Logits as a function of what all encoders see, one modality's channels after the other: (B, sum of k, v, v).
+
+    What is erased here is erased for every modality; the planes are not synthesized anew.
+    """
+
+    def __init__(self, network: Network, reading: Reading) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = [reading.views[name].shape[1] for name in ORDER]
+        self.start = torch.cat([reading.views[name] for name in ORDER], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, sum of k, v, v) -> logits (B, len(OUTPUTS))."""
+        views = zip(ORDER, x.split(self.channels, dim=1), strict=True)
+        features = torch.stack([self.network.encoders[name](view) for name, view in views], dim=1)
+        return self.network.heads(self.network.fusion(features))
+
+
+def blank(x: Tensor, reading: Reading) -> Tensor:
+    """`x` (1, C, s, s) without structure: every channel at its mean inside the field of view, unchanged outside."""
+    field = torch.from_numpy(reading.field(x.shape[-1])).to(x)
+    mean = (x * field).sum(dim=(-2, -1), keepdim=True) / field.sum().clamp_min(1)
+    return torch.where(field > 0, mean, x)

@@ -1,0 +1,128 @@
+"""One read photograph, opened up: the tensors between its planes and its scores, for those who explain the scores."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import fundus, labels
+from ..nets.network import GRADE, OEDEMA
+from ..pipeline import Pipeline
+from ..records import Photograph, Report
+
+NAMES: Mapping[str, str] = {
+    **labels.FINDINGS,
+    GRADE: "Diabetic retinopathy grade",
+    OEDEMA: "Risk of diabetic macular oedema",
+}  # every score that can be explained
+
+
+class ExplanationError(ValueError):
+    """A score that cannot be explained. The text is one sentence that says which, why and the cure."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the report says about one score. For the grade it is that of "more than mild"."""
+
+    probability: float  # calibrated, 0..1
+    threshold: float  # 0..1
+    suspected: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the networks saw of one photograph. Tensors are float32 on the pipeline's device, without gradients.
+
+    views: modality -> what its encoder sees (1, k, v, v). features: of the encoders (1, M, D, h, w). fused: the same
+    after the fusion, what the heads read.
+    """
+
+    report: Report
+    frame: fundus.Frame
+    square: np.ndarray  # uint8 (S, S, 3) RGB, the canonical square
+    views: Mapping[str, Tensor]
+    features: Tensor
+    fused: Tensor
+    prep: fundus.Prep
+
+    def field(self, side: int) -> np.ndarray:
+        """bool (side, side): the field of view in the square."""
+        return fundus.square_mask(fundus.Prep(side, self.prep.margin))
+
+    @property
+    def place(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Square map (s, s) -> float32 (H, W) in the photograph's frame and size, zero outside the field of view."""
+        return partial(_place, frame=self.frame)
+
+
+Source = Reading | Report | Photograph | str | Path | np.ndarray
+
+
+def check(code: str, method: str = "exact", modality: str = labels.FUSED) -> None:
+    """Raise ValueError for a score, method or modality that does not exist, with those that do."""
+    for kind, word, known in (
+        ("finding", code, NAMES),
+        ("method", method, labels.METHODS),
+        ("modality", modality, (*labels.BY_NAME, labels.FUSED)),
+    ):
+        if word not in known:
+            raise ValueError(f"unknown {kind} {word!r}; choose one of {', '.join(known)}")
+
+
+@torch.inference_mode(False)
+def read(pipeline: Pipeline, source: Source) -> Reading:
+    """Read a photograph, or take a report of it that these weights made, and open it up; a Reading is handed back.
+
+    A report costs the encoders and the fusion again (a tenth of a reading), a photograph a whole reading more.
+    Raises PhotographError for what cannot be read, ExplanationError where no network was asked, ValueError for a
+    report of other weights.
+    """
+    if isinstance(source, Reading):
+        return source
+    report = source if isinstance(source, Report) else pipeline(source)
+    if report.provenance.weights_sha256 != pipeline.card.sha256:
+        raise ValueError("this report was made with other weights than those loaded; read the photograph again")
+    if not report.planes:
+        raise ExplanationError(_refusal(report))
+    square, frame = fundus.canonical(report.photograph.pixels, pipeline.card.prep)
+    x = torch.from_numpy(square).to(pipeline.device).permute(2, 0, 1)[None].float() / 255
+    planes = {
+        m.name: torch.from_numpy(np.stack([report.planes[name].square for name in m.planes]))[None].to(pipeline.device)
+        for m in labels.SYNTHESES
+    }
+    with pipeline.borrow() as network, torch.no_grad():
+        views = {name: network.view(x, planes, name) for name in labels.BY_NAME}
+        features = network.encode(x, planes)
+        fused = network.fusion(features)
+    return Reading(report, frame, square, views, features, fused, pipeline.card.prep)
+
+
+def stand(report: Report, code: str) -> Standing:
+    """Where one score of a report stands. Raises ExplanationError where it is not assessed or withheld."""
+    if code == GRADE:
+        if report.dr.probabilities is None:
+            raise ExplanationError(_refusal(report))
+        above = float(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
+        return Standing(above, 0.5, bool(report.dr.more_than_mild))
+    found = report.dme if code == OEDEMA else report.finding(code)
+    if not found.assessed:
+        known = [f.code for f in report.findings if f.assessed] + [GRADE] + [OEDEMA] * report.dme.assessed
+        raise ExplanationError(f"{NAMES[code]} ({code}) is {labels.NOT_ASSESSED}; choose one of {', '.join(known)}")
+    if found.probability is None or found.threshold is None:
+        raise ExplanationError(_refusal(report))
+    return Standing(found.probability, found.threshold, bool(found.suspected))
+
+
+def _refusal(report: Report) -> str:
+    name = report.photograph.name or "the photograph"
+    why = " ".join(report.quality.reasons)
+    return f"{name} is not gradable, so there is no score to explain. {why}".strip()
+
+
+def _place(square: np.ndarray, frame: fundus.Frame) -> np.ndarray:
+    return frame.unwarp(square.astype(np.float32)) * frame.field_mask()

@@ -1,0 +1,54 @@
+"""Evidence and the place in the atlas on disk: numbers as JSON, sentences as text, one picture each.
+
+evidence.json, evidence.txt, evidence.png   what was measured in one photograph
+atlas.json, atlas.txt, atlas.png            where it lies among the reference eyes
+neighbours.png                              the nearest of them, where the user has their pictures
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import charts, prose
+from .atlas import Atlas, Placement
+from .evidence import Evidence
+from .records import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
+    """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "evidence", {"input": _source(report), **evidence.to_dict()}, prose.evidence_text(evidence))
+    if evidence.disc is not None:
+        _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
+
+
+def write_placement(
+    folder: Path, report: Report, atlas: Atlas, placement: Placement, subject: str, references: Path | None = None
+) -> None:
+    """Write one eye's place, the map marked by `subject` (see `charts`), and with `references`, a folder of the data,
+    the pictures of its neighbours. Raises OSError, and what the figures raise before anything is written.
+    """
+    figures = {"atlas.png": charts.atlas_figure(atlas, placement, subject)}
+    if references is not None:
+        figures["neighbours.png"] = charts.neighbours_figure(report, placement, references)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "atlas", {"input": _source(report), **placement.to_dict()}, prose.placement_text(placement))
+    for name, figure in figures.items():
+        _write_picture(folder / name, figure)
+
+
+def _source(report: Report) -> dict[str, Any]:
+    return {"name": report.photograph.name, "sha256": report.photograph.sha256}
+
+
+def _write_text(path: Path, values: dict[str, Any], text: str) -> None:
+    path.with_suffix(".json").write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    path.with_suffix(".txt").write_text(text)
+
+
+def _write_picture(path: Path, figure: "Figure") -> None:
+    figure.savefig(path, dpi=130, metadata={"Software": None})  # without the version, so that bytes repeat

@@ -1,0 +1,42 @@
+"""Where an eye lies among the reference eyes, in words."""
+
+from .. import labels
+from ..atlas import TITLES, Neighbour, Placement
+from .sentences import listed
+
+UNIT = "A distance of 1 is that of an eye which the networks never saw to its nearest references."
+LIKENESS = (
+    "Near means alike to the networks, in camera and colour as well as in disease: it is no second opinion, and the "
+    "labels of a neighbour say nothing certain of this eye. The place on the map is an approximation."
+)
+
+
+def placement_facts(placement: Placement) -> list[tuple[str, str]]:
+    """Name and sentence of the place and of each nearest reference, in reading order."""
+    rows = [("Features", TITLES[placement.space]), ("Distance to the reference eyes", distance(placement))]
+    return rows + [(each.reference, neighbour(each)) for each in placement.neighbours]
+
+
+def placement_text(placement: Placement) -> str:
+    """All of it as plain text, one line each."""
+    lines = [f"{name}: {sentence}" for name, sentence in placement_facts(placement)]
+    return "\n".join([*lines, "", UNIT, LIKENESS, f"Atlas SHA-256 {placement.atlas_sha256}", ""])
+
+
+def distance(placement: Placement) -> str:
+    """How far the eye lies from its nearest references, and what that means."""
+    told = f"{placement.distance:.2f}, limit {placement.limit:.2f}"
+    if placement.far:
+        return (
+            f"{told}. This eye is far from all reference eyes: the networks have seen nothing like it, and what they "
+            "say of it is less reliable than their test figures."
+        )
+    return f"{told}. This eye lies among the reference eyes."
+
+
+def neighbour(found: Neighbour) -> str:
+    """Labels and distance of one reference."""
+    grade = "grade not annotated" if found.grade is None else f"grade {found.grade}"
+    codes = [labels.FINDINGS[code].lower() if code == "NORMAL" else code for code in found.findings or ()]
+    findings = "findings not annotated" if found.findings is None else listed(codes) or "no code present"
+    return f"distance {found.distance:.2f}; {grade}; {findings}."

@@ -1,0 +1,138 @@
+"""An explanation in words: what the map shows, what it cannot show, and how such maps did where the truth is known."""
+
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+
+from .. import draw, labels
+from ..explain import Explanation, title
+from ..explain.figures import overlay, scale_of
+from ..nets.network import GRADE
+from .paper import bind
+from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, percent
+
+_METHODS = MappingProxyType(
+    {
+        "exact": "Read from the additive head, not estimated: the mean over the map is the share of the score.",
+        "gradcam": "Grad-CAM: the features, weighted by the mean gradient of the score. A second opinion. On the fused "
+        "features it is the positive part of the exact map.",
+        "hirescam": "HiResCAM: the features times the gradient of the score. A second opinion. On the fused features "
+        "it is the positive part of the exact map.",
+        "eigencam": "Eigen-CAM: what dominates the features, whatever the finding; it does not explain this score.",
+        "scorecam": "Score-CAM: the features, each weighted by the score of what it lets through.",
+        "gradients": "Integrated gradients from the same input without structure; what they add up to is the "
+        "difference of the two scores.",
+        "occlusion": "Occlusion: how far the score falls when a window of one eighth of the side is blank.",
+    }
+)
+_MIXED = (
+    "The fusion lets every cell look at all others: the cell that carries the score need not be where the evidence "
+    "lies. "
+    "Hiding a region, occlusion and gradients of one modality ask the photograph instead."
+)
+UNMEASURED = "How well maps of this kind agree with marked lesions has not been measured for these weights."
+
+
+def standing_text(explanation: Explanation) -> str:
+    """Probability, threshold and call of the score that is explained."""
+    standing = explanation.standing
+    finding = next((f for f in explanation.report.findings if f.code == explanation.code), None)
+    words = call(finding) if finding else "suspected" if standing.suspected else "below threshold"
+    what = "Probability of more than mild" if explanation.code == GRADE else "Probability"
+    said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
+    if standing.suspected:
+        return said
+    return f"{said} It is not flagged: the map shows what little raised its score. {NOT_EXCLUDED}"
+
+
+def limits_text(explanation: Explanation) -> str:
+    """What the map cannot show, in pixels of the photograph."""
+    grid, photograph = explanation.report.grid, explanation.report.photograph
+    pixels = round(explanation.cell * explanation.view / grid[2]) if grid else 0
+    what = {"gradients": "pixel", "occlusion": "window"}.get(explanation.method, "cell")
+    return (
+        f"The encoders see {explanation.view} x {explanation.view} px of the field; one {what} of this map is "
+        f"{pixels} px of that, here {explanation.cell:.0f} x {explanation.cell:.0f} px of a photograph of "
+        f"{photograph.width} x {photograph.height} px. Nothing smaller can be told apart, however smooth it looks: "
+        "it cannot point at single microaneurysms or say where an edge lies."
+    ) + (f" {_MIXED}" if explanation.method == "exact" or explanation.modality == labels.FUSED else "")
+
+
+def agreement_text(explanation: Explanation) -> str:
+    """How maps of this kind did where the truth is known, beside random maps."""
+    said = [
+        f"Against {each.marks} on {each.eyes} {each.dataset} ({each.code}): {each.precision[0]:.2f} of what raises the "
+        f"score lies in cells with a mark (at random {each.random_precision[0]:.2f}); the highest cell holds one in "
+        f"{each.pointing[0]:.2f} of the eyes (at random {each.random_pointing[0]:.2f})."
+        for each in explanation.agreements
+    ]
+    return " ".join(said) or UNMEASURED
+
+
+def share_rows(explanation: Explanation) -> list[tuple[str, str]]:
+    """Modality and its share of the score [logit], then the constant and the sum."""
+    rows = [(m.title, f"{explanation.shares[m.name]:+.2f}") for m in labels.MODALITIES]
+    rows.append(("Constant (all eyes)", f"{explanation.shares['bias']:+.2f}"))
+    return [*rows, ("Score before calibration [logit]", f"{explanation.logit:+.2f}")]
+
+
+def map_text(explanation: Explanation) -> str:
+    """What the map is, and its colours."""
+    top, unit = scale_of(explanation), explanation.unit
+    colours = "Viridis from dark (low) to yellow (high)"
+    if explanation.method in ("exact", "gradients", "occlusion"):
+        colours = f"Orange raises the score, blue lowers it, full strength from {top:.2g}"
+    return f"{_METHODS[explanation.method]} {colours}; unit: {unit}. {EVIDENCE}"
+
+
+def explanation_text(explanation: Explanation) -> str:
+    """One page of Markdown."""
+    rows = [f"| {name} | {value} |" for name, value in share_rows(explanation)]
+    origin, photograph = explanation.report.provenance, explanation.report.photograph
+    parts = [
+        f"# {explanation.name} ({explanation.code}): where the score comes from",
+        f"**{labels.NOTICE}**",
+        standing_text(explanation),
+        f"## The map: {labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}",
+        map_text(explanation),
+        "## What the map cannot show",
+        limits_text(explanation),
+        "## Can it be trusted?",
+        agreement_text(explanation),
+        "## What the score is made of",
+        "\n".join(["| Modality | Share |", "| --- | ---: |", *rows]),
+        CAUTIONS["shares"],
+        "## Where it comes from",
+        f"Photograph sha256 {photograph.sha256}. Weights {origin.weights_source}, sha256 {origin.weights_sha256}. "
+        f"qmmfl {origin.package_version}, {origin.runtime}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def explanation_pdf(explanation: Explanation) -> bytes:
+    """The same on one A4 page, with the photograph and the map over it."""
+    kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
+    pictures = [
+        (_small(explanation.report.photograph.pixels), "Colour photograph, as acquired"),
+        (_small(overlay(explanation)), f"{kind} (synthesized)"),
+    ]
+    said = [
+        ("Result", standing_text(explanation)),
+        ("The map", map_text(explanation)),
+        ("It cannot show", limits_text(explanation)),
+        ("Can it be trusted?", agreement_text(explanation)),
+    ]
+    heading = f"{explanation.name} ({explanation.code}): where the score comes from"
+    tables = [
+        ("Explanation", said, (0.0, 0.2)),
+        ("What the score is made of [logit]", share_rows(explanation), (0.0, 0.5)),
+    ]
+    origin = explanation.report.provenance
+    foot = f"{CAUTIONS['shares']} Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
+    return bind("qmmfl explanation", origin.created, [draw.sheet(heading, labels.NOTICE, pictures, tables, foot, 2.1)])
+
+
+def _small(picture: np.ndarray, side: int = 900) -> np.ndarray:
+    scale = side / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture

@@ -1,0 +1,156 @@
+"""One screening run on disk: its settings, the rows of summary.csv, and where to go on after a stop."""
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from . import results
+
+SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
+SCHEMA = 1
+_TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, "summary.parquet"}  # no photograph's folder is called so
+
+
+class RunError(ValueError):
+    """A folder of results that this run must not go on in. The text is one sentence with the cure."""
+
+
+class Run:
+    """The folder of one screening run: settings in run.json, summary.csv with one row per input, reports.
+
+    Entered a second time with the same settings it goes on where it stopped. `counts`: status -> inputs, in all.
+    """
+
+    def __init__(self, path: Path, weights_sha256: str, parts: results.Parts, *, restart: bool = False) -> None:
+        """restart: remove what an earlier run left, instead of going on.
+
+        Raises RunError where the folder holds a run with other settings, or one that is under way; OSError.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        self.path, self.weights_sha256, self.parts = path, weights_sha256, parts
+        self.counts: Counter[str] = Counter()
+        self._seen: set[str] = set()
+        self._stems: set[str] = set(_TAKEN)
+        self._lock = filelock.FileLock(path / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(f"another run is writing to {path}; wait for it, or name another folder") from None
+        try:
+            if restart:
+                self._clear()
+            self._settle({"schema": SCHEMA, "weights_sha256": weights_sha256, **asdict(parts)})
+            self._resume()
+        except (OSError, RunError):
+            self._lock.release()
+            raise
+        self._file = (path / SUMMARY).open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, results.SUMMARY_COLUMNS, restval="")
+        if self._file.tell() == 0:
+            self._writer.writeheader()
+            self._file.flush()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def pending(self, paths: Iterable[str | Path]) -> Iterator[Path]:
+        """The photographs that have no row yet, in order of name."""
+        return (p for p in results.find_photographs(paths, self.path) if results.show(p) not in self._seen)
+
+    def claim(self, path: Path) -> bool | None:
+        """None where the input has a row or was claimed before, else whether its folder may have its stem as name."""
+        shown, stem = results.show(path), path.stem.casefold()  # folders of some systems do not tell Eye from eye
+        if shown in self._seen:
+            return None
+        free = stem not in self._stems
+        self._seen.add(shown)
+        self._stems.add(stem)
+        return free
+
+    def append(self, row: Mapping[str, str]) -> None:
+        """Add a finished input. Raises OSError."""
+        self._writer.writerow(row)
+        self._file.flush()
+        self.counts[row["status"]] += 1
+
+    def _settle(self, settings: dict[str, Any]) -> None:
+        file, cure = self.path / SETTINGS, "name another folder with --out, or begin anew with --restart"
+        try:
+            found = json.loads(file.read_text())
+        except FileNotFoundError:
+            if (self.path / SUMMARY).exists():
+                raise RunError(f"{self.path} holds results of another version; {cure}") from None
+            results.place_text(file, json.dumps(settings, indent=1) + "\n")
+            return
+        except ValueError:
+            raise RunError(f"{SETTINGS} in {self.path} cannot be read; {cure}") from None
+        if found != settings:
+            which = "weights" if found.get("weights_sha256") != settings["weights_sha256"] else "options"
+            raise RunError(f"{self.path} holds a run with other {which}; {cure}")
+
+    def _resume(self) -> None:
+        """Learn what has been read; cut off a last row that was torn when the run was stopped."""
+        file = self.path / SUMMARY
+        if not file.exists():
+            return
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+            lines = _Lines(opened)
+            rows = csv.reader(lines)
+            header = next(rows, [])
+            if lines.torn:
+                header = []
+            elif header != list(results.SUMMARY_COLUMNS):
+                raise RunError(f"{SUMMARY} in {self.path} has other columns; begin anew with --restart")
+            whole = lines.bytes if header else 0
+            try:
+                for cells in rows if header else ():
+                    if lines.torn or len(cells) != len(header):
+                        break
+                    self._know(dict(zip(header, cells, strict=True)))
+                    whole = lines.bytes
+            except csv.Error:  # what a power failure can leave at the end
+                pass
+        os.truncate(file, whole)
+
+    def _know(self, row: Mapping[str, str]) -> None:
+        self._seen.add(row["input"])
+        self._stems.add(Path(row["input"]).stem.casefold())
+        self.counts[row["status"]] += 1
+
+    def _clear(self) -> None:
+        """Remove the files that an earlier run wrote, and nothing else."""
+        if (self.path / SUMMARY).exists():
+            with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
+                for row in csv.DictReader(opened):
+                    name = row.get("folder") or ""
+                    if name not in _TAKEN and name == Path(name).name:
+                        results.remove_report(self.path / name)
+        for name in (SETTINGS, SUMMARY, "summary.parquet"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+class _Lines:
+    """The lines of a file, counting the bytes handed out; torn: the last one has no end."""
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self._file, self.bytes, self.torn = iter(file), 0, True
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._file)
+        self.bytes += len(line.encode("utf-8", "surrogateescape"))
+        self.torn = not line.endswith("\r\n")
+        return line

@@ -1,0 +1,145 @@
+"""Many eyes: a stream of photographs through decoding, networks and writing, which can be stopped and goes on.
+
+Each stage has a thread and works while the others do; a few eyes at most are between two stages, so memory stays flat.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+from . import photograph, results
+from .records import Photograph, PhotographError, Report
+from .runs import Run
+
+Reader = Callable[[Photograph], Report]
+Row = dict[str, str]
+A = TypeVar("A")
+B = TypeVar("B")
+
+OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"
+_DECODED, _READ = 2, 1  # eyes that may wait between two stages
+_LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
+# What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
+_FAILURES = (RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError, cv2.error)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One input on its way through the stages; what is known of it grows.
+
+    path: where to read it. shown: what summary.csv calls it. plain: its folder may have its stem as name.
+    refusal: the sentence that says why there will be no report.
+    """
+
+    path: Path
+    shown: str
+    plain: bool
+    photograph: Photograph | None = None
+    report: Report | None = None
+    refusal: str | None = None
+
+
+def screen(sources: Iterable[Path], run: Run, reader: Reader) -> Iterator[Row]:
+    """Read the sources that have no row yet and yield their rows, in order, each written before it is handed out.
+
+    reader: photograph -> report, for example a Pipeline. A bad file gives a row and stops nothing.
+    Raises OSError where results cannot be written.
+    """
+    decoded = _ahead(decode, claim(sources, run), _DECODED)
+    for item in _ahead(partial(analyse, reader=reader), decoded, _READ):
+        row = write(item, run.path, run.parts)
+        run.append(row)
+        yield row
+
+
+def claim(sources: Iterable[Path], run: Run) -> Iterator[Item]:
+    """The sources that `run` has no row of, each once."""
+    for path in sources:
+        plain = run.claim(path)
+        if plain is not None:
+            yield Item(path, results.show(path), plain)
+
+
+def read_eye(item: Item, reader: Reader, folder: Path, parts: results.Parts) -> Row:
+    """One eye from file to row: `decode`, `analyse` and `write`."""
+    return write(analyse(decode(item), reader), folder, parts)
+
+
+def decode(item: Item) -> Item:
+    """With the photograph, or refused."""
+    return _attempt(item, lambda: replace(item, photograph=photograph.read(item.path)))
+
+
+def analyse(item: Item, reader: Reader) -> Item:
+    """With the report, or refused."""
+    picture = item.photograph
+    if picture is None:
+        return item
+    return replace(_attempt(item, lambda: replace(item, report=reader(picture))), photograph=None)
+
+
+def write(item: Item, folder: Path, parts: results.Parts) -> Row:
+    """Write the report below `folder` and return the row, which the caller appends. Raises OSError."""
+    report = item.report
+    if report is not None:
+        name = _name(item, report)
+        item = _attempt(item, lambda: _written(item, folder / name, parts))
+        if item.refusal is None:
+            status = OK if report.quality.gradable else UNGRADABLE
+            return _row(item, status, folder=results.show(name), **results.summarise(report))
+        results.remove_report(folder / name)
+    return _row(item, REFUSED, reason=results.show(item.refusal or ""))
+
+
+def _written(item: Item, folder: Path, parts: results.Parts) -> Item:
+    if item.report is not None:
+        results.write_report(folder, item.report, parts)
+    return item
+
+
+def _attempt(item: Item, step: Callable[[], Item]) -> Item:
+    """What `step` makes of the item, or the item refused: one eye never stops the others. OSError passes."""
+    try:
+        return step()
+    except PhotographError as error:
+        return replace(item, refusal=str(error))
+    except _FAILURES as error:
+        sentence = f"Cannot read {item.path.name}: its analysis failed ({type(error).__name__}); try it alone."
+        return replace(item, refusal=sentence)
+
+
+def _name(item: Item, report: Report) -> str:
+    """The file's stem; an equal or too long one with a short hash of the content."""
+    stem = item.path.stem
+    if item.plain and len(os.fsencode(stem)) <= _LONGEST:
+        return stem
+    while len(os.fsencode(stem)) > _LONGEST:
+        stem = stem[:-1]
+    return f"{stem}-{report.photograph.sha256[:8]}"
+
+
+def _row(item: Item, status: str, **values: Any) -> Row:
+    row = dict.fromkeys(results.SUMMARY_COLUMNS, "") | {"input": item.shown, "status": status, **values}
+    return {key: str(value) for key, value in row.items()}
+
+
+def _ahead(function: Callable[[A], B], items: Iterable[A], count: int) -> Iterator[B]:
+    """function(item) of each, in order, computed by a thread that is up to `count` items ahead of the reader."""
+    pool = ThreadPoolExecutor(1)
+    waiting: deque[Future[B]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

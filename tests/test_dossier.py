@@ -1,0 +1,96 @@
+"""`qmmfl explain`: a folder of maps and one page of text, or one sentence."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from conftest import tiny_card, tiny_network
+
+from qmmfl import cli, explain, labels, pipeline
+from qmmfl.explain.agreement import KEY
+from qmmfl.prose import explanation as words
+
+
+def run(eye_file, tiny_folder, out, *more):
+    given = ["explain", str(eye_file), "--out", str(out), "--weights", str(tiny_folder), "--device", "cpu", *more]
+    try:
+        return cli.main(given)
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_a_finding_is_explained_into_a_folder(eye_file, eye, tmp_path, tiny_folder):
+    assert run(eye_file, tiny_folder, tmp_path / "out", "--finding", "dr") == cli.OK
+    maps = {f"map_{name}.png" for name in labels.BY_NAME} | {"map.png", "map_values.png"}
+    texts = {"explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == maps | texts
+    for name in maps:
+        picture = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
+        assert picture.shape[:2] == eye.photograph.shape[:2]
+        assert picture.dtype == np.uint8
+    values = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert sum(values["shares"].values()) == pytest.approx(values["logit"], abs=1e-4)
+    assert np.mean(values["map"]["values"]) + values["shares"]["bias"] == pytest.approx(values["logit"], abs=1e-3)
+    assert values["notice"] == labels.NOTICE
+    assert (tmp_path / "out" / "explanation.pdf").read_bytes().startswith(b"%PDF")
+    text = (tmp_path / "out" / "explanation.md").read_text()
+    assert "16 px of that" in text
+    assert words.UNMEASURED in text
+    assert "| Lesion maps |" in text
+
+
+def test_a_second_opinion_on_one_modality(eye_file, tmp_path, tiny_folder):
+    chosen = ("--finding", "GRADE", "--method", "occlusion", "--modality", "vessels")
+    assert run(eye_file, tiny_folder, tmp_path, *chosen) == cli.OK
+    values = json.loads((tmp_path / "explanation.json").read_text())
+    assert (values["map"]["method"], values["map"]["modality"]) == ("occlusion", "vessels")
+    assert not list(tmp_path.glob("map_colour.png"))
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "said"),
+    [
+        (("--finding", "NOPE"), cli.USAGE, "unknown finding 'NOPE'; choose one of DR"),
+        (("--finding", "CSR"), cli.REFUSED, "not assessed"),
+        (("--finding", "DR", "--method", "magic"), cli.USAGE, "invalid choice: 'magic'"),
+        (("--finding", "DR", "--modality", "xray"), cli.USAGE, "invalid choice: 'xray'"),
+        ((), cli.USAGE, "--finding"),
+        (("--finding", "DR", "--weights", "no where"), cli.USAGE, "no where"),
+    ],
+)
+def test_wrong_usage_and_refusals(eye_file, tmp_path, tiny_folder, capsys, more, status, said):
+    assert run(eye_file, tiny_folder, tmp_path / "out", *more) == status
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists(), "never an empty folder"
+
+
+def test_what_cannot_be_explained_leaves_no_picture(tmp_path, tiny_folder, capsys):
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((300, 300, 3), np.uint8))
+    (tmp_path / "notes.txt").write_text("no photograph")
+    for name in ("black.png", "notes.txt", "gone.jpg"):
+        assert run(tmp_path / name, tiny_folder, tmp_path / "out", "--finding", "DR") == cli.REFUSED
+        assert name in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(eye_file, tmp_path, tiny_folder, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert run(eye_file, tiny_folder, tmp_path / "file", "--finding", "DR") == cli.USAGE
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
+    bounds = {"precision": [0.41, 0.3, 0.5], "pointing": [0.6, 0.5, 0.7]}
+    measured = {"eyes": 27, **bounds, "random": {"precision": [0.22, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}
+    test = {"dataset": "IDRiD test eyes", "code": "DR", "marks": "marked lesions", "maps": {"exact:fused": measured}}
+    card = tiny_card(metrics={KEY: {"agreement": [test]}})
+    card.calibrations["DR"] = type(card.calibrations["DR"])(1.0, -9.0, 0.4, "")  # never suspected
+    made = explain.explain(pipeline.Pipeline(tiny_network(), card, "tiny", "cpu"), eye.photograph, "DR")
+    text = words.explanation_text(made)
+    assert "It is not flagged: the map shows what little raised its score." in text
+    assert "27 IDRiD test eyes (DR): 0.41 of what raises the score lies in cells with a mark (at random 0.22)" in text
+    assert words.UNMEASURED not in text
+    assert words.explanation_pdf(made) == words.explanation_pdf(made)

@@ -1,0 +1,269 @@
+"""Evidence on exact planes, so that the geometry is tested and not the weights."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import fake_report
+
+from qmmfl import evidence, fundus, labels, phantom, prose
+from qmmfl.evidence import Disc, centrelines, record, vessels
+from qmmfl.records import DiscCup, Eye, Photograph, Report
+
+ALL = dict.fromkeys(labels.LESIONS, 0.5)
+SIZE = 512
+DISC = Disc(0.5, 0.5, 0.14)
+
+
+def exact_report(eye: phantom.Phantom) -> Report:
+    """What a faultless pipeline would say of a simulated eye."""
+    x, y, radius = eye.field
+    corner, side, size = round(x - radius), round(2 * radius), len(eye.photograph)
+    frame = fundus.Frame(corner, corner, side, side, size, size, fundus.Field(x, y, radius, True))
+    report = fake_report(Photograph(eye.photograph, "simulated.png", "a" * 64))
+    return replace(
+        report,
+        planes={name: replace(report.planes[name], square=frame.warp(plane)) for name, plane in eye.planes.items()},
+        grid=(corner, corner, side, side),
+        eye=Eye(eye.side, "truth"),
+        disc_cup=DiscCup(eye.cup / eye.disc[2], 0.05, eye.disc[2], eye.cup),
+    )
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return exact_report(phantom.render(1, 400, grade=3))
+
+
+def bar(points, width: float, size: int = SIZE) -> np.ndarray:
+    """Exact coverage of a chain of points (n, 2) [px] drawn `width` wide."""
+    ys, xs = np.mgrid[:size, :size].astype(np.float64)
+    away = np.full((size, size), np.inf)
+    for (ax, ay), (bx, by) in zip(points[:-1], points[1:], strict=True):
+        along = np.clip(((xs - ax) * (bx - ax) + (ys - ay) * (by - ay)) / ((bx - ax) ** 2 + (by - ay) ** 2), 0, 1)
+        away = np.minimum(away, np.hypot(xs - ax - along * (bx - ax), ys - ay - along * (by - ay)))
+    return np.clip(width / 2 - away + 0.5, 0, 1).astype(np.float32)
+
+
+def star(widths, start: float) -> np.ndarray:
+    """Vessels of these widths [px], straight out of the disc."""
+    centre = SIZE * 0.5 - 0.5
+    turns = start + np.arange(len(widths)) * 2 * np.pi / len(widths)
+    ends = [(centre + 180 * math.cos(t), centre + 180 * math.sin(t)) for t in turns]
+    return np.max([bar([(centre, centre), end], w) for end, w in zip(ends, widths, strict=True)], axis=0)
+
+
+def test_calibres_of_known_vessels():
+    arteries, veins = [3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 2.0], [5.0, 5.5, 6.0, 6.5, 7.0, 7.5]
+    artery, vein = star(arteries, 0.13), star(veins, 0.4)
+    unit = DISC.diameter * SIZE
+    for widths in vessels.zone_widths(artery, DISC):
+        np.testing.assert_allclose(widths * unit, sorted(arteries)[::-1], atol=0.25)
+    crae, crve, number = vessels.central_equivalents(artery, vein, DISC)
+    assert number == 6
+    assert crae * unit == pytest.approx(knudtson(sorted(arteries)[1:], 0.88), rel=0.02)
+    assert crve * unit == pytest.approx(knudtson(veins, 0.95), rel=0.02)
+
+
+def knudtson(widths, factor):
+    """The six as the paper pairs them, written out."""
+    a, b, c, d, e, f = sorted(widths)
+    x, y, z = sorted(factor * math.hypot(*pair) for pair in ((a, f), (b, e), (c, d)))
+    return factor * math.hypot(y, factor * math.hypot(x, z))
+
+
+def test_equivalent_of_one_and_two():
+    assert vessels.equivalent(np.array([0.1]), 0.88) == pytest.approx(0.1)
+    assert vessels.equivalent(np.array([3.0, 4.0]), 0.88) == pytest.approx(4.4)
+
+
+def test_fewer_than_four_vessels_have_no_equivalent():
+    assert vessels.central_equivalents(star([4, 4, 4], 0.1), star([6] * 6, 0.4), DISC) is None
+    assert vessels.central_equivalents(star([4] * 5, 0.1), star([6] * 6, 0.4), DISC)[2] == 5
+    assert vessels.zone_widths(np.ones((64, 64), np.float32), DISC)[0].size == 0
+
+
+@pytest.mark.parametrize("height", [0.0, 6.0, 14.0])
+def test_tortuosity_of_waves(height):
+    length, x = 110.0, np.arange(20.0, 491.0)
+    ys = np.arange(SIZE)[:, None]
+    steep = np.hypot(1, 2 * np.pi * height / length * np.cos(2 * np.pi * x / length))
+    plane = np.zeros((SIZE, SIZE), np.float32)
+    for y in (60, 130, 400, 460):
+        away = np.abs(ys - y - height * np.sin(2 * np.pi * x / length)) / steep
+        plane[:, 20:491] = np.maximum(plane[:, 20:491], np.clip(2.5 - away, 0, 1))
+    fine = np.linspace(x[0], x[-1], 20001)
+    arc = np.hypot(1, 2 * np.pi * height / length * np.cos(2 * np.pi * fine / length)).mean() * (x[-1] - x[0])
+    rise = height * (math.sin(2 * np.pi * x[-1] / length) - math.sin(2 * np.pi * x[0] / length))
+    truth = arc / math.hypot(x[-1] - x[0], rise)
+    assert vessels.tortuosity(plane, DISC) == pytest.approx(truth, abs=0.006)
+
+
+def test_tortuosity_needs_vessels_and_a_slanted_line_is_straight():
+    assert vessels.tortuosity(bar([(10, 10), (40, 10)], 4.0), DISC) is None
+    assert vessels.tortuosity(bar([(10, 60), (490, 197)], 4.0), DISC) == pytest.approx(1, abs=0.003)
+
+
+def test_fractal_dimension_of_known_sets():
+    y, x = np.mgrid[:512, :512]
+    assert vessels.fractal_dimension((x & y) == 0) == pytest.approx(math.log2(3), abs=0.01)  # Sierpinski's triangle
+    assert vessels.fractal_dimension(np.ones((512, 512), bool)) == pytest.approx(2, abs=1e-9)
+    assert vessels.fractal_dimension(y == 200) == pytest.approx(1, abs=1e-9)
+    assert vessels.fractal_dimension(np.zeros((512, 512), bool)) is None
+
+
+def test_thinning_keeps_one_line_and_its_topology():
+    cross = np.maximum(bar([(60, 256), (450, 256)], 9.0), bar([(256, 60), (256, 450)], 9.0)) >= 0.5
+    line = centrelines.thinned(cross)
+    assert 740 <= line.sum() <= 800
+    assert not (line & ~cross).any()
+    arms = centrelines.segments(cross, 20)
+    assert len(arms) == 4
+    assert all(185 < len(arm) < 200 for arm in arms)
+
+
+def dotted(*places, size=400):
+    """3 x 3 px dots at positions that are shares of the square."""
+    plane = np.zeros((size, size), np.float32)
+    for x, y in places:
+        column, row = int(x * size), int(y * size)
+        plane[row - 1 : row + 2, column - 1 : column + 2] = 1
+    return plane
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_lesions_by_quadrant_and_near_the_fovea(side):
+    def seen(x):
+        return x if side == "right" else 1 - x
+
+    disc = Disc(seen(0.75), 0.5, 0.1)
+    fovea = evidence.Fovea(seen(0.5), 0.52, 0.25, True)
+    temporal_above = [(0.5, 0.2), (0.6, 0.3), (0.52, 0.46)]  # the third lies 0.63 disc diameters from the fovea
+    temporal_below, nasal_above = [(0.5, 0.61), (0.3, 0.7)], [(0.85, 0.4)]  # the first 0.9 from it
+    places = [(seen(x), y) for x, y in (*temporal_above, *temporal_below, *nasal_above)]
+    found = evidence.lesions.find_places(dotted(*places), 0.5, disc, side, fovea, {})
+    assert found.total.count == 6
+    unit = math.pi / 4 * 40**2
+    assert found.total.area == pytest.approx(6 * 9 / unit)
+    assert {name: each.count for name, each in found.quadrants.items()} == {
+        "superotemporal": 3,
+        "inferotemporal": 2,
+        "superonasal": 1,
+        "inferonasal": 0,
+    }
+    assert found.quadrants["inferonasal"].area == 0
+    assert found.near_fovea.count == 2
+    assert found.near_fovea_range == (1, 2)
+    areas = evidence.lesions.quadrant_areas(fundus.square_mask(fundus.Prep(400)), disc, side)
+    assert sum(areas.values()) == pytest.approx(math.pi / 4 / (math.pi / 4 * 0.01), rel=0.01)
+    assert areas["superotemporal"] > 4 * areas["superonasal"]
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_landmarks_of_simulated_eyes(seed):
+    eye = phantom.render(seed, 300)
+    report = exact_report(eye)
+    found = evidence.measure(report, {})
+    x, y, side, _ = report.grid
+    assert found.side == eye.side
+    assert found.disc.diameter * side == pytest.approx(eye.disc[2], rel=0.02)
+    assert found.disc.x * side + x - 0.5 == pytest.approx(eye.disc[0], abs=1)
+    away = np.hypot(found.fovea.x * side + x - 0.5 - eye.fovea[0], found.fovea.y * side + y - 0.5 - eye.fovea[1])
+    assert away / eye.disc[2] < found.fovea.error
+    assert found.cup_to_disc.value == pytest.approx(eye.cup / eye.disc[2])
+
+
+def test_counts_agree_with_the_report_of_the_pipeline(exact):
+    found = evidence.measure(exact, {"MA": 0.5, "EX": 0.5})
+    from qmmfl import measures
+
+    for code in ("MA", "EX"):
+        plane = exact.planes[f"lesion_{code}"].square
+        whole = measures.count_lesions(plane, 0.5, fundus.square_mask(fundus.Prep(len(plane))))
+        assert found.lesions[code].total.count == whole.count
+        assert sum(each.count for each in found.lesions[code].quadrants.values()) == whole.count
+    assert found.lesions["HE"].total.count is None
+    assert found.lesions["HE"].total.reason == record.NOT_RELIABLE
+
+
+def test_vessel_numbers_only_where_they_repeat(exact):
+    alone = evidence.measure(exact, ALL)
+    assert all(number.value is None for number in alone.vessels.values())
+    assert alone.vessels["artery_vein_ratio"].reason == record.NOT_REPEATED
+    same = evidence.measure(exact, ALL, exact)
+    assert same.vessels["artery_vein_ratio"].value == pytest.approx(
+        same.vessels["artery_calibre"].value / same.vessels["vein_calibre"].value
+    )
+    assert 0.5 < same.vessels["artery_vein_ratio"].value < 0.8  # arteries are drawn thinner than veins
+    assert 1 <= same.vessels["artery_tortuosity"].value < 1.1
+    wide = replace(
+        exact.planes["artery"], square=np.maximum(exact.planes["artery"].square, 0.6 * exact.planes["vein"].square)
+    )
+    other = evidence.measure(exact, ALL, replace(exact, planes={**exact.planes, "artery": wide}))
+    assert other.vessels["artery_calibre"].value is None
+    assert "did not repeat" in other.vessels["artery_calibre"].reason
+    assert other.vessels["vein_calibre"].value == same.vessels["vein_calibre"].value
+    assert evidence.measure(exact, ALL, exact) == same
+
+
+def test_second_copy_is_shifted_and_the_same_every_time(eye):
+    original = Photograph(eye.photograph, "eye.png", "a" * 64)
+    copy = evidence.second_copy(original)
+    assert copy.pixels.shape == original.pixels.shape
+    assert copy.sha256 == evidence.second_copy(original).sha256 != original.sha256
+    assert 0.5 < np.abs(copy.pixels.astype(int) - original.pixels).mean() < 12
+
+
+def test_a_real_second_reading_runs_through_the_pipeline(tiny_pipeline, eye):
+    report = tiny_pipeline(eye.photograph)
+    again = tiny_pipeline(evidence.second_copy(report.photograph))
+    found = evidence.measure(report, tiny_pipeline.card.lesion_thresholds, again)
+    json.dumps(found.to_dict(), allow_nan=False)  # an untrained network: only that nothing breaks
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (fake_report(gradable=False), record.UNGRADABLE),
+        (fake_report(planes=False), record.NO_PLANES),
+    ],
+    ids=["ungradable", "no planes"],
+)
+def test_what_is_withheld_says_why(report, reason):
+    found = evidence.measure(report, ALL, report)
+    assert found.side is found.disc is found.fovea is None
+    assert {found.side_reason, found.disc_reason, found.fovea_reason, found.cup_to_disc.reason} == {reason}
+    assert all(each.total.reason == reason and each.near_fovea.reason == reason for each in found.lesions.values())
+    assert all(number.value is None and number.reason == reason for number in found.vessels.values())
+    assert "withheld" in prose.evidence_text(found).lower()
+
+
+def test_no_disc_no_places(exact):
+    blank = replace(exact.planes["disc"], square=np.zeros_like(exact.planes["disc"].square))
+    found = evidence.measure(replace(exact, planes={**exact.planes, "disc": blank}), ALL, exact)
+    assert found.lesions["MA"].total.count > 0
+    assert found.lesions["MA"].near_fovea.reason == record.NO_DISC
+    assert found.vessels["artery_calibre"].reason == record.NO_DISC
+    assert "no optic disc was found" in prose.evidence_text(found)
+
+
+def test_a_side_that_contradicts_the_report_is_withheld(exact):
+    other = {"right": "left", "left": "right"}[exact.eye.side]
+    found = evidence.measure(replace(exact, eye=Eye(other, "position of the optic disc")), ALL)
+    assert found.side is None
+    assert found.lesions["MA"].near_fovea.reason == found.side_reason == record.SIDES_DIFFER
+
+
+def test_sentences_have_units_and_never_exclude(exact):
+    found = evidence.measure(exact, {"MA": 0.5, "SE": 2.0}, exact)
+    text = prose.evidence_text(found)
+    facts = dict(prose.evidence_facts(found))
+    assert "disc areas" in facts["Microaneurysms"]
+    assert facts["Soft exudates"].startswith("None found")
+    assert "does not exclude" in facts["Soft exudates"]
+    assert "disc diameters" in facts["Artery calibre (CRAE)"]
+    assert labels.NOTICE in text
+    assert not {"normal", "healthy", "diagnosed"} & set(text.lower().replace(".", " ").split())
+    assert text == prose.evidence_text(evidence.measure(exact, {"MA": 0.5, "SE": 2.0}, exact))

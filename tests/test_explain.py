@@ -1,0 +1,300 @@
+"""Explanations: exact by construction, equal to the packages where theory says so, and safe for two users at once."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, tiny_card, tiny_network
+
+from qmmfl import explain, labels, phantom, pipeline
+from qmmfl.explain import attributions, figures
+from qmmfl.explain.agreement import KEY
+from qmmfl.explain.probe import AllViews, Probe, blank
+from qmmfl.nets.network import GRADE, OEDEMA, OUTPUTS
+from qmmfl.records import PhotographError
+
+KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
+
+
+@pytest.fixture(scope="module")
+def report(tiny_pipeline, eye):
+    return tiny_pipeline(eye.photograph)
+
+
+@pytest.fixture(scope="module")
+def reading(tiny_pipeline, report):
+    return explain.read(tiny_pipeline, report)
+
+
+def logits_of(network, reading) -> torch.Tensor:
+    x = torch.from_numpy(reading.square).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        return network(x).logits[0]
+
+
+def stretched(square: np.ndarray) -> np.ndarray:
+    positive = np.clip(square, 0, None)
+    positive = positive - positive.min()
+    return positive / positive.max()
+
+
+# Exact maps
+
+
+def test_exact_maps_add_up_to_every_logit(tiny_pipeline, reading):
+    logits = logits_of(tiny_pipeline.network, reading)
+    opened = explain.open_heads(tiny_pipeline.network, reading)
+    assert set(opened.maps) == set(explain.NAMES) == {*labels.FINDINGS, GRADE, OEDEMA}
+    for code, maps in opened.maps.items():
+        assert maps.shape == (len(labels.MODALITIES), 4, 4)
+        assert maps.dtype == np.float32
+        whole = float(logits[OUTPUTS.index(code)])
+        assert maps.mean(axis=(1, 2)).sum() + opened.shares[code]["bias"] == pytest.approx(whole, abs=1e-5)
+        assert sum(opened.shares[code].values()) == pytest.approx(opened.logits[code], abs=1e-5)
+
+
+def test_exact_maps_are_those_of_the_report(tiny_pipeline, report, reading):
+    made = explain.explain(tiny_pipeline, reading, "DR")
+    np.testing.assert_allclose(made.square, report.maps["DR"].sum(axis=0), atol=1e-6)
+    assert made.shares == pytest.approx(dict(report.contributions["DR"]), abs=1e-6)
+    assert list(made.parts) == list(labels.BY_NAME)
+    np.testing.assert_allclose(sum(made.parts.values()), made.square, atol=1e-6)
+
+
+# The packages as oracles
+
+
+@pytest.mark.parametrize("method", ["hirescam", "gradcam"])
+def test_cams_of_the_fused_features_are_the_exact_map(tiny_pipeline, reading, method):
+    for code in ("DR", "DN", GRADE):
+        exact = explain.compute(tiny_pipeline.network, reading, code, "exact", labels.FUSED)
+        cam = explain.compute(tiny_pipeline.network, reading, code, method, labels.FUSED)
+        if method == "hirescam" or (exact > 0).any():
+            np.testing.assert_allclose(cam, stretched(exact) if (exact > 0).any() else 0, atol=1e-4)
+
+
+def test_grad_cam_of_an_encoder_is_the_textbook_s(tiny_pipeline, reading):
+    network, seen = tiny_pipeline.network, reading.features.clone()
+    index = list(labels.BY_NAME).index("colour")
+    own = seen[:, index].clone().requires_grad_()
+    parts = [own if m == index else seen[:, m] for m in range(seen.shape[1])]
+    score = network.heads(network.fusion(torch.stack(parts, dim=1)))[0, OUTPUTS.index("DR")]
+    (gradient,) = torch.autograd.grad(score, own)
+    expected = (gradient.mean(dim=(2, 3), keepdim=True) * own).sum(dim=1)[0].detach().numpy()
+    cam = explain.compute(network, reading, "DR", "gradcam", "colour")
+    assert cam.shape == (64, 64)
+    corners = cam[np.ix_((0, -1), (0, -1))]  # enlarging leaves the corners as they are
+    np.testing.assert_allclose(corners, stretched(expected)[np.ix_((0, -1), (0, -1))], atol=1e-4)
+
+
+def test_integrated_gradients_are_complete(tiny_pipeline, reading):
+    for modality in ("colour", labels.FUSED):
+        probe = Probe(tiny_pipeline.network, reading, modality).eval()
+        column = OUTPUTS.index("DR")
+        with torch.no_grad():
+            gap = float((probe(probe.start) - probe(blank(probe.start, reading)))[0, column])
+        given = explain.compute(tiny_pipeline.network, reading, "DR", "gradients", modality)
+        assert given.sum() == pytest.approx(gap, abs=2e-3)
+
+
+def test_occlusion_is_the_fall_of_the_score(tiny_pipeline, reading):
+    probe = Probe(tiny_pipeline.network, reading, "colour").eval()
+    hidden = probe.start.clone()
+    hidden[..., 28:36, 28:36] = blank(probe.start, reading)[..., 28:36, 28:36]
+    with torch.no_grad():
+        fall = float((probe(probe.start) - probe(hidden))[0, OUTPUTS.index("DR")])
+    given = explain.compute(tiny_pipeline.network, reading, "DR", "occlusion", "colour")
+    assert given.shape == (64, 64)
+    windows = [given[y, x] for y in (29, 33) for x in (29, 33)]  # quarters that share this window with three others
+    assert min(windows) - 1e-2 <= fall <= max(windows) + 1e-2
+
+
+def test_probes_are_the_network(tiny_pipeline, reading):
+    logits = logits_of(tiny_pipeline.network, reading)
+    for probe in (
+        *(Probe(tiny_pipeline.network, reading, name) for name in (*labels.BY_NAME, labels.FUSED)),
+        AllViews(tiny_pipeline.network, reading),
+    ):
+        with torch.no_grad():
+            np.testing.assert_allclose(probe(probe.start.repeat(2, 1, 1, 1))[1], logits, atol=1e-4)
+
+
+def test_ablation_is_what_dropping_does(tiny_pipeline, reading):
+    fell = explain.ablate_modalities(tiny_pipeline.network, reading, "DR")
+    reference = np.full((len(labels.MODALITIES), 16), 0.3, np.float32)
+    swapped = explain.ablate_modalities(tiny_pipeline.network, reading, "DR", reference)
+    for modality in labels.BY_NAME:
+        move = explain.drop_modality(tiny_pipeline, reading, modality).moves["DR"]
+        assert fell[modality] == pytest.approx(move.logit_before - move.logit_after, abs=1e-4)
+        move = explain.swap_modality(tiny_pipeline, reading, modality, reference).moves["DR"]
+        assert swapped[modality] == pytest.approx(move.logit_before - move.logit_after, abs=1e-4)
+
+
+# Every method
+
+
+@pytest.mark.parametrize(("method", "modality"), KINDS)
+def test_every_method_is_deterministic_and_leaves_nothing_behind(tiny_pipeline, reading, method, modality):
+    network = tiny_pipeline.network
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    first, again = (explain.compute(network, reading, "DR", method, modality) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert first.shape[0] == first.shape[1] in (4, 64)
+    assert np.isfinite(first).all()
+    assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
+    assert not any(m.training or m._forward_hooks or m._backward_hooks for m in network.modules())
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    assert not any(t.requires_grad for t in (reading.features, reading.fused, *reading.views.values()))
+
+
+def test_gradients_work_whatever_the_caller_switched_off(tiny_pipeline, report):
+    expected = explain.explain(tiny_pipeline, report, "DR", "gradients", "colour").square
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            np.testing.assert_array_equal(
+                explain.explain(tiny_pipeline, report, "DR", "gradients", "colour").square, expected
+            )
+
+
+def test_a_map_lies_in_the_frame_of_the_photograph(tiny_pipeline, report, eye):
+    made = explain.explain(tiny_pipeline, report, "DR")
+    assert made.pixels.shape == eye.photograph.shape[:2]
+    assert made.pixels.dtype == np.float32
+    assert not made.pixels[eye.photograph.max(axis=2) == 0][:50].any()
+    assert made.cell == pytest.approx(report.grid[2] / 4)
+
+
+def test_two_users_at_once_get_their_own_maps(tiny_pipeline):
+    eyes = [phantom.render(seed, 256, grade=seed % 4).photograph for seed in (11, 12)]
+    reports = [tiny_pipeline(eye) for eye in eyes]
+    tasks = [(r, method) for method in ("gradcam", "gradients") for r in reports]
+
+    def work(task):
+        reading = explain.read(tiny_pipeline, task[0])
+        with tiny_pipeline.borrow() as network:
+            return explain.compute(network, reading, "DR", task[1], "colour")
+
+    alone = [work(task) for task in tasks]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(work, tasks * 4))
+    for one, other in zip(alone * 4, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(alone[0], alone[1]), "two eyes must have two maps for this test to mean anything"
+
+
+def test_the_network_is_lent_to_one_at_a_time(tiny_pipeline, eye):
+    with ThreadPoolExecutor(1) as pool:
+        with tiny_pipeline.borrow():
+            waiting = pool.submit(tiny_pipeline, eye.photograph)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+        assert waiting.result(20).quality.gradable
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("NOPE",), "unknown finding 'NOPE'; choose one of DR"),
+        (("DR", "magic"), "unknown method 'magic'; choose one of exact"),
+        (("DR", "exact", "xray"), "unknown modality 'xray'; choose one of colour"),
+    ],
+)
+def test_unknown_names_are_said_before_anything_is_read(tiny_pipeline, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        explain.explain(tiny_pipeline, "nowhere.jpg", *arguments)
+
+
+def test_a_finding_that_is_not_assessed_is_refused(tiny_pipeline, report):
+    with pytest.raises(explain.ExplanationError, match=r"Central serous.*not assessed.*choose one of DR.*GRADE, DME"):
+        explain.explain(tiny_pipeline, report, "CSR")
+
+
+def test_an_ungradable_eye_is_refused_with_its_reason(tiny_pipeline, eye):
+    for pixels in (np.zeros((300, 300, 3), np.uint8), (eye.photograph * 0.02).astype(np.uint8)):
+        with pytest.raises(explain.ExplanationError, match="not gradable.*again"):
+            explain.explain(tiny_pipeline, pixels, "DR")
+    picky = tiny_card(calibrations={**tiny_card().calibrations, "GRADABLE": tiny_card().calibrations["DR"]})
+    picky.calibrations["GRADABLE"] = replace(picky.calibrations["DR"], scale=0.0, offset=-3.0)
+    strict = pipeline.Pipeline(tiny_network(), picky, "tiny", "cpu")
+    for code in ("DR", GRADE, OEDEMA):
+        with pytest.raises(explain.ExplanationError, match="Image quality is too low"):
+            explain.explain(strict, eye.photograph, code)
+
+
+def test_what_is_no_photograph_is_refused(tiny_pipeline, tmp_path):
+    with pytest.raises(PhotographError, match="no such file"):
+        explain.explain(tiny_pipeline, tmp_path / "gone.jpg", "DR")
+
+
+def test_a_report_of_other_weights_is_refused(tiny_pipeline, report):
+    other = replace(report, provenance=replace(report.provenance, weights_sha256="0" * 64))
+    with pytest.raises(ValueError, match="other weights"):
+        explain.explain(tiny_pipeline, other, "DR")
+
+
+def test_an_empty_map_is_a_sentence(tiny_card_pipeline, eye):
+    with pytest.raises(explain.ExplanationError, match="finds nothing in colour photograph.*--method exact"):
+        explain.explain(tiny_card_pipeline, eye.photograph, "DR", "gradcam", "colour")
+
+
+@pytest.fixture
+def tiny_card_pipeline():
+    """Heads that have learnt nothing about DR: no gradient, no map."""
+    network = tiny_network()
+    network.heads.weight[OUTPUTS.index("DR")] = 0
+    return pipeline.Pipeline(network, tiny_card(), "tiny", "cpu")
+
+
+# Figures
+
+
+def test_pictures_have_the_photograph_s_size_and_the_mark(tiny_pipeline, report, eye):
+    for method in ("exact", "gradcam", "occlusion"):
+        made = explain.explain(tiny_pipeline, report, "DR", method, "colour")
+        picture = figures.overlay(made)
+        assert picture.shape == eye.photograph.shape
+        assert (picture[-40:, :80] > 180).all(axis=2).any(), "the mark at the lower left"
+        assert figures.raw(made).shape == eye.photograph.shape[:2]
+        assert figures.raw(made).dtype == np.uint8
+
+
+def test_figures_are_figures_and_leave_pyplot_alone(tiny_pipeline, report):
+    made = explain.explain(tiny_pipeline, report, "DR")
+    moved = explain.drop_modality(tiny_pipeline, report, "colour")
+    curves = {"exact": np.array([1.0, 0.5, 0.2]), "random": np.array([1.0, 0.9, 0.8])}
+    from matplotlib.figure import Figure
+
+    for figure in (figures.share_chart(made), figures.move_chart(moved), figures.deletion_chart(curves, (0.1, 0.5))):
+        assert isinstance(figure, Figure)
+        figure.savefig("/dev/null", format="png")
+
+
+def test_agreement_comes_from_the_card(report):
+    bounds = {"precision": [0.4, 0.3, 0.5], "pointing": [0.6, 0.5, 0.7]}
+    figures_of = {"eyes": 27, **bounds, "random": {"precision": [0.2, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}
+    test = {"dataset": "eyes", "code": "DR", "marks": "lesions", "maps": {"exact:fused": figures_of}}
+    card = tiny_card(metrics={KEY: {"agreement": [test]}})
+    reader = pipeline.Pipeline(tiny_network(), card, "tiny", "cpu")
+    made = explain.explain(reader, report.photograph, "DR")
+    (found,) = made.agreements
+    assert (found.eyes, found.precision[0], found.random_pointing[0]) == (27, 0.4, 0.1)
+    assert explain.explain(reader, report.photograph, "DR", "exact", "colour").agreements == ()
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = "import qmmfl; from qmmfl import explain; explain.explain; import sys; "
+    code += "print(sorted({'captum', 'pytorch_grad_cam', 'matplotlib', 'gradio', 'sklearn'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[]"
+
+
+def test_windows_of_occlusion_are_few():
+    assert (2 * attributions.WINDOWS - 1) ** 2 == 225

@@ -1,0 +1,191 @@
+"""Weights over the Hub's protocol: the real client against a Hub on 127.0.0.1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hubs
+import huggingface_hub.constants
+import pytest
+from conftest import ROOT, tiny_card, tiny_network
+
+import qmmfl
+from qmmfl import hub, pipeline, weights
+from training import publish
+
+REPOSITORY = "someone/eyes"
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    with hubs.serve() as served:
+        cache = tmp_path / "cache"
+        for name, value in {
+            "HF_ENDPOINT": served.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_CACHE": str(cache),
+            "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": "hf_of_a_test",
+            "HF_HUB_DISABLE_XET": "1",  # large files go by Git LFS, which the Hub on 127.0.0.1 speaks
+            "NO_PROXY": "*",
+        }.items():
+            monkeypatch.setenv(name, value)  # for the child that fetches
+        constants = huggingface_hub.constants  # read when they were imported: for this process
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield served
+
+
+@pytest.fixture
+def files(tiny_folder):
+    return {name: (tiny_folder / name).read_bytes() for name in weights.FILES}
+
+
+@pytest.fixture
+def newer(tmp_path):
+    weights.save(tmp_path / "newer", tiny_network(1), tiny_card(version="1"))
+    return {name: (tmp_path / "newer" / name).read_bytes() for name in weights.FILES}
+
+
+def downloads(server) -> list[str]:
+    return [line for line in server.asked if line.startswith("GET") and line.endswith(".safetensors")]
+
+
+def test_published_weights_are_loaded_and_named_in_the_report(server, tiny_folder, tmp_path, eye):
+    commit = publish.publish(tiny_folder, tmp_path / "page", REPOSITORY, tag="v0")
+    stored = server.repositories[REPOSITORY]["v0"]
+    assert set(stored) >= {"README.md", "config.json", "card.json", "model.safetensors"}
+    loaded = qmmfl.load(f"{REPOSITORY}@v0", "cpu")
+    assert loaded.banner is None
+    provenance = loaded(eye.photograph).provenance
+    assert provenance.weights_source == f"{REPOSITORY}@v0 (commit {commit[:12]})"
+    assert provenance.weights_sha256 == weights.read_card(tiny_folder).sha256
+
+    asked = len(server.asked)
+    weights.find(f"{REPOSITORY}@{commit}")
+    weights.find(f"{REPOSITORY}@v0")
+    assert len(server.asked) == asked, "what is cached is not asked for again"
+
+
+def test_the_page_s_metadata_come_from_the_card(tiny_folder, tmp_path):
+    import json
+
+    from huggingface_hub import ModelCard
+
+    card = publish.write(tiny_folder, tmp_path / "page", REPOSITORY)
+    page = ModelCard.load(tmp_path / "page" / "README.md")
+    assert page.data.to_dict()["qmmfl"] == {"version": "0", "status": "interim", "sha256": card.sha256, "square": 128}
+    assert page.data.library_name == "qmmfl"
+    assert "untrained" in page.text
+    assert (
+        weights.Config.from_dict(
+            {
+                key: value
+                for key, value in json.loads((tmp_path / "page" / "config.json").read_text()).items()
+                if key in card.config.to_dict()
+            }
+        )
+        == card.config
+    )
+    assert weights.verify(tmp_path / "page") == card
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(429, "status 429"), (500, "status 500"), ("hang", "not done within 4 s"), ("truncated", "could not be fetched")],
+)
+def test_a_hub_that_fails_gives_the_embedded_weights_and_says_so(server, files, monkeypatch, fault, said):
+    if isinstance(fault, str):
+        monkeypatch.setattr(hub, "DEADLINE", 4.0 if fault == "hang" else 8.0)
+    server.put(REPOSITORY, files)
+    server.fault = fault
+    loaded = pipeline.load(REPOSITORY, "cpu")
+    if isinstance(fault, int):
+        assert len(server.asked) == 1, "one attempt: the client's own retries take 23 s and more"
+    assert said in loaded.banner
+    assert "embedded weights are in use" in loaded.banner
+    assert f"qmmfl weights fetch {REPOSITORY}@main" in loaded.banner
+    assert loaded.source == f"embedded, because {REPOSITORY} could not be fetched"
+    assert loaded.card == weights.read_card(weights.embedded())
+    assert not list(Path(os.environ["HF_HUB_CACHE"]).rglob("*.incomplete")), (
+        "a download that was stopped leaves no half file"
+    )
+
+
+def test_no_network_fails_at_once(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(hub.Unreachable, match="ConnectError"):
+        weights.find(REPOSITORY)
+    assert not server.asked
+
+
+def test_offline_is_said(server, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(hub.Unreachable, match="HF_HUB_OFFLINE"):
+        weights.find(REPOSITORY)
+    assert not server.asked
+
+
+def test_a_changed_file_is_an_error_and_fetching_again_repairs_it(server, files):
+    server.put(REPOSITORY, files)
+    server.fault = "changed"
+    for _ in range(2):  # from the Hub, then from the cache
+        with pytest.raises(qmmfl.WeightsError, match="not the file its card describes"):
+            pipeline.load(REPOSITORY, "cpu")
+    assert len(downloads(server)) == 1
+    server.fault = None
+    folder, _ = weights.fetch(REPOSITORY)
+    assert weights.verify(folder)
+    assert pipeline.load(REPOSITORY, "cpu").banner is None
+
+
+def test_a_branch_that_moved_is_refreshed_by_fetch_only(server, files, newer):
+    old = server.put(REPOSITORY, files)
+    assert weights.find(REPOSITORY)[0].name == old
+    new = server.put(REPOSITORY, newer)
+    assert weights.find(REPOSITORY)[0].name == old, "the cached snapshot is used at once"
+    folder, name = weights.fetch(REPOSITORY)
+    assert folder.name == new
+    assert name == f"{REPOSITORY} (commit {new[:12]})"
+    assert weights.find(REPOSITORY)[0].name == new
+    assert weights.verify(weights.find(f"{REPOSITORY}@{old}")[0]).version == "0", "a pinned commit stays what it was"
+    assert weights.verify(weights.find(REPOSITORY)[0]).version == "1"
+
+
+def test_a_fetch_that_breaks_off_leaves_the_cached_weights_in_use(server, files, newer):
+    old = server.put(REPOSITORY, files)
+    weights.find(REPOSITORY)
+    server.put(REPOSITORY, {"card.json": newer["card.json"]})
+    with pytest.raises(qmmfl.WeightsError, match="the Hub has no"):
+        weights.fetch(REPOSITORY)
+    assert weights.find(REPOSITORY)[0].name == old
+
+
+@pytest.mark.parametrize("source", ["nobody/nothing", f"{REPOSITORY}@no-such-branch", "a--b/..c"])
+def test_what_does_not_exist_is_an_error_and_no_substitute(server, files, source):
+    server.put(REPOSITORY, files)
+    with pytest.raises(qmmfl.WeightsError, match="check the name") as caught:
+        pipeline.load(source, "cpu")
+    assert not isinstance(caught.value, hub.Unreachable)
+
+
+def test_the_command_fetches_verifies_and_says_what_is_wrong(server, files):
+    server.put(REPOSITORY, files)
+
+    def run(source):
+        command = [sys.executable, "-m", "qmmfl", "weights", "fetch", source]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    done = run(f"{REPOSITORY}@main")
+    assert done.returncode == 0, done.stderr
+    assert "matches its card" in done.stdout
+    wrong = run("nobody/nothing")
+    assert wrong.returncode == 2
+    assert "check the name" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -1,0 +1,100 @@
+"""What-if: the network's own answer to a change, in calibrated probabilities."""
+
+import numpy as np
+import pytest
+from conftest import tiny_card, tiny_network
+
+from qmmfl import explain, labels, pipeline
+from qmmfl.explain import whatif
+from qmmfl.explain.agreement import KEY
+from qmmfl.nets.network import GRADE, OEDEMA
+
+
+@pytest.fixture(scope="module")
+def reading(tiny_pipeline, eye):
+    return explain.read(tiny_pipeline, eye.photograph)
+
+
+def test_before_is_what_the_report_says(tiny_pipeline, reading):
+    moves = explain.drop_modality(tiny_pipeline, reading, "colour").moves
+    assert set(moves) == {"DR", "NORMAL", "ODC", "DN", OEDEMA, GRADE}
+    for code, move in moves.items():
+        standing = explain.stand(reading.report, code)
+        assert move.before == pytest.approx(standing.probability, abs=1e-5)
+        assert move.threshold == standing.threshold
+        assert (move.after == move.before) == (move.logit_after == move.logit_before)
+
+
+def test_every_modality_matters_on_its_own(tiny_pipeline, reading):
+    after = {name: explain.drop_modality(tiny_pipeline, reading, name).moves["DR"].after for name in labels.BY_NAME}
+    assert len(set(after.values())) == len(labels.BY_NAME)
+    ranked = explain.drop_modality(tiny_pipeline, reading, "colour").ranked
+    sizes = [abs(move.after - move.before) for move in ranked]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_swapping_its_own_features_in_changes_nothing(tiny_pipeline, reading):
+    own = reading.features[0].numpy()
+    for move in explain.swap_modality(tiny_pipeline, reading, "vessels", own).moves.values():
+        assert move.after == pytest.approx(move.before, abs=1e-6)
+        assert not move.crosses
+
+
+def test_the_mean_comes_from_the_card(reading, eye):
+    features = {name: [0.1 * i] * 16 for i, name in enumerate(labels.BY_NAME)}
+    card = tiny_card(metrics={KEY: {"reference": {"eyes": 3, "features": features}}})
+    reader = pipeline.Pipeline(tiny_network(), card, "tiny", "cpu")
+    given = np.array(list(features.values()), np.float32)
+    stored = explain.swap_modality(reader, eye.photograph, "msi").moves["DR"].after
+    assert stored == explain.swap_modality(reader, eye.photograph, "msi", given).moves["DR"].after
+
+
+def test_a_box_is_the_mask_it_draws(tiny_pipeline, reading, eye):
+    mask = np.zeros(eye.photograph.shape[:2], bool)
+    mask[150:210, 100:180] = True
+    boxed, masked = (explain.hide_region(tiny_pipeline, reading, region) for region in ((100, 150, 80, 60), mask))
+    assert boxed == masked
+    assert "% of the field hidden" in boxed.change
+    assert boxed.moves["DR"].logit_after != boxed.moves["DR"].logit_before
+
+
+def test_what_is_hidden_becomes_like_its_surround(reading, eye):
+    mask = np.zeros(eye.photograph.shape[:2], bool)
+    mask[200:240, 200:240] = True
+    filled = whatif.fill(reading, mask)
+    hidden = reading.frame.warp(mask.astype(np.float32)) > 0
+    np.testing.assert_array_equal(filled[~hidden], reading.square[~hidden])
+    rows, columns = (np.flatnonzero(hidden.any(axis=axis)) for axis in (1, 0))
+    around = reading.square[rows[0] - 4 : rows[-1] + 5, columns[0] - 4 : columns[-1] + 5].reshape(-1, 3)
+    inside = filled[hidden]
+    assert (inside >= around.min(axis=0)).all(), "no black hole"
+    assert (inside <= around.max(axis=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("region", "error", "words"),
+    [
+        ((0, 0, 3, 3), explain.ExplanationError, "outside the field"),
+        ((10, 10, 0, 0), explain.ExplanationError, "outside the field"),
+        ((-50, -50, 2000, 2000), explain.ExplanationError, "whole fundus"),
+        (np.zeros((5, 5), bool), ValueError, "like the photograph"),
+        (np.zeros((448, 448)), ValueError, "region is bool"),
+    ],
+    ids=["corner", "empty", "all", "shape", "dtype"],
+)
+def test_bad_regions(tiny_pipeline, reading, region, error, words):
+    with pytest.raises(error, match=words):
+        explain.hide_region(tiny_pipeline, reading, region)
+
+
+def test_bad_modalities_and_references(tiny_pipeline, reading):
+    with pytest.raises(ValueError, match="unknown modality 'xray'"):
+        explain.drop_modality(tiny_pipeline, reading, "xray")
+    with pytest.raises(ValueError, match="name one modality"):
+        explain.drop_modality(tiny_pipeline, reading, labels.FUSED)
+    with pytest.raises(ValueError, match="no mean features"):
+        explain.swap_modality(tiny_pipeline, reading, "msi")
+    with pytest.raises(ValueError, match="these weights want"):
+        explain.swap_modality(tiny_pipeline, reading, "msi", np.zeros((2, 3), np.float32))
+    with pytest.raises(explain.ExplanationError, match="not gradable"):
+        explain.drop_modality(tiny_pipeline, np.zeros((300, 300, 3), np.uint8), "msi")

@@ -1,0 +1,226 @@
+"""What the fusion is worth: the same frozen features, the same budget, everything that could embarrass it.
+
+    python -m training.ablate fusions  --run first --steps 240 --batch 24 --validate 80 --rate 0.0015
+    python -m training.ablate resnet18 --run first --steps 1600 --batch 32 --side 160 --rate 0.003 --validate 400
+    python -m training.ablate figures  --run first [--final --into weights]
+
+"fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
+encoder, and the paper's fusion block, one after the other. "resnet18" sees the photograph at the same size in as many
+image passes as the colour encoder did. "figures" scores all that is trained, and the fusion with each modality
+shuffled between eyes, on the validation split; with --final on the locked test split, whose planes and features are
+computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every
+stage resumes.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from qmmfl import labels, weights
+from qmmfl.nets import Config, Network
+
+from . import card_tables, comparison, data, encoders, fusion, loop, model_card, planes, rivals
+from .assemble import assemble
+from .recipe import RUNS, parse
+from .targets import Targets
+
+FOLDER = "ablation"
+LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
+RESNET = "resnet18"
+_NAMES = tuple(labels.BY_NAME)
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationRecipe(planes.PlanesRecipe, encoders.EncoderRecipe):
+    """only: comma-separated models to train, "all" for all; init: of ResNet-18, none or imagenet; final: figures on
+    the locked test split; into: folder of weights whose card takes the final figures; limit: test eyes at most.
+    """
+
+    only: str = "all"
+    init: str = "none"
+    repeats: int = 500  # bootstrap draws
+    final: bool = False
+    into: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One model on the frozen features; modalities that are not named are zero."""
+
+    title: str
+    make: Callable[[Config], nn.Module]
+    modalities: tuple[str, ...] = _NAMES
+
+
+def models() -> dict[str, Model]:
+    """Name -> model that "fusions" trains."""
+    titles = {name: labels.BY_NAME[name].title for name in _NAMES}
+    result = {"fusion": Model("Fusion of all modalities", fusion.FusionHeads)}
+    result["colour_heads"] = Model("Colour encoder alone, additive heads", rivals.ColourHeads)
+    result["paper"] = Model("The paper's fusion block on the same features", rivals.PaperFusion)
+    for name, title in titles.items():
+        result[f"only_{name}"] = Model(f"Only: {title}", fusion.FusionHeads, (name,))
+    for name, title in titles.items():
+        rest = tuple(other for other in _NAMES if other != name)
+        result[f"without_{name}"] = Model(f"Without: {title}", fusion.FusionHeads, rest)
+    return result
+
+
+def train_fusions(recipe: AblationRecipe) -> None:
+    """Train every model on the cached features of the run, each from the same seed."""
+    network, _ = assemble(recipe)
+    rows, features = fusion.cached_features(recipe, network)
+    features = np.asarray(features)  # in memory, once for all models
+    cases, _ = data.load()
+    every = Targets([cases[row] for row in rows])
+    for name, model in models().items():
+        if recipe.only == "all" or name in recipe.only.split(","):
+            torch.manual_seed(recipe.seed)
+            module = model.make(network.config)
+            fusion.fit(f"{FOLDER}/{name}", module, recipe, every, features, model.modalities)
+
+
+def train_resnet18(recipe: AblationRecipe) -> None:
+    """Train ResNet-18 on the photographs exactly as `training.encoders` trains the colour encoder."""
+    torch.manual_seed(recipe.seed)
+    module = rivals.ResNet18(recipe.init)
+    loop.load_start(module, recipe.start, "")
+    encoders.fit(f"{FOLDER}/{RESNET}", module, labels.COLOUR.name, recipe)
+
+
+def figures(recipe: AblationRecipe) -> dict[str, Any]:
+    """Figures of all that is trained, written to runs/<run>/ablation/<split>.json."""
+    network, _ = assemble(recipe)
+    split = "test" if recipe.final else "val"
+    cases, views = data.load()
+    rows, features = locked_features(recipe, network) if recipe.final else fusion.cached_features(recipe, network)
+    chosen = np.flatnonzero([cases[row].split == split for row in rows])
+    every = Targets([cases[row] for row in rows[chosen]])
+    logits, titles = {}, {}
+    for name, title, made in _scored(recipe, network.config, split, every, features, chosen, views, rows[chosen]):
+        logits[name], titles[name] = made, title
+    if comparison.BASE not in logits:
+        raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
+    codes = comparison.counted(every, LEAST[split])
+    result = {
+        "run": recipe.run,
+        "split": split,
+        "eyes": len(chosen),
+        "findings": codes,
+        "seed": recipe.seed,
+        "titles": titles,
+        "models": comparison.compare(every, logits, codes, recipe.repeats),
+    }
+    result = json.loads(json.dumps(result), parse_float=lambda t: round(float(t), 4), parse_constant=lambda _: None)
+    (RUNS / recipe.run / FOLDER / f"{split}.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _scored(
+    recipe: AblationRecipe,
+    config: Config,
+    split: str,
+    every: Targets,
+    features: np.ndarray,
+    chosen: np.ndarray,
+    views: np.ndarray,
+    rows: np.ndarray,
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(name, title, logits) of every trained model, then of the fusion with each modality shuffled."""
+    for name, model in models().items():
+        module = _trained(recipe, name, model.make, config)
+        if module is not None:
+            yield name, model.title, logits_of(module, features, chosen, model.modalities)
+    module = _trained(recipe, "fusion", fusion.FusionHeads, config)
+    if module is not None:
+        order = chosen[comparison.shuffled(every, recipe.seed)]
+        for name in _NAMES:
+            title = f"Shuffled between eyes: {labels.BY_NAME[name].title}"
+            yield f"shuffled_{name}", title, logits_of(module, features, chosen, _NAMES, {name: order})
+    module = _trained(recipe, RESNET, lambda _: rivals.ResNet18(), config)
+    if module is not None:
+        yield RESNET, "Plain ResNet-18 on the photograph", _photograph_logits(module, views, rows)
+
+
+def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Module], config: Config):
+    if not (RUNS / recipe.run / FOLDER / name / "best.pt").exists():
+        return None
+    module = make(config)
+    module.load_state_dict(loop.best_state(recipe, f"{FOLDER}/{name}"), strict=True)
+    return module.eval()
+
+
+@torch.no_grad()
+def logits_of(
+    module: nn.Module,
+    features: np.ndarray,
+    chosen: np.ndarray,
+    modalities: tuple[str, ...] = _NAMES,
+    swapped: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Logits float32 (n, outputs) of features[chosen] (n, M, D, h, w), modalities that are not named at zero.
+
+    swapped: modality -> row numbers (n,) from which that modality is taken instead.
+    """
+    keep, parts = fusion.silence(modalities), []
+    for part in np.array_split(np.arange(len(chosen)), len(chosen) // 32 + 1):
+        seen = np.asarray(features[chosen[part]], np.float32)
+        for name, order in (swapped or {}).items():
+            index = _NAMES.index(name)
+            seen[:, index] = features[order[part], index]
+        parts.append(module(torch.from_numpy(seen) * keep))
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def _photograph_logits(module: nn.Module, views: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    cpu = torch.device("cpu")
+    parts = [
+        module(encoders.tensor(views, part, data.VIEW, cpu))[0] for part in np.array_split(rows, len(rows) // 16 + 1)
+    ]
+    return torch.cat(parts).numpy()
+
+
+def locked_features(recipe: AblationRecipe, network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the labelled test eyes (n,) and their features float16 (n, M, D, h, w), computed once per run."""
+    cases, views = data.load()
+    wanted = [case.split == "test" and case.fundus == 1 and case.folder != "drimdb" for case in cases]
+    rows = np.flatnonzero(wanted)[: recipe.limit]
+    folder, config, grid = RUNS / recipe.run / FOLDER, network.config, views.shape[1] // 16
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"test_{len(rows)}.npy"
+    shape = (len(rows), len(_NAMES), config.features, grid, grid)
+    new = None if path.exists() else shape
+    features = np.lib.format.open_memmap(path, "w+" if new else "r+", np.float16, new)
+    todo = [i for i in range(len(rows)) if not features[i].any()]  # an eye whose features are all zero is not done
+    cpu = torch.device("cpu")
+    for i, made in zip(todo, planes.compute([cases[rows[i]].path for i in todo], recipe), strict=True):
+        sources = {labels.COLOUR.name: views[rows[i]], **made}
+        each = [fusion.encoded(network, labels.BY_NAME[name], sources[name][None], cpu)[0] for name in _NAMES]
+        features[i] = np.stack(each)
+    features.flush()
+    return rows, features
+
+
+if __name__ == "__main__":
+    settings, stage = parse(AblationRecipe, stage=("fusions", "resnet18", "figures"))
+    if stage == "fusions":
+        train_fusions(settings)
+    elif stage == "resnet18":
+        train_resnet18(settings)
+    else:
+        found = figures(settings)
+        print(card_tables.ablations(found))
+        if settings.into is not None:
+            if not settings.final or settings.limit < planes.PlanesRecipe.limit:
+                raise SystemExit("only the figures of all test eyes go into a card: add --final")
+            card = weights.read_card(settings.into)
+            card = dataclasses.replace(card, metrics={**card.metrics, "ablations": found})
+            card = weights.save_card(settings.into, card)
+            (settings.into / model_card.PAGE).write_text(model_card.page(card), encoding="utf-8")

@@ -1,0 +1,131 @@
+"""Tables of the model card from the metrics of a card, Markdown. What a card does not hold gives no row, no table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_FIGURES = ("auc", "ap", "f1", "sensitivity", "specificity")
+
+
+def shown(value: Any) -> str:
+    """A figure, with its interval where it has one: "0.853 (0.811 to 0.892)"; empty where there is none."""
+    if not isinstance(value, Sequence):
+        return "" if value is None else f"{value:.3f}"
+    if value[0] is None:
+        return ""
+    return f"{value[0]:.3f}" + ("" if None in value[1:] else f" ({value[1]:.3f} to {value[2]:.3f})")
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """Head and rows of cells as a Markdown table."""
+    lines = [head, ("---",) * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def sections(metrics: Mapping[str, Any]) -> list[str]:
+    """Titles and tables in order, as paragraphs; only what `metrics` holds."""
+    made = (
+        ("Test figures by data set", sets(metrics)),
+        ("Test figures by finding, ODIR", findings(metrics, "odir5k")),
+        ("Test figures by finding, STARE", findings(metrics, "stare")),
+        ("ODIR by age and sex", subgroups(metrics)),
+        ("Abstention", abstention(metrics)),
+        ("What the gates refuse", gates(metrics)),
+        ("What the fusion is worth", ablations(metrics.get("ablations", {}))),
+    )
+    return [part for title, text in made if text for part in (f"## {title}", text)]
+
+
+def sets(metrics: Mapping[str, Any]) -> str:
+    """Per data set: eyes, coverage, macro AUC, calibration error, DR grade."""
+    rows = []
+    for name, own in metrics.get("classification", {}).items():
+        grade, score = own.get("grade", {}), own.get("odir_score", {})
+        if "patients" in own and ("findings" in own or grade):
+            figures = (own.get("macro_auc"), own.get("ece_before"), own.get("ece"), score.get("score"))
+            graded = [grade.get(key) for key in ("kappa", "accuracy", "referable_auc")]
+            oedema = own.get("oedema", {}).get("auc")
+            rows.append((name, str(own["eyes"]), *map(shown, (own["coverage"], *figures, *graded, oedema))))
+    head = ("set", "eyes", "coverage", "macro AUC", "calibration error before", "after", "ODIR score per eye")
+    return table((*head, "DR kappa", "accuracy", "referable DR AUC", "oedema AUC"), rows) if rows else ""
+
+
+def findings(metrics: Mapping[str, Any], folder: str) -> str:
+    """Per finding of one data set: AUC, AP, F1, sensitivity, specificity, calibration error, undecided share."""
+    own = metrics.get("classification", {}).get(folder, {})
+    abstained = own.get("abstention", {}).get("findings", {})
+    rows = [
+        (
+            code,
+            str(each["positives"]),
+            *(shown(each[name]) for name in _FIGURES),
+            shown(each["ece_before"]),
+            shown(each["ece"]),
+            shown(abstained.get(code, {}).get("undecided")),
+        )
+        for code, each in own.get("findings", {}).items()
+        if "ece_before" in each
+    ]
+    head = ("code", "test eyes", "AUC", "average precision", "F1", "sensitivity", "specificity")
+    return table((*head, "calibration error before", "after", "undecided share"), rows) if rows else ""
+
+
+def subgroups(metrics: Mapping[str, Any]) -> str:
+    """ODIR by age and sex; the macro AUC counts the findings with enough positives in the subgroup."""
+    by = metrics.get("classification", {}).get("odir5k", {}).get("by", {})
+    rows = [
+        (name, str(own["eyes"]), shown(own["coverage"]), shown(own.get("macro_auc")), str(len(own["macro_findings"])))
+        + (shown(own.get("dr_auc")),)
+        for name, own in by.items()
+    ]
+    return table(("eyes", "number", "coverage", "macro AUC", "findings in it", "DR AUC"), rows) if rows else ""
+
+
+def abstention(metrics: Mapping[str, Any]) -> str:
+    """The coverage curve of ODIR: alpha, decided share, error among the decided, shares that lost the true answer."""
+    curve = metrics.get("classification", {}).get("odir5k", {}).get("abstention", {}).get("curve", [])
+    keys = ("decided", "error", "wrong_present", "wrong_absent")
+    rows = [(f"{point['alpha']:.2f}", *(shown(point[key]) for key in keys)) for point in curve]
+    if not rows:
+        return ""
+    head = ("alpha", "decided", "error among decided", "present called absent", "absent called present")
+    return (
+        "Class-conditional conformal prediction on the validation eyes: of the eyes with a finding, and of those "
+        "without it, at most alpha are decided wrongly, on average, if they come from the same cameras and clinics. "
+        "Reports use alpha = 0.1. ODIR test eyes, all findings with such a promise:\n\n" + table(head, rows)
+    )
+
+
+def gates(metrics: Mapping[str, Any]) -> str:
+    """Refused pictures that are no fundus photograph, by kind, and refused good photographs, by data set."""
+    own = metrics.get("gates", {})
+    rows = [
+        (kind, str(each["pictures"]), str(each["refused"]), str(each["not_a_fundus"]))
+        for kind, each in own.get("strangers", {}).items()
+    ]
+    rows += [
+        (
+            f"{'good' if each['labelled_good'] else 'all'} photographs, {name}",
+            *(str(each[key]) for key in ("photographs", "refused", "not_a_fundus")),
+        )
+        for name, each in own.get("good", {}).items()
+    ]
+    return table(("pictures", "number", "refused", "of these as not a fundus"), rows) if rows else ""
+
+
+def ablations(results: Mapping[str, Any]) -> str:
+    """What `training.ablate figures` found: a sentence, and a row per model."""
+    own = results.get("models", {})
+    if not own:
+        return ""
+    sets_ = [key for key in own["fusion"] if key.startswith("referable_")]
+    rows = [
+        (results["titles"][name], shown(each.get("macro_auc")), shown(each.get("fusion_minus", {}).get("macro_auc")))
+        + tuple(shown(each.get(key)) for key in sets_)
+        for name, each in own.items()
+    ]
+    head = ("model", "ODIR macro AUC", "fusion less it", *(f"referable DR, {key[10:]}" for key in sets_))
+    return (
+        f"{results['eyes']} {results['split']} eyes; all trained on the same eyes with the same budget, the fusions on "
+        f"the same frozen features; {len(results['findings'])} findings in the macro AUC; 95 % bootstrap intervals "
+        "over patients, of the differences in pairs.\n\n" + table(head, rows)
+    )

@@ -1,0 +1,93 @@
+"""Figures of the synthesized planes on the locked test splits, through the shipped pipeline."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from qmmfl import labels, measures, photograph
+
+from . import angiograms, data, metrics, scores, spectra
+
+
+def figures(recipe: Any) -> dict[str, Any]:
+    """Figures of the planes on their test splits, in the photographs' own frames.
+
+    recipe: data, repeats and limit as in `training.evaluate`; the process's own `scores.reader` reads.
+    """
+    return {
+        "disc_cup": _disc_cup(recipe),
+        "lesions": _lesions(recipe),
+        "vessels": _vessels(recipe),
+        **angiograms.figures(scores.reader(), recipe.data, recipe.repeats, recipe.limit),
+        "msi": spectra.figures(scores.reader(), recipe.data, recipe.repeats, recipe.limit),
+    }
+
+
+def _read(recipe: Any, name: str) -> Iterator[tuple[str, Path, Any]]:
+    folder = recipe.data / "seg" / name
+    rows = [row for row in data.read_table(folder / "index.csv") if row["split"] == "test"]
+    for row in rows[: recipe.limit]:
+        path = next((folder / "images").glob(f"{row['stem']}.*"))
+        yield row["stem"], folder, scores.reader()(photograph.read(path), override=True)
+
+
+def _mask(folder: Path, kind: str, stem: str, like: np.ndarray) -> np.ndarray:
+    path = folder / kind / f"{stem}.png"
+    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127 if path.exists() else np.zeros(like.shape, bool)
+
+
+def _disc_cup(recipe: Any) -> dict[str, Any]:
+    rows = []
+    for stem, folder, report in _read(recipe, "drishti_disc_cup"):
+        truth = [_mask(folder, f"masks_{part}", stem, report.planes["disc"].pixels) for part in ("OD", "OC")]
+        made = [measures.largest_region(report.planes[part].pixels) for part in ("disc", "cup")]
+        heights = [float(np.ptp(np.flatnonzero(region.any(axis=1))) + 1) for region in truth]
+        wrong = abs((report.disc_cup.vcdr if report.disc_cup.vcdr is not None else 0.0) - heights[1] / heights[0])
+        rows.append([metrics.dice(truth[0], made[0]), metrics.dice(truth[1], made[1]), wrong])
+    return _means(np.array(rows), ("disc_dice", "cup_dice", "vcdr_error"), recipe.repeats)
+
+
+def _lesions(recipe: Any) -> dict[str, Any]:
+    counts = []
+    for stem, folder, report in _read(recipe, "idrid_lesions"):
+        inside = report.planes["disc"].place(np.ones((8, 8), np.float32)) > 0  # the field of view
+        planes = {code: report.planes[f"lesion_{code}"].pixels for code in labels.LESIONS}
+        truth = {code: _mask(folder, f"masks_{code}", stem, inside) for code in labels.LESIONS}
+        counts.append([metrics.score_counts(truth[c][inside], planes[c][inside]) for c in labels.LESIONS])
+    eyes = np.array(counts)  # (eyes, lesions, 2, bins)
+    result: dict[str, Any] = {"eyes": len(eyes)}
+    for index, code in enumerate(labels.LESIONS):
+        here = eyes[:, index]
+        low, high = metrics.interval(here, _pooled_precision, recipe.repeats)
+        result[code] = [_pooled_precision(here), low, high]
+    return result
+
+
+def _pooled_precision(counts: np.ndarray) -> float:
+    return metrics.counted_precision(counts.sum(axis=0))
+
+
+def _vessels(recipe: Any) -> dict[str, Any]:
+    chase, classes = [], []
+    for stem, folder, report in _read(recipe, "chase_vessels"):
+        made = np.maximum(report.planes["artery"].pixels, report.planes["vein"].pixels) >= 0.5
+        chase.append([metrics.dice(_mask(folder, "masks_vessel", stem, made), made)])
+    for name in ("drive_av", "les_av"):
+        for stem, folder, report in _read(recipe, name):
+            made = [report.planes[part].pixels >= 0.5 for part in ("artery", "vein")]
+            care = ~_mask(folder, "masks_crossing_or_unknown", stem, made[0])
+            truth = [_mask(folder, f"masks_{part}", stem, made[0]) & care for part in ("artery", "vein")]
+            classes.append([metrics.dice(t, m & care) for t, m in zip(truth, made, strict=True)])
+    return {
+        **_means(np.array(chase), ("chase_dice",), recipe.repeats),
+        **_means(np.array(classes), ("artery_dice", "vein_dice"), recipe.repeats),
+    }
+
+
+def _means(rows: np.ndarray, names: tuple[str, ...], repeats: int) -> dict[str, list[float]]:
+    """name -> [mean, low, high] of the columns."""
+    bounds = [metrics.interval(rows[:, i], repeats=repeats) for i in range(len(names))]
+    return {n: [float(rows[:, i].mean()), *bounds[i]] for i, n in enumerate(names)}
