@@ -1,0 +1,28 @@
+"""The command line. Nothing heavy is imported before a verb needs it."""
+
+import argparse
+from collections.abc import Sequence
+
+from .. import __version__
+from . import explaining, reading, serving, storing
+from .status import INTERRUPTED, OK, REFUSED, USAGE
+
+__all__ = ["INTERRUPTED", "OK", "REFUSED", "USAGE", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0 if every input was read, 1 if some were refused, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        "qmmfl",
+        description="Reads colour fundus photographs: synthesized modalities, findings, grade, and where they come "
+        "from. Research demonstration, not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"qmmfl {__version__}")
+    verbs = parser.add_subparsers(dest="verb", title="verbs")
+    for group in (reading, explaining, serving, storing):
+        group.declare(verbs)
+    options = parser.parse_args(arguments)
+    if options.verb is None:
+        parser.print_help()
+        return USAGE
+    return options.run(options)

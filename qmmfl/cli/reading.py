@@ -1,0 +1,89 @@
+"""qmmfl read: photographs into a folder of reports."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .status import INTERRUPTED, OK, REFUSED, complain, offer_weights
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+
+
+def declare(verbs) -> None:
+    """Add the verb to the parser."""
+    read = verbs.add_parser("read", help="read photographs into a folder of reports")
+    read.add_argument("paths", nargs="+", metavar="PATH", help="photographs or folders of them")
+    read.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the reports")
+    read.add_argument("--no-planes", action="store_true", help="leave out the synthesized planes")
+    read.add_argument("--no-pdf", action="store_true", help="leave out report.pdf, which takes longest to write")
+    read.add_argument("--restart", action="store_true", help="begin anew; by default a stopped run goes on")
+    read.add_argument("--cluster", metavar="ADDRESS", help="read on a Ray cluster (auto, local or ray://host:port)")
+    read.set_defaults(run=_read)
+    offer_weights(read)
+
+
+def _read(options: argparse.Namespace) -> int:
+    from .. import results, runs
+
+    if next(results.find_photographs(options.paths, options.out), None) is None:
+        return complain("there is no photograph in the folders named; photographs end in " + " ".join(results.ENDINGS))
+    try:
+        sha256, reader = _prepare(options)
+    except ValueError as error:  # weights that cannot be used, or no such device
+        return complain(str(error))
+    try:
+        return _screen(options, sha256, reader)
+    except runs.RunError as error:
+        return complain(str(error))
+    except OSError as error:
+        fault = error.strerror or type(error).__name__
+        return complain(f"cannot write to {options.out}: {fault}; make room, or name another folder")
+    except KeyboardInterrupt:
+        print("\nqmmfl: stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _prepare(options: argparse.Namespace) -> tuple[str, "Pipeline | None"]:
+    """Hash of the weights, and the pipeline, which on a cluster each worker makes for itself."""
+    from .. import pipeline, weights
+
+    if options.cluster:
+        return weights.verify(weights.find(options.weights)[0]).sha256, None
+    reader = pipeline.load(options.weights, options.device)
+    if reader.banner:
+        print(f"qmmfl: {reader.banner}", file=sys.stderr)
+    return reader.card.sha256, reader
+
+
+def _screen(options: argparse.Namespace, sha256: str, reader: "Pipeline | None") -> int:
+    """Read what has no row yet, with progress and the time left on standard error."""
+    from tqdm import tqdm
+
+    from .. import cluster, pipeline, results, runs, screening
+
+    parts = results.Parts(pdf=not options.no_pdf, planes=not options.no_planes)
+    with runs.Run(options.out, sha256, parts, restart=options.restart) as run:
+        if run.counts:
+            print(f"qmmfl: {run.counts.total()} are read already; going on", file=sys.stderr)
+        total = sum(1 for _ in run.pending(options.paths))
+        sources = run.pending(options.paths)
+        if reader is None:
+            folder = options.weights and Path(options.weights).is_dir()  # a worker has another working directory
+            source = Path(options.weights).absolute() if folder else options.weights
+            load = partial(pipeline.load, source, options.device)
+            rows = cluster.screen(sources, run, load, address=options.cluster)
+        else:
+            rows = screening.screen(sources, run, reader)
+        pause = 0.5 if sys.stderr.isatty() else 30  # [s] between two lines in a log
+        bar = tqdm(rows, total=total, unit="eye", file=sys.stderr, mininterval=pause, dynamic_ncols=True)
+        for row in bar:
+            refused = row["status"] == screening.REFUSED
+            line = f"{row['status']:<11} {row['reason' if refused else 'input']}"
+            bar.write(line, file=sys.stderr if refused else sys.stdout)
+        results.write_parquet(options.out / runs.SUMMARY)
+        counted = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items()))
+        print(f"qmmfl: {counted}; {options.out / runs.SUMMARY}", file=sys.stderr)
+        return REFUSED if run.counts[screening.REFUSED] else OK

@@ -1,0 +1,24 @@
+"""What a verb hands back to the shell, and the options that verbs share."""
+
+import argparse
+import sys
+
+OK, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def complain(sentence: str) -> int:
+    """Say what was wrong with the call; the exit status for that."""
+    print(f"qmmfl: {sentence}", file=sys.stderr)
+    return USAGE
+
+
+def refuse(error: Exception) -> int:
+    """Say why a photograph was refused; the exit status for that."""
+    print(f"refused     {error}", file=sys.stderr)
+    return REFUSED
+
+
+def offer_weights(verb: argparse.ArgumentParser) -> None:
+    """The options of every verb that runs the networks."""
+    verb.add_argument("--weights", metavar="W", help="folder, or owner/repo@revision on the Hub (default: embedded)")
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
