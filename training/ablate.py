@@ -6,10 +6,10 @@
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
 encoder, and the paper's fusion block, one after the other. "resnet18" sees the photograph at the same size in as many
-image passes as the colour encoder did. "figures" scores all that is trained, and the fusion with each modality
-shuffled between eyes, on the validation split; with --final on the locked test split, whose planes and features are
-computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every
-stage resumes.
+image passes as the colour encoder did (if that had a second run at full size, give this one the same with --start).
+"figures" scores all that is trained, and the fusion with each modality shuffled between eyes, on the validation split;
+with --final on the locked test split, whose planes and features are computed then, once. Figures go to
+runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every stage resumes.
 """
 
 import dataclasses
@@ -72,17 +72,22 @@ def models() -> dict[str, Model]:
     return result
 
 
+def _cached(recipe: AblationRecipe) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and features of the run; its nets are put together only where the features are not there yet."""
+    done = (RUNS / recipe.run / "features.npy").exists()
+    return fusion.cached_features(recipe, Network(Config()) if done else assemble(recipe)[0])
+
+
 def train_fusions(recipe: AblationRecipe) -> None:
     """Train every model on the cached features of the run, each from the same seed."""
-    network, _ = assemble(recipe)
-    rows, features = fusion.cached_features(recipe, network)
+    rows, features = _cached(recipe)
     features = np.asarray(features)  # in memory, once for all models
     cases, _ = data.load()
     every = Targets([cases[row] for row in rows])
     for name, model in models().items():
         if recipe.only == "all" or name in recipe.only.split(","):
             torch.manual_seed(recipe.seed)
-            module = model.make(network.config)
+            module = model.make(Config())
             fusion.fit(f"{FOLDER}/{name}", module, recipe, every, features, model.modalities)
 
 
@@ -96,17 +101,19 @@ def train_resnet18(recipe: AblationRecipe) -> None:
 
 def figures(recipe: AblationRecipe) -> dict[str, Any]:
     """Figures of all that is trained, written to runs/<run>/ablation/<split>.json."""
-    network, _ = assemble(recipe)
     split = "test" if recipe.final else "val"
     cases, views = data.load()
-    rows, features = locked_features(recipe, network) if recipe.final else fusion.cached_features(recipe, network)
+    rows, features = locked_features(recipe, assemble(recipe)[0]) if recipe.final else _cached(recipe)
     chosen = np.flatnonzero([cases[row].split == split for row in rows])
     every = Targets([cases[row] for row in rows[chosen]])
     logits, titles = {}, {}
-    for name, title, made in _scored(recipe, network.config, split, every, features, chosen, views, rows[chosen]):
+    for name, title, made in _scored(recipe, every, features, chosen, views, rows[chosen]):
         logits[name], titles[name] = made, title
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
+    steps = {name: _steps(recipe, name) for name in (*models(), RESNET) if name in logits}
+    if len({number for name, number in steps.items() if name != RESNET}) > 1:
+        raise RuntimeError(f"the fusions were not trained equally long, train them to the same --steps: {steps}")
     codes = comparison.counted(every, LEAST[split])
     result = {
         "run": recipe.run,
@@ -114,6 +121,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "eyes": len(chosen),
         "findings": codes,
         "seed": recipe.seed,
+        "steps": steps,
         "titles": titles,
         "models": comparison.compare(every, logits, codes, recipe.repeats),
     }
@@ -124,8 +132,6 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
 
 def _scored(
     recipe: AblationRecipe,
-    config: Config,
-    split: str,
     every: Targets,
     features: np.ndarray,
     chosen: np.ndarray,
@@ -133,6 +139,7 @@ def _scored(
     rows: np.ndarray,
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """(name, title, logits) of every trained model, then of the fusion with each modality shuffled."""
+    config = Config()
     for name, model in models().items():
         module = _trained(recipe, name, model.make, config)
         if module is not None:
@@ -154,6 +161,11 @@ def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Modu
     module = make(config)
     module.load_state_dict(loop.best_state(recipe, f"{FOLDER}/{name}"), strict=True)
     return module.eval()
+
+
+def _steps(recipe: AblationRecipe, name: str) -> int:
+    state = torch.load(RUNS / recipe.run / FOLDER / name / "last.pt", map_location="cpu", weights_only=True)
+    return int(state["step"])
 
 
 @torch.no_grad()

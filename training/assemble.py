@@ -16,16 +16,17 @@ def assemble(recipe: Recipe) -> tuple[Network, list[str]]:
     """
     network = Network(Config())
     missing = []
-    if recipe.start is not None and recipe.start.is_dir():
-        loop.load_start(network, recipe.start, "")
-    parts = [(f"synthesis_{m.name}", network.synthesis[m.name], "") for m in labels.SYNTHESES]
-    parts += [(f"encoder_{m.name}", network.encoders[m.name], "encoder.") for m in labels.MODALITIES]
-    parts += [("fusion", network.fusion, "fusion."), ("fusion", network.heads, "heads.")]
-    for name, module, prefix in parts:
+    parts = [(f"synthesis_{m.name}", f"synthesis.{m.name}", "") for m in labels.SYNTHESES]
+    parts += [(f"encoder_{m.name}", f"encoders.{m.name}", "encoder.") for m in labels.MODALITIES]
+    parts += [("fusion", "fusion", "fusion."), ("fusion", "heads", "heads.")]
+    for name, place, prefix in parts:
+        module = network.get_submodule(place)
         if (RUNS / recipe.run / name / "best.pt").exists():
             state = loop.best_state(recipe, name)
             module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        elif recipe.start is None:
+        elif recipe.start is not None and recipe.start.is_dir():
+            loop.load_start(module, recipe.start, f"{place}.")
+        else:
             missing.append(name)
     torch.set_num_threads(recipe.threads)
     return network.eval().requires_grad_(False), missing

@@ -98,11 +98,11 @@ def _read_stranger(what: tuple[str, int, str]) -> dict[str, Any]:
 if __name__ == "__main__":
     settings = parse(EvaluateRecipe)[0]
     found = evaluate(settings)
-    print("| figure | test value (95 % interval) |", "| --- | --- |", *model_card.headline(found), sep="\n")
+    print(*(f"{title}: {value}" for title, value, _, _ in model_card.rows(found)), sep="\n")
     if settings.limit < WHOLE or not settings.planes:
         raise SystemExit("a rehearsal: the card was left alone")
     card = weights.read_card(settings.weights)
     error = found["synthesis"]["disc_cup"]["vcdr_error"][0]
     card = dataclasses.replace(card, metrics={**card.metrics, **found}, vcdr_error=error)
-    card = weights.save_card(settings.weights, card)
-    (settings.weights / model_card.PAGE).write_text(model_card.page(card), encoding="utf-8")
+    weights.save_card(settings.weights, card)
+    model_card.write(settings.weights)

@@ -6,6 +6,7 @@
 import dataclasses
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch
 import qmmfl
 from qmmfl import weights
 from qmmfl.fundus import Prep
+from qmmfl.nets import Network
 
 from . import calibrate, conformal, data, fusion, tasks
 from .assemble import assemble
@@ -24,7 +26,7 @@ DATA = (
     {"name": "ODIR-5K", "use": "findings, grades, planes", "terms": "ODIR-2019 challenge, research"},
     {"name": "STARE", "use": "findings", "terms": "public, no explicit licence"},
     {"name": "IDRiD", "use": "grades, oedema, lesions", "terms": "CC BY 4.0"},
-    {"name": "Rahim", "use": "grades, maculopathy", "terms": "academic, attribution"},
+    {"name": "Rahim", "use": "grades, maculopathy, eyes without lesions", "terms": "academic, attribution"},
     {"name": "EyePACS subset, EyeQ", "use": "grades, quality", "terms": "Kaggle 2015, research"},
     {"name": "APTOS 2019 subset", "use": "grades 2-4", "terms": "Kaggle 2019, non-commercial"},
     {"name": "PALM", "use": "pathological myopia", "terms": "iChallenge, research"},
@@ -45,11 +47,16 @@ LIMITS = (
 
 @dataclasses.dataclass(frozen=True)
 class ExportRecipe(SynthesisRecipe):
-    """out: folder to write; status: "interim" or "released"."""
+    """out: folder to write; status: "interim" or "released".
+
+    calibrate: else calibrations and counts are those of the weights in `start`, for an export in which only synthesis
+    nets are new.
+    """
 
     out: Path = Path("weights")
     status: str = "interim"
     version: str = "0.1.0"
+    calibrate: bool = True
 
 
 def export(recipe: ExportRecipe) -> weights.Card:
@@ -57,11 +64,7 @@ def export(recipe: ExportRecipe) -> weights.Card:
     network, missing = assemble(recipe)
     if missing:
         raise RuntimeError(f"train these first: {', '.join(missing)}")
-    rows, features = fusion.cached_features(recipe, network)
-    cases, _ = data.load()
-    targets = Targets([cases[row] for row in rows])
-    logits = logits_of(network, features)
-    config, calibrations = network.config, calibrate.fit(targets, logits)
+    config = network.config
     checks = {name: make(config.synthesis[name], recipe) for name, make in tasks.TASKS.items()}
     limits = calibrate.lesion_thresholds(checks["lesions"], network.synthesis["lesions"])
     errors: dict[str, float] = {}
@@ -77,15 +80,33 @@ def export(recipe: ExportRecipe) -> weights.Card:
         limits=LIMITS,
         prep=Prep(config.square),
         config=config,
-        grade=calibrate.fit_grade(targets, logits),
-        calibrations=calibrations,
         lesion_thresholds=limits,
         plane_errors=errors,
         data=DATA,
-        counts=_counts(targets),
-        metrics={"conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}},
+        **_calibrated(recipe, network),
     )
     return weights.save(recipe.out, network, card)
+
+
+def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
+    """The card's fields that come from the scores of the validation eyes."""
+    if not recipe.calibrate:
+        if recipe.start is None:
+            raise SystemExit("--no-calibrate takes calibrations from other weights: name their folder with --start")
+        kept = weights.read_card(recipe.start)
+        promised = {key: kept.metrics[key] for key in ("conformal",) if key in kept.metrics}
+        return {"grade": kept.grade, "calibrations": kept.calibrations, "counts": kept.counts, "metrics": promised}
+    rows, features = fusion.cached_features(recipe, network)
+    cases, _ = data.load()
+    targets = Targets([cases[row] for row in rows])
+    logits = logits_of(network, features)
+    calibrations = calibrate.fit(targets, logits)
+    return {
+        "grade": calibrate.fit_grade(targets, logits),
+        "calibrations": calibrations,
+        "counts": _counts(targets),
+        "metrics": {"conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}},
+    }
 
 
 @torch.no_grad()

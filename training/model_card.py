@@ -1,6 +1,7 @@
 """The figures of a card as tables, and the page that explains the weights: weights/README.md, also the Hub's page.
 
-`python -m training.model_card --weights weights` writes the page; everything on it comes from card.json.
+`python -m training.model_card --weights weights` writes the page and the table of the project's README; everything in
+them comes from card.json.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from qmmfl import labels, weights
 from .card_tables import sections, shown, table
 
 PAGE = "README.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 # title, where it stands in the card's metrics, first target, and what others reach on it
 SYNTHESIS = (
     ("Disc Dice, DRISHTI test (40 eyes)", "disc_cup.disc_dice", ">= .95", "AutoMorph nets .965"),
@@ -95,11 +97,6 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
                 yield title, shown(value), target, reference
 
 
-def headline(metrics: Mapping[str, Any]) -> list[str]:
-    """Rows of the README's table, Markdown."""
-    return [f"| {title} | {value} |" for title, value, _, _ in rows(metrics)]
-
-
 def page(card: weights.Card) -> str:
     """The model card, Markdown."""
     assessed = [
@@ -145,11 +142,28 @@ def _at(metrics: Any, path: str) -> Any:
     return metrics
 
 
+def with_figures(readme: str, card: weights.Card) -> str:
+    """The README with its table, between two marks, filled from the card."""
+    before, rest = readme.split(BEGIN)
+    body = table(
+        ("figure", "test value (95 % interval)"), [(title, value) for title, value, _, _ in rows(card.metrics)]
+    )
+    return f"{before}{BEGIN}\n\n{body}\n\n{END}{rest.split(END)[1]}"
+
+
+def write(folder: Path, readme: Path | None = None) -> None:
+    """Write the page of the weights in `folder`, and fill the table of the project's README."""
+    card = weights.read_card(folder)
+    (folder / PAGE).write_text(page(card), encoding="utf-8")
+    if readme is not None:
+        readme.write_text(with_figures(readme.read_text(encoding="utf-8"), card), encoding="utf-8")
+
+
 if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("weights"))
-    folder = parser.parse_args().weights
-    (folder / PAGE).write_text(page(weights.read_card(folder)), encoding="utf-8")
-    print(folder / PAGE)
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    options = parser.parse_args()
+    write(options.weights, options.readme)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCardData
 
-from qmmfl import labels, weights
+from qmmfl import weights
+
+from . import model_card
 
 CONFIG, PAGE, LICENCE = "config.json", "README.md", "LICENSE"
 TAGS = (
@@ -45,7 +47,7 @@ def write(source: Path, folder: Path, repository: str = "owner/repo") -> weights
 
 
 def page(card: weights.Card, repository: str) -> str:
-    """The model page, Markdown with the Hub's YAML metadata; everything comes from the card."""
+    """The model card with the Hub's YAML metadata and how to load it; everything comes from the card."""
     metadata = ModelCardData(
         language="en",
         license="other",
@@ -56,63 +58,10 @@ def page(card: weights.Card, repository: str) -> str:
         tags=list(TAGS),
         qmmfl={"version": card.version, "status": card.status, "sha256": card.sha256, "square": card.prep.size},
     )
-    assessed = [code for code in labels.FINDINGS if code in card.calibrations]
-    others = [code for code in labels.FINDINGS if code not in card.calibrations]
-    rows = [
-        f"| {code} | {labels.FINDINGS[code]} | {card.counts.get(code, {}).get('train', '')} "
-        f"| {card.calibrations[code].threshold:.3f} | {card.calibrations[code].fitted} |"
-        for code in assessed
-    ]
-    return "\n".join(
-        [
-            "---",
-            metadata.to_yaml(),
-            "---",
-            "",
-            f"# {card.name} {card.version} ({card.status})",
-            "",
-            f"**{card.intended_use}**",
-            "",
-            "Reads one colour fundus photograph: synthesized angiograms, spectral bands, lesion, vessel and disc maps, "
-            "findings with calibrated probabilities, and the share of every map in every score.",
-            "",
-            "```python",
-            "import qmmfl",
-            "",
-            f'pipeline = qmmfl.load("{repository}")  # or owner/repo@revision',
-            'report = pipeline("eye.jpg")',
-            "```",
-            "",
-            f"`model.safetensors` has SHA-256 `{card.sha256}`; it is checked at every load.",
-            "",
-            "## Limits",
-            "",
-            *(f"- {limit}" for limit in card.limits),
-            "",
-            "## Findings",
-            "",
-            "| code | finding | training eyes | threshold | calibrated on |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
-            "",
-            f"Not assessed: {', '.join(others) or 'none'}.",
-            "",
-            "## Trained on",
-            "",
-            "| data | use | terms |",
-            "| --- | --- | --- |",
-            *(f"| {each.get('name', '')} | {each.get('use', '')} | {each.get('terms', '')} |" for each in card.data),
-            "",
-            f"Licence of the weights: {card.licence}",
-            "",
-            "## Test figures",
-            "",
-            "```json",
-            json.dumps(dict(card.metrics), indent=1),
-            "```",
-            "",
-        ]
+    loading = (
+        f'```python\nimport qmmfl\n\nreport = qmmfl.load("{repository}")("eye.jpg")  # or owner/repo@revision\n```'
     )
+    return f"---\n{metadata.to_yaml()}\n---\n\n{model_card.page(card)}\n{loading}\n"
 
 
 def publish(source: Path, folder: Path, repository: str, *, private: bool = False, tag: str | None = None) -> str:

@@ -23,7 +23,7 @@ from qmmfl import labels, pipeline, weights
 
 from .recipe import RUNS
 
-_CODE = ("fundus", "labels", "measures", "photograph", "pipeline", "quality", "records", "weights")
+_CODE = ("fundus", "photograph", "pipeline", "quality", "weights")  # of the package, beside nets
 _reader: pipeline.Pipeline | None = None  # of a worker process
 
 

@@ -1,8 +1,8 @@
 """What each synthesis net learns from, its loss and its validation figures.
 
 A task offers: gather() -> training samples and their chances, checked (validation samples), patch [px], colour
-(strength of the colour augmentation), turned (random rotation and zoom or only mirrors and quarter turns), prior (probability a fresh net starts from),
-loss(logits, batch) and validate(module).
+(strength of the colour augmentation), turned (random rotation and zoom, or only mirrors and quarter turns), prior
+(probability a fresh net starts from), loss(logits, batch) and validate(module).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
