@@ -4,8 +4,10 @@ Nothing of the package is imported here, and gradio only when it is asked for.
 """
 
 import atexit
+import contextlib
 import functools
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Any
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 UPLOAD_LIMIT, BODY_LIMIT = 31 * 2**20, 2**20  # bytes of an upload, of any other request
+STORE_LIMIT = 2 * 2**30  # bytes of uploads and pictures that are kept at a time
+SPARE = 4 * UPLOAD_LIMIT  # bytes that stay free on the disk
+_FOREIGN = re.compile(r"/file[=/]\s*https?:|/proxy=", re.IGNORECASE)  # what Gradio would fetch for whoever asks
 
 
 def allow(host: str, password: bool) -> None:
@@ -27,6 +32,16 @@ def private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="qmmfl-")).resolve()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def is_full() -> bool:
+    """Whether there is no room for another upload, by our own measure or on the disk."""
+    total = 0
+    for place, _, names in os.walk(private_folder()):
+        for name in names:
+            with contextlib.suppress(OSError):  # its case was cleared meanwhile
+                total += os.stat(os.path.join(place, name)).st_size
+    return total > STORE_LIMIT or shutil.disk_usage(private_folder()).free < SPARE
 
 
 def gradio() -> Any:  # a module, whose own annotations hide half of what it offers
@@ -59,6 +74,7 @@ class Guard:
         )
         headers = {"content-security-policy": policy, "x-content-type-options": "nosniff"}
         headers |= {"referrer-policy": "no-referrer", "permissions-policy": "camera=(), microphone=(), geolocation=()"}
+        headers |= {"cross-origin-resource-policy": "same-origin"}  # no other page may show our pictures
         self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope, receive, send):
@@ -66,7 +82,8 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         path, begun = scope["path"], False
-        left = UPLOAD_LIMIT if path.rstrip("/").endswith("/upload") else BODY_LIMIT
+        upload = path.rstrip("/").endswith("/gradio_api/upload")
+        left = UPLOAD_LIMIT if upload else BODY_LIMIT
 
         async def bounded():
             nonlocal left
@@ -90,10 +107,12 @@ class Guard:
             await send({"type": "http.response.body", "body": b""})
 
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if "file=http" in path or "/proxy=" in path:
+        if _FOREIGN.search(path):
             return await refuse(403)
         if declared.isdigit() and int(declared) > left:
             return await refuse(413)
+        if upload and is_full():
+            return await refuse(507)
         try:
             await self.app(scope, bounded, dressed)
         except _TooLarge:

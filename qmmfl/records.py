@@ -183,6 +183,9 @@ class Report:
     contributions: code -> {modality: share of the logit, "bias": b}.
     features: float32 (modalities, D), the fused features averaged over positions, or None where predictions are
         withheld; what the atlas places. Not in report.json.
+    failures: title of each stage of the analysis that failed -> the sentence that says why and the cure. Where there
+        is one the report is partial: no number is given, and planes that could not be computed are missing (null in
+        report.json); the sentences stand in `quality.reasons` too.
     """
 
     photograph: Photograph
@@ -200,6 +203,7 @@ class Report:
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     grid: tuple[int, int, int, int] | None = None
     features: np.ndarray | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def finding(self, code: str) -> Finding:
         """The finding with this code. Raises ValueError for an unknown code."""
@@ -228,10 +232,14 @@ class Report:
             "disc_cup": asdict(self.disc_cup),
             "lesions": {code: asdict(lesion) for code, lesion in self.lesions.items()},
             "planes": {
-                name: {"title": plane.title, "synthesized": plane.synthesized, "error": plane.error}
-                for name, plane in self.planes.items()
+                **(dict.fromkeys(labels.PLANES) if self.failures else {}),
+                **{
+                    name: {"title": plane.title, "synthesized": plane.synthesized, "error": plane.error}
+                    for name, plane in self.planes.items()
+                },
             },
             "contributions": {code: dict(shares) for code, shares in self.contributions.items()},
+            "failures": dict(self.failures),
             "provenance": asdict(self.provenance),
             "notice": labels.NOTICE,
         }

@@ -1,13 +1,16 @@
 """The page in a real browser. Skipped where Chromium or Playwright is missing."""
 
+import csv
+import io
+import json
 import re
 import shutil
 import socket
 
 import pytest
-from fakes import TOO_DARK, FakePipeline, fake_photograph
+from fakes import TOO_DARK, FakePipeline, fake_photograph, fake_report
 
-from qmmfl import draw, labels, ui
+from qmmfl import draw, labels, photograph, ui
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -18,7 +21,7 @@ pytestmark = [
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync"]
 NOISE = re.compile(r"Method not implemented|ERR_ABORTED")
-TABS = ("Score maps", "Spectral bands", "Lesion, disc and vessel maps", "Report", "About", "Findings")
+TABS = ("All pictures", "Explanations", "Similar eyes", "Both eyes", "Review", "Report", "About", "Reading")
 STORED = """async () => JSON.stringify([{...localStorage}, {...sessionStorage},
     (await indexedDB.databases()).map(each => each.name)])"""
 CONTRAST = r"""() => {
@@ -30,7 +33,7 @@ CONTRAST = r"""() => {
   const faults = [];
   for (const e of document.querySelectorAll('.gradio-container *')) {
     const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) || e.closest('[disabled], .full')) continue;
+    if (!own || !e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) || e.closest('[disabled], .full, .badge')) continue;
     const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
     if ((a + .05) / (b + .05) < 4.5) faults.push(`${e.tagName} ${e.textContent.trim().slice(0, 40)} ${((a + .05) / (b + .05)).toFixed(2)}`);
   }
@@ -59,7 +62,7 @@ def browser():
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eyes")
     paths = {}
-    for name, seed in (("Doe_John", 1), ("Roe_Jane", 2)):
+    for name, seed in (("Doe_John", 1), ("Roe_Jane", 2), ("Doe_John_OD", 1)):
         paths[name] = folder / f"{name}.png"
         paths[name].write_bytes(draw.encode(fake_photograph(seed, 640, 560).pixels, "png"))
     paths["dark"] = folder / "dark.png"
@@ -83,22 +86,34 @@ class Visit:
         self.page.goto(address)
         self.page.wait_for_selector("#upload input[type=file]", state="attached")
 
-    def choose(self, path) -> None:
+    def choose(self, *paths) -> None:
         if not self.page.locator("#upload input[type=file]").count():
             self.page.locator("#clear").click()
             self.page.wait_for_selector("#upload input[type=file]", state="attached")
-        self.page.set_input_files("#upload input[type=file]", str(path))
+        self.page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
 
-    def read(self, path) -> None:
-        self.choose(path)
-        self.page.wait_for_selector("#pictures img")
+    def read(self, *paths) -> None:
+        self.choose(*paths)
+        self.page.wait_for_selector("#viewer img")
         self.page.click("#analyse")
         self.page.wait_for_selector("#summary .glance")
+
+    def open(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=tab, exact=True).click()
+
+    def keep(self, button: str, folder) -> bytes:
+        self.page.wait_for_selector(f"{button}:not([disabled])")
+        with self.page.expect_download() as download:
+            self.page.click(button)
+        kept = folder / download.value.suggested_filename
+        download.value.save_as(kept)
+        assert kept.name.startswith("retinal_re")
+        return kept.read_bytes()
 
     def pictures(self) -> list[int]:
         ready = "await Promise.all(all.map(i => i.decode().catch(() => 0)))"
         script = f"async all => {{ {ready}; return all.map(i => i.naturalWidth) }}"
-        return self.page.eval_on_selector_all("#main figure img:not([loading=lazy])", script)
+        return self.page.eval_on_selector_all("#main img[src]:not([loading=lazy])", script)
 
 
 @pytest.fixture
@@ -116,67 +131,149 @@ def visit(browser, address):
 
 def test_one_photograph_from_upload_to_report(visit, files, tmp_path):
     here = visit()
-    assert labels.NOTICE in here.page.inner_text("#notice")
-    here.read(files["Doe_John"])
     page = here.page
-    assert page.locator("#findings th[scope=row]").count() > 15
+    assert labels.NOTICE in page.inner_text("#notice")
+    here.read(files["Doe_John"])
+    assert page.locator("#reading th[scope=row]").count() > 15
     assert "Suspicion of" in page.inner_text("#summary")
-    assert page.locator("#pictures figure").count() == 4
+    shown = [page.locator(f'.tile[data-show="{each}"] img') for each in ("ffa_arteriovenous", "msi_550", "score")]
+    assert all(each.is_visible() and each.bounding_box()["y"] < 720 for each in shown), "on the first view"
     for tab in TABS:
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(150)
-        widths = here.pictures()
-        assert widths
-        assert min(widths) > 0
-    page.get_by_role("tab", name="Report").click()
-    for button, start in (("#pdf", b"%PDF"), ("#json", b"{")):
-        page.wait_for_selector(f"{button}:not([disabled])")
-        with page.expect_download() as download:
-            page.click(button)
-        kept = tmp_path / download.value.suggested_filename
-        download.value.save_as(kept)
-        assert kept.name.startswith("retinal_report")
-        assert kept.read_bytes().startswith(start)
-        assert b"Doe" not in kept.read_bytes()
+        here.open(tab)
+        page.wait_for_timeout(100)
+        assert min(here.pictures(), default=1) > 0
+    here.open("Review")
+    page.locator('#review input[name="DR"][value="disagree"]').check()
+    page.select_option("#review [name=grade]", "3")
+    page.fill("#review textarea", "seen twice")
+    page.wait_for_timeout(600)  # the page tells the server a moment after the last key
+    page.wait_for_selector("#pdf[disabled]", state="attached")
+    here.open("Report")
+    assert here.keep("#pdf", tmp_path).count(b"/Type /Page\n") in (0, 3)
+    data = json.loads(here.keep("#json", tmp_path))
+    assert data["review"] == {"opinions": {"DR": "disagree"}, "grade": 3, "note": "seen twice"}
+    assert data["input"]["name"] is None
+    rows = list(csv.DictReader(io.StringIO(here.keep("#csv", tmp_path).decode())))
+    assert [row["opinion"] for row in rows if row["code"] == "DR"] == ["disagree"]
+    assert {row["weights_sha256"] for row in rows} == {"f" * 64}
+    assert all(b"Doe" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert "Doe" not in page.content(), "the file is renamed"
     stored = page.evaluate(STORED)
     assert not re.search(r"Doe|gradio_api|retin|findings", stored)
     assert all(url.startswith((address_of(page), "data:", "blob:")) for url in here.asked)
     assert [said for said in here.complaints if not NOISE.search(said)] == []
 
 
-def address_of(page) -> str:
-    return re.match(r"http://127\.0\.0\.1:\d+/", page.url)[0]
-
-
-def test_layers_and_full_size_work_without_the_server(visit, files):
+def test_the_whole_task_by_keyboard_only(visit, files):
     here = visit()
-    here.read(files["Doe_John"])
-    page, before = here.page, len(here.asked)
-    layer = page.locator(".layer-disc")
-    assert layer.evaluate("e => getComputedStyle(e).visibility") == "visible"
-    page.uncheck(".viewer [value=disc]")
-    assert layer.evaluate("e => getComputedStyle(e).visibility") == "hidden"
-    page.check(".viewer [value=redfree]")
-    assert "redfree" in page.locator(".ground").evaluate("e => getComputedStyle(e).filter")
-    page.locator("#pictures figure button").first.press("Enter")
-    assert page.locator("#full-ffa_arterial").is_visible()
+    page = here.page
+    here.choose(files["Doe_John"])  # the system's own file dialog is opened by Enter on the button
+    page.wait_for_selector("#viewer img")
+
+    def reach(query: str, key: str = "Enter") -> None:
+        """Tab until the focus is there; a trap or an unreachable control fails."""
+        for _ in range(90):
+            if page.evaluate("query => Boolean(document.activeElement?.closest(query))", query):
+                return page.keyboard.press(key)
+            page.keyboard.press("Tab")
+        raise AssertionError(f"{query} is not reached by Tab")
+
+    reach("#analyse")
+    page.wait_for_selector("#summary .glance")
+    reach(".viewer", "n")
+    assert page.locator('[data-pane="1"] select').input_value() == "msi_507"
+    for key in ("+", "+", "ArrowRight", "]", "g", "v", "u", "b", "b", "w", "r"):
+        page.keyboard.press(key)
+    assert "scale(1.5625)" in page.get_attribute('[data-pane="1"] .world', "style")
+    assert page.locator('[data-pane="0"] select').input_value() == "redfree"
+    page.keyboard.press("?")
+    assert page.locator(".keys").is_visible()
     page.keyboard.press("Escape")
-    assert not page.locator("#full-ffa_arterial").is_visible()
-    assert [url for url in here.asked[before:] if "/queue/" in url] == []
+    assert not page.locator(".keys").is_visible()
+    reach("#reading [data-finding=MYA]")
+    page.wait_for_selector('#score [data-code="MYA"]')
+    assert "not suspected" in page.inner_text("#score-caption")
+    page.wait_for_function("document.querySelector('[data-pane=\"1\"] select').value === 'score'")
+    reach("#tab-review-button")
+    reach("#review input[name=DR]", "Space")
+    page.wait_for_function("Boolean(JSON.parse(window.qmmfl.review()).opinions.DR)")
+    reach("#tab-report-button")
+    page.wait_for_selector("#pdf:not([disabled])")
+    reach("#clear")
+    page.wait_for_selector("#viewer .empty", state="attached")
 
 
-def test_score_map_of_another_finding(visit, files):
+def test_viewer_layers_zoom_blink_and_opacity(visit, files):
     here = visit()
     here.read(files["Doe_John"])
     page = here.page
-    page.get_by_role("tab", name="Score maps").click()
-    first = page.inner_text("#score-caption")
-    assert "not where disease is" in first
-    page.locator("#finding input").click()
-    page.get_by_role("option", name="Myopia").click()
-    page.wait_for_function("said => document.querySelector('#score-caption')?.innerText !== said", arg=first)
-    assert "not suspected" in page.inner_text("#score-caption")
-    assert min(here.pictures()) > 0
+    over, badge = page.locator('[data-pane="1"] .over'), page.locator('[data-pane="1"] .badge')
+    assert badge.inner_text() == labels.SYNTHESIZED
+    page.locator('[data-pane="1"] select').select_option("photograph")
+    assert not over.is_visible()
+    assert not badge.is_visible()
+    page.click('.tile[data-show="msi_550"]')
+    assert over.get_attribute("src").endswith("msi_550.jpg")
+    assert page.locator('[data-pane="1"] .keep').get_attribute("href").endswith("msi_550.jpg")
+    page.locator('[data-pane="0"] .stage').hover()
+    page.mouse.wheel(0, -100)
+    styles = page.eval_on_selector_all(".world", "all => all.map(world => world.style.transform)")
+    assert styles[0] == styles[1], "the panes are linked"
+    assert "scale(1.25)" in styles[0]
+    layer = page.locator('[data-pane="0"] .layer-MA')
+    assert layer.is_visible()
+    page.locator('.viewer input[value="MA"]').uncheck()
+    assert not layer.is_visible()
+    assert not page.locator('[data-pane="0"] .layer-vein').is_visible()
+    page.locator('[data-pane="1"] [name=opacity]').fill("40")
+    assert over.evaluate("image => getComputedStyle(image).opacity") == "0.4"
+    page.click("[data-act=blink]")
+    page.wait_for_function(
+        "getComputedStyle(document.querySelector('[data-pane=\"1\"] .over')).visibility === 'hidden'"
+    )
+    page.click("[data-act=blink]")
+    page.click("[data-act=panes]")
+    assert page.locator(".pane:visible").count() == 1
+
+
+def test_both_eyes(visit, files):
+    here = visit()
+    here.read(files["Doe_John_OD"], files["Roe_Jane"])
+    page = here.page
+    assert page.locator("#which label").all_inner_texts() == ["Photograph 1", "Photograph 2"]
+    assert "Both photographs are said to be of the right eye" in page.inner_text("#question")
+    page.locator("#side-2 label", has_text="Left").click()
+    page.wait_for_function("document.querySelector('#question').innerText.trim() === ''")
+    assert page.locator("#which label").all_inner_texts() == ["Right eye", "Left eye"]
+    first = page.inner_text("#reading")
+    page.locator("#which label", has_text="Left eye").click()
+    page.wait_for_function("said => document.querySelector('#reading').innerText !== said", arg=first)
+    page.wait_for_selector("#summary dd:has-text('Left (chosen by the clinician)')")
+    here.open("Both eyes")
+    assert page.locator("#both figure img").count() == 2
+    assert page.locator("#both thead th", has_text="Left eye").count() == 2
+
+
+def test_two_people_never_see_each_others_eye(visit, files):
+    one, two = visit(), visit()
+    for here, name in ((one, "Doe_John"), (two, "Roe_Jane")):
+        here.choose(files[name])
+        here.page.wait_for_selector("#viewer img")
+    for here in (one, two):
+        here.page.click("#analyse")
+    said = []
+    for here, name in ((one, "Doe_John"), (two, "Roe_Jane")):
+        here.page.wait_for_selector("#summary .glance")
+        expected = fake_report(photograph.read(files[name], None))
+        here.open("Report")
+        here.page.wait_for_function("document.querySelector('#provenance').innerText.includes('SHA-256')")
+        said.append(here.page.inner_text("#provenance"))
+        assert expected.photograph.sha256 in said[-1]
+    assert said[0] != said[1]
+
+
+def address_of(page) -> str:
+    return re.match(r"http://127\.0\.0\.1:\d+/", page.url)[0]
 
 
 def test_bad_file_gets_a_sentence_and_the_next_good_one_works(visit, files):
@@ -188,37 +285,55 @@ def test_bad_file_gets_a_sentence_and_the_next_good_one_works(visit, files):
     said = page.inner_text("[data-testid=toast-body]")
     assert "Traceback" not in said
     assert "/tmp" not in said
-    assert page.locator("#findings table, #pictures img, #summary .glance").count() == 0, "the last case is gone"
+    assert page.locator("#summary .glance").count() == 1, "nothing is lost"
+    page.click("#clear")
+    page.wait_for_selector("#viewer .empty")
     here.read(files["Roe_Jane"])
-    assert page.locator("#findings th[scope=row]").count() > 15
+    assert page.locator("#reading th[scope=row]").count() > 15
 
 
-def test_another_photograph_clears_the_last_result(visit, files):
+def test_stop_keeps_the_photograph_and_clear_forgets_everything(visit, files):
     here = visit()
-    here.read(files["Doe_John"])
-    old = here.page.get_attribute("#pictures .ground", "src")
-    here.choose(files["Roe_Jane"])
-    here.page.wait_for_selector("#full-preview", state="attached")
-    assert here.page.locator("#findings table, #summary .glance").count() == 0
-    assert here.context.request.get(address_of(here.page) + old).status == 403, "its pictures are deleted"
+    here.choose(files["Doe_John"])
+    page = here.page
+    page.wait_for_selector("#viewer img")
+    page.click("#analyse")
+    page.click("#stop:not([disabled])")
+    page.wait_for_selector("[data-testid=toast-body]")
+    assert "stopped" in page.inner_text("[data-testid=toast-body]")
+    assert page.locator("#viewer img").count() > 0
+    page.click("#analyse")
+    page.wait_for_selector("#summary .glance")
+    old = page.get_attribute("#viewer .ground", "src")
+    assert here.context.request.get(address_of(page) + old).status == 200
+    page.click("#clear")
+    page.wait_for_selector("#viewer .empty")
+    assert page.locator("#reading table, #summary .glance, #review form").count() == 0
+    assert here.context.request.get(address_of(page) + old).status == 403, "its pictures are deleted"
 
 
-def test_ungradable_photograph_withholds_and_says_what_to_do(visit, files):
+def test_ungradable_photograph_withholds_until_it_is_asked_for(visit, files):
     here = visit()
     here.read(files["dark"])
-    said = here.page.inner_text("#summary")
+    page = here.page
+    said = page.inner_text("#summary")
     assert TOO_DARK in said
     assert "not negative" in said
-    assert "withheld" in here.page.inner_text("#findings")
-    assert here.page.locator("#findings td.figure", has_text=re.compile(r"\d")).count() > 0, "thresholds stay"
+    assert "withheld" in page.inner_text("#reading")
+    assert page.locator("#reading td.figure", has_text=re.compile(r"\d")).count() > 0, "thresholds stay"
+    assert page.locator(".tile").count() == 0
+    page.click("#override")
+    page.wait_for_selector(".tile")
+    assert "Shown on request" in page.inner_text("#summary")
+    assert not page.locator("#override").is_visible()
 
 
 def test_example_can_be_analysed(visit):
     here = visit()
     here.page.locator("#examples button").first.click()
-    here.page.wait_for_selector("#full-preview", state="attached")
+    here.page.wait_for_selector("#viewer figure img")
     here.page.click("#analyse")
-    here.page.wait_for_selector("#findings table")
+    here.page.wait_for_selector("#reading table")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -231,11 +346,75 @@ def test_text_is_legible(visit, files, scheme):
         assert here.page.evaluate(CONTRAST) == []
 
 
-def test_every_picture_and_control_has_a_name(visit, files):
+NAMELESS = """() => [...document.querySelectorAll('button, a, input:not([type=file]), select, textarea, [tabindex="0"], [role=dialog]')]
+  .filter(e => e.checkVisibility() && !(e.innerText?.trim() || e.ariaLabel || e.title || e.labels?.length || e.getAttribute('aria-labelledby')))
+  .map(e => e.outerHTML.slice(0, 120))"""  # noqa: E501
+
+
+def test_names_roles_and_order(visit, files):
     here = visit()
     here.read(files["Doe_John"])
-    assert here.page.eval_on_selector_all("#main img:not(.layer)", "all => all.filter(i => !i.alt).length") == 0
-    nameless = (
-        "all => all.filter(b => !(b.innerText.trim() || b.ariaLabel || b.title)).map(b => b.outerHTML.slice(0, 80))"
+    page = here.page
+    for tab in TABS:
+        here.open(tab)
+        page.wait_for_timeout(100)
+        assert (
+            page.eval_on_selector_all(
+                "#main img:not(.layer)", "all => all.filter(i => i.checkVisibility() && !i.alt).length"
+            )
+            == 0
+        )
+        assert page.evaluate(NAMELESS) == [], tab
+        assert (
+            page.eval_on_selector_all(
+                "#main table", "all => all.filter(t => !t.caption || !t.querySelector('th[scope]')).length"
+            )
+            == 0
+        )
+    twice = "all => all.map(e => e.id).filter((id, n, ids) => id && ids.indexOf(id) !== n)"
+    assert page.eval_on_selector_all("#main [id]", twice) == []
+    assert page.eval_on_selector_all("[tabindex]", "all => all.filter(e => e.tabIndex > 0).length") == 0
+    places = ["#upload", "#analyse", "#clear", "#tabs", ".viewer", "#reading"]
+    follows = "all[n - 1].compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING"
+    order = page.evaluate(
+        f"all => all.map(q => document.querySelector(q)).every((e, n, all) => !n || {follows})", places
     )
-    assert here.page.eval_on_selector_all("#main button", nameless) == []
+    assert order
+    page.set_viewport_size({"width": 820, "height": 1180})
+    for tab in page.locator("#tabs [role=tab]:visible").all_inner_texts():
+        here.open(tab)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), tab
+
+
+def test_why_what_if_and_similar_eyes(browser, tiny_pipeline, eye_file):
+    """On a tiny real network: explanations need one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    demo = ui.serve(tiny_pipeline, port=port, wait=False)
+    here = Visit(browser, f"http://127.0.0.1:{port}/")
+    try:
+        page = here.page
+        here.read(eye_file)
+        here.open("Similar eyes")
+        assert "no atlas" in page.inner_text("#similar")
+        here.open("Explanations")
+        page.click("#explain")
+        page.wait_for_selector("#explanation img")
+        assert "Can it be trusted?" in page.inner_text("#explanation")
+        page.click("#drop")
+        page.wait_for_selector("#whatif table")
+        assert "without colour photograph" in page.inner_text("#whatif")
+        box = page.locator(".boxer").bounding_box()
+        page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"])
+        page.mouse.up()
+        page.focus(".boxer")
+        page.keyboard.press("ArrowRight")
+        assert page.get_attribute(".boxer", "data-box").startswith("0.32")
+        page.click("#hide")
+        page.wait_for_selector("#whatif caption:has-text('of the field hidden')")
+    finally:
+        here.context.close()
+        demo.close()

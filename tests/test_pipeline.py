@@ -12,7 +12,7 @@ from qmmfl.records import PhotographError
 
 KEYS = {
     "schema", "input", "eye", "quality", "fundus", "findings", "dr", "dme", "disc_cup", "lesions", "planes",
-    "contributions", "provenance", "notice",
+    "contributions", "failures", "provenance", "notice",
 }  # fmt: skip
 
 

@@ -4,11 +4,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from fakes import TOO_DARK, UNKNOWN, fake_photograph, fake_report
+from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
 
 from qmmfl import draw, labels, prose
-from qmmfl.prose import markup, paper, sentences
+from qmmfl.prose import about, comparison, markup, paper, sentences, viewer
+from qmmfl.prose import review as form
 from qmmfl.records import DiscCup, Finding, Lesion
+from qmmfl.review import Review
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +30,17 @@ def save(name: str, picture, kind: str) -> str:
 
 def pages(report) -> list[str]:
     """All text of the page for one report."""
-    summary = {"Weights": "w"}
     return [
         markup.summary_html(report),
         markup.reading_html(report),
-        markup.pictures_html(report, save, 128),
+        viewer.viewer_html(report, save, 128),
+        form.review_html(report, Review()),
+        comparison.comparison_html([("Right eye", report, save), ("Left eye", report, save)], 64),
         markup.planes_html(report, labels.MSI, save, 64),
         markup.planes_html(report, labels.LESION_MAPS, save, 64),
         markup.score_html(report, "DR", save, 128),
         markup.provenance_html(report),
-        markup.about_html(summary, "here"),
+        about.about_html(FakeCard(), "here"),
     ]
 
 
@@ -47,7 +50,7 @@ def spoken(html: str) -> str:
 
 @pytest.mark.parametrize("which", ["report", "dark"])
 def test_no_word_promises_too_much(which, request):
-    text = " ".join(pages(request.getfixturevalue(which))).lower()
+    text = spoken(" ".join(pages(request.getfixturevalue(which)))).lower()
     assert not re.search(r"\b(diagnos\w+|normal|healthy|positive for)\b", text.replace(labels.NOTICE.lower(), ""))
 
 
@@ -65,7 +68,7 @@ def test_table_has_a_row_with_threshold_for_every_assessed_finding(report):
     assert "<caption>Suspicion of" in html
     assert html.count('scope="col"') == 4
     dr = report.finding("DR")
-    row = re.search(r"<tr[^>]*><th[^>]*>Diabetic retinopathy</th>.*?</tr>", html)[0]
+    row = re.search(r"<tr[^>]*><th[^>]*><button[^>]*>Diabetic retinopathy</button></th>.*?</tr>", html)[0]
     assert f"{100 * dr.probability:.1f} %" in row
     assert f"{100 * dr.threshold:.1f} %" in row
     assert "suspected" in row
@@ -136,11 +139,41 @@ def test_shares_come_in_the_order_of_the_modalities(report):
 
 
 def test_every_picture_has_words_and_every_synthesized_one_says_so(report):
-    html = markup.pictures_html(report, save, 128) + markup.planes_html(report, labels.MSI, save, 64)
+    html = viewer.viewer_html(report, save, 128) + markup.planes_html(report, labels.MSI, save, 64)
     assert all(alt or "layer" in tag for tag, alt in re.findall(r'(<img[^>]*?alt="([^"]*)"[^>]*>)', html))
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
-    assert len(captions) == 4 + len(labels.BANDS)
+    assert len(captions) == len(labels.BANDS)
     assert all("synthesized" in caption for caption in captions)
+    options = dict(re.findall(r'<option value="(\w+)"[^>]*data-synthesized="(\d)"', html))
+    assert {key for key, made in options.items() if made == "0"} == {"photograph", "redfree"}
+    assert {"ffa_arterial", "ffa_arteriovenous", "score", *labels.MSI.planes} < set(options)
+    assert all(key in html for key in ("FFA, arterial", "Band 550 nm", "Heat map"))
+
+
+def test_an_eye_without_planes_has_the_photograph_alone(dark):
+    html = viewer.viewer_html(dark, save, 128)
+    assert 'data-panes="1"' in html
+    assert 'class="tile"' not in html
+    assert "blink" not in html.split("Keys of the viewer")[0]
+
+
+def test_review_asks_about_findings_grade_and_pictures_and_goes_on_paper(report):
+    html = form.review_html(report, Review({"DR": "disagree"}, 4, "<i>"))
+    assert html.count('type="radio"') == 3 * (len(labels.FINDINGS) - len(UNKNOWN) + 2 + len(labels.SYNTHESES))
+    assert re.search(r'name="DR" value="disagree"[^>]* checked', html)
+    assert "<i>" not in html
+    assert dict(form.review_rows(Review({"DR": "disagree"}, 4, "a\nb"))) == {
+        "Diabetic retinopathy": "disagree",
+        "Corrected grade": "4, proliferative retinopathy",
+        "Note": "a b",
+    }
+
+
+def test_both_eyes_stand_side_by_side(report, dark):
+    html = comparison.comparison_html([("Right eye", report, save), ("Left eye", dark, save)], 64)
+    assert html.count("<figure>") == 2
+    assert "withheld" in html
+    assert comparison.comparison_html([("Right eye", report, save)], 64) == comparison.ALONE
 
 
 def test_what_comes_from_outside_is_escaped(report):
@@ -148,7 +181,7 @@ def test_what_comes_from_outside_is_escaped(report):
     photograph = replace(fake_photograph(), notes=(nasty,))
     changed = replace(report, photograph=photograph, disc_cup=DiscCup(None, None, None, None, nasty), lesions={})
     changed = replace(changed, provenance=replace(report.provenance, weights_source=nasty))
-    assert nasty not in " ".join([*pages(changed), markup.preview_html(photograph, "a.jpg")])
+    assert nasty not in " ".join([*pages(changed), markup.preview_html([(photograph, "a.jpg")])])
 
 
 def test_missing_parts_leave_no_hole(report):
@@ -170,7 +203,8 @@ def test_pdf_is_the_same_every_time_and_has_an_appendix_for_planes(report, dark)
     first = prose.report_pdf(dark)
     assert first.startswith(b"%PDF")
     assert first == prose.report_pdf(dark)
-    assert [len(re.findall(rb"/Type /Page\b", data)) for data in (first, prose.report_pdf(report))] == [1, 2]
+    made = (first, prose.report_pdf(report, Review({"DR": "agree"})))
+    assert [len(re.findall(rb"/Type /Page\b", data)) for data in made] == [1, 3]
 
 
 def sheet_of(monkeypatch, page, report):

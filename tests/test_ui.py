@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 from fakes import FakePipeline, fake_photograph, fake_report
 
-from qmmfl import draw, guard, labels, photograph, ui
+from qmmfl import draw, guard, labels, photograph, review, ui
+from qmmfl.records import Eye
+from qmmfl.ui import answers, cases, examples
+from qmmfl.ui.border import Stopped
+from qmmfl.ui.reader import Reader, stop
 
 ROOT = Path(__file__).parent.parent
 
@@ -169,32 +173,144 @@ def test_headers_of_every_page(port):
     assert b"Interim weights &lt;1&gt;." in body.replace(b"&amp;", b"&").replace(b"\\u0026", b"&")
 
 
-def test_pictures_are_served_but_not_kept_by_the_browser(port):
-    case = ui._new_case()
-    address = case.save("photograph", fake_photograph().pixels, "jpeg")
+@pytest.fixture
+def case(eye):
+    """A case with one photograph that was just chosen."""
+    opened, said = cases.take(cases.open_case(), [upload(eye(7)[0], "Doe_John_OD.png")])
+    assert said == []
+    yield opened
+    cases.forget(opened)
+
+
+def upload(path: str, name: str = "photograph.png") -> str:
+    """A file where Gradio puts what a browser sends."""
+    folder = guard.private_folder() / os.urandom(8).hex()
+    folder.mkdir()
+    return str(Path(path).rename(folder / name))
+
+
+def test_pictures_are_served_but_not_kept_by_the_browser(port, case):
+    address = case.eye.save("photograph", fake_photograph().pixels, "jpeg")
     status, headers, body = ask(port, "GET", "/" + address)
     assert (status, body[:2]) == (200, b"\xff\xd8")
     assert headers["cache-control"] == "no-store"
-    ui._forget(case)
+    cases.forget(case)
     assert ask(port, "GET", "/" + address)[0] == 403
     assert not case.folder.exists()
 
 
-def test_a_picture_asked_for_twice_is_not_rewritten_while_it_is_fetched():
-    case = ui._new_case()
-    address = case.save("score_DR", fake_photograph().pixels, "jpeg")
-    before = next(case.folder.iterdir()).stat()
-    assert case.save("score_DR", fake_photograph().pixels, "jpeg") == address
-    (after,) = case.folder.iterdir()
-    assert (after.stat().st_ino, after.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    ui._forget(case)
+def test_a_picture_asked_for_twice_is_not_rewritten_while_it_is_fetched(case):
+    address = case.eye.save("score_DR", fake_photograph().pixels, "jpeg")
+    path = case.eye.file.parent / "score_DR.jpg"
+    before = path.stat()
+    assert case.eye.save("score_DR", fake_photograph().pixels, "jpeg") == address
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_private_folder_is_ours_alone():
+def test_private_folder_is_ours_alone(case):
     folder = guard.private_folder()
     assert folder.stat().st_mode & 0o077 == 0
     assert folder == guard.private_folder()
-    assert ui._new_case().folder.stat().st_mode & 0o077 == 0
+    assert case.folder.stat().st_mode & 0o077 == 0
+
+
+def test_an_upload_is_renamed_and_the_original_is_gone(eye):
+    path = upload(eye(8)[0], "Doe_John_OD.png")
+    case, _ = cases.take(cases.open_case(), [path])
+    assert not Path(path).exists()
+    assert not Path(path).parent.exists()
+    assert Path(case.files[0]).name == "right_eye.png"
+    assert "Doe" not in str(case.files)
+    again, _ = cases.take(case, [])
+    assert again.eyes == ()
+    assert not Path(case.files[0]).exists()
+
+
+def test_a_case_holds_two_photographs_and_loses_none_to_a_bad_third(eye, tmp_path):
+    letter = tmp_path / "letter.jpg"
+    letter.write_text("Dear colleague")
+    first, second = upload(eye(1)[0]), upload(eye(2)[0])
+    case, said = cases.take(cases.open_case(), [first, upload(str(letter), "letter.jpg"), second])
+    assert len(case.eyes) == 2
+    assert len(said) == 1
+    assert "letter" not in said[0]
+    more, said = cases.take(case, [*case.files, upload(eye(3)[0])])
+    assert more.files == case.files
+    assert "two photographs" in said[0]
+
+
+def test_a_file_of_the_server_cannot_be_taken(eye):
+    case, said = cases.take(cases.open_case(), [eye(9)[0]])
+    assert case.eyes == ()
+    assert "uploaded" in said[0]
+
+
+def silent(done, total, stage):
+    pass
+
+
+def test_a_conflict_of_sides_is_asked_about_and_the_clinician_decides(case):
+    case = Reader(FakePipeline()).read(case, silent)
+    assert case.eye.named == "right"
+    case = case.changed(0, seen=Eye("left", "position of the optic disc"))
+    case = case.changed(0, report=case.eye.settled().report)
+    assert case.eye.report.eye.side is None
+    assert "Which eye is it?" in case.questions()[0]
+    case = case.changed(0, chosen="left")
+    assert case.questions() == []
+    assert case.eye.settled().report.eye == Eye("left", "chosen by the clinician")
+
+
+def test_two_photographs_of_one_side_are_asked_about(eye):
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{n}_OS.png") for n in (1, 2)])
+    assert "Both photographs" in case.questions()[0]
+    assert [case.title(n) for n in (0, 1)] == ["Photograph 1", "Photograph 2"]
+
+
+def test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared(case):
+    def told(done, total, stage):
+        seen.append(stage)
+        (stop if len(seen) == 2 else silent_end)(case)
+
+    def silent_end(case):
+        pass
+
+    seen = []
+    with pytest.raises(Stopped):
+        Reader(FakePipeline()).read(case, told)
+    assert len(seen) == 2
+    assert Reader(FakePipeline()).read(case, silent).eye.report is not None
+    cases.forget(case)
+    with pytest.raises(Stopped):
+        Reader(FakePipeline()).read(case, silent)
+
+
+def test_exports_hold_the_review_and_no_name(case):
+    case = Reader(FakePipeline()).read(case, silent)
+    said = review.parse(
+        json.dumps({"opinions": {"DR": "agree", "x": "agree", "MH": "<b>"}, "grade": "3", "note": "=1+1"})
+    )
+    case = case.changed(0, review=said)
+    kept = json.loads(cases.as_json(case.eye))
+    assert kept["review"] == {"opinions": {"DR": "agree"}, "grade": 3, "note": "=1+1"}
+    assert kept["schema"] == 1
+    rows = review.to_csv([(case.eye.report, said)])
+    assert rows.count("\n") == 1 + len(review.SUBJECTS)
+    assert "'=1+1" in rows
+    assert "f" * 64 in rows
+    path = Path(cases.export(case, 0, "retinal_report.json", cases.as_json(case.eye)))
+    assert path.name.startswith("retinal_report")
+    assert "Doe" not in path.read_text() + rows
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"opinions": 3, "grade": 9, "note": null}'])
+def test_a_review_that_makes_no_sense_is_none(text):
+    assert not review.parse(text).given
+
+
+def test_a_space_says_that_it_is_no_place_for_patients(monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert answers.PUBLIC in str(ui.build(FakePipeline()).get_config_file())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
@@ -208,16 +324,16 @@ def test_serving_others_needs_a_password(host, monkeypatch):
 
 
 def test_examples_are_there_and_named_for_people():
-    folder = ui.examples_folder()
+    folder = examples.examples_folder()
     assert folder is not None
-    titles = [ui._title(path) for path in folder.glob("*.jpg")]
+    titles = [examples.title(path) for path in folder.glob("*.jpg")]
     assert titles
     assert not any(word in title.lower() for title in titles for word in ("healthy", "normal", "simulated", "_"))
-    assert ui._title(Path("simulated_left_moderate_dr.jpg")) == "Left moderate DR"
+    assert examples.title(Path("simulated_left_moderate_dr.jpg")) == "Left moderate DR"
 
 
 def test_page_builds_without_examples(monkeypatch):
-    monkeypatch.setattr(ui, "examples_folder", lambda: None)
+    monkeypatch.setattr(examples, "examples_folder", lambda: None)
     assert ui.build(FakePipeline()).fns
 
 

@@ -110,6 +110,7 @@ class Atlas:
         if report.features is None:
             name = report.photograph.name or "this photograph"
             why = "it is not gradable" if not report.quality.gradable else "its report holds no features"
+            why = "its analysis is incomplete" if report.failures else why
             raise AtlasError(f"{name} has no place in the atlas, because {why}")
         found = self.spaces[space]
         point, beyond = found.project(flat(report.features[None], space))

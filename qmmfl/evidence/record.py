@@ -35,6 +35,7 @@ _RELATIVE = ("artery_calibre", "vein_calibre", "artery_vein_ratio")
 _UNITS = MappingProxyType({"artery_calibre": DISC_DIAMETERS, "vein_calibre": DISC_DIAMETERS})
 
 UNGRADABLE = "withheld: the photograph is not gradable"
+INCOMPLETE = "withheld: the analysis is incomplete"
 NO_PLANES = "withheld: no planes were computed for this photograph"
 NO_DISC = "not measured: no optic disc was found"
 NO_FOVEA = "not measured: the fovea could not be told from the disc's other side"
@@ -142,6 +143,8 @@ def measure(report: Report, thresholds: Mapping[str, float], again: Report | Non
 
 def _withheld(report: Report) -> str | None:
     """Why nothing is measured in this report, or None. An overridden report keeps its score maps."""
+    if report.failures:
+        return INCOMPLETE
     if not report.quality.gradable and not report.maps:
         return UNGRADABLE
     wanted = (*labels.DISC_CUP.planes, *labels.VESSELS.planes, *labels.LESION_MAPS.planes)

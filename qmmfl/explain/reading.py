@@ -79,15 +79,15 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
     """Read a photograph, or take a report of it that these weights made, and open it up; a Reading is handed back.
 
     A report costs the encoders and the fusion again (a tenth of a reading), a photograph a whole reading more.
-    Raises PhotographError for what cannot be read, ExplanationError where no network was asked, ValueError for a
-    report of other weights.
+    Raises PhotographError for what cannot be read, ExplanationError where no network was asked or one failed,
+    ValueError for a report of other weights.
     """
     if isinstance(source, Reading):
         return source
     report = source if isinstance(source, Report) else pipeline(source)
     if report.provenance.weights_sha256 != pipeline.card.sha256:
         raise ValueError("this report was made with other weights than those loaded; read the photograph again")
-    if not report.planes:
+    if report.failures or not report.planes:
         raise ExplanationError(_refusal(report))
     square, frame = fundus.canonical(report.photograph.pixels, pipeline.card.prep)
     x = torch.from_numpy(square).to(pipeline.device).permute(2, 0, 1)[None].float() / 255
@@ -121,7 +121,8 @@ def stand(report: Report, code: str) -> Standing:
 def _refusal(report: Report) -> str:
     name = report.photograph.name or "the photograph"
     why = " ".join(report.quality.reasons)
-    return f"{name} is not gradable, so there is no score to explain. {why}".strip()
+    state = "was not analysed completely" if report.failures else "is not gradable"
+    return f"{name} {state}, so there is no score to explain. {why}".strip()
 
 
 def _place(square: np.ndarray, frame: fundus.Frame) -> np.ndarray:

@@ -101,7 +101,7 @@ class Network(nn.Module):
     def synthesize(self, prepared: Mapping[str, tuple[Tensor, Tensor]], modality: str) -> Tensor:
         """What `prepare` made -> planes (B, k, s, s) in 0..1 of one modality, zero outside the field of view."""
         x, field = prepared[modality]
-        return self.synthesis[modality](x).sigmoid() * field
+        return bounded(self.synthesis[modality](x), field)
 
     def view(self, square: Tensor, planes: Mapping[str, Tensor], modality: str) -> Tensor:
         """What a modality's encoder sees: (B, k, view, view)."""
@@ -120,6 +120,11 @@ class Network(nn.Module):
         planes = {m.name: self.synthesize(prepared, m.name) for m in labels.SYNTHESES}
         fused = self.fusion(self.encode(square, planes))
         return Output(planes, fused, self.heads(fused))
+
+
+def bounded(logits: Tensor, field: Tensor) -> Tensor:
+    """A synthesis net's logits (B, k, s, s) -> planes in 0..1, zero outside the field of view (B, 1, s, s)."""
+    return logits.sigmoid() * field
 
 
 def colour_view(square: Tensor) -> Tensor:

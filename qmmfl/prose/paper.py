@@ -5,13 +5,15 @@ from datetime import datetime
 
 from .. import draw, labels
 from ..records import Report
+from ..review import Review
+from .review import review_rows
 from .sentences import (
     CAUTIONS,
     NOT_EXCLUDED,
     SCOPE,
     SINGLE_FIELD,
     UNDECIDED,
-    UNGRADABLE,
+    advice,
     call,
     facts,
     headline,
@@ -25,12 +27,17 @@ from .sentences import (
 )
 
 
-def report_pdf(report: Report) -> bytes:
-    """Two A4 pages. Page 1: photograph, outlines, findings, measurements, provenance; never an angiogram.
+def report_pdf(report: Report, review: Review | None = None) -> bytes:
+    """A4 pages. Page 1: photograph, outlines, findings, measurements, provenance; never an angiogram.
     Page 2: the synthesized planes, each marked, and what the scores of the suspected findings are made of.
+    The last page: the clinician's review, where there is one.
     """
-    pages = (_first_page, _appendix) if report.planes else (_first_page,)
-    return bind("qmmfl report", report.provenance.created, [page(report) for page in pages])
+    pages = [page(report) for page in ((_first_page, _appendix) if report.planes else (_first_page,))]
+    if review and review.given:
+        tables = [("What the clinician says", [("Subject", "Word"), *review_rows(review)], (0.0, 0.45))]
+        foot = f"Weights sha256 {report.provenance.weights_sha256}; photograph sha256 {report.photograph.sha256}."
+        pages.append(draw.sheet("The clinician's review", labels.NOTICE, [], tables, foot, 2.4))
+    return bind("qmmfl report", report.provenance.created, pages)
 
 
 def bind(title: str, created: str, pages: list) -> bytes:
@@ -56,7 +63,7 @@ def _first_page(report: Report):
     missing = listed([f.name for f in ranked(report) if not f.assessed])
     findings += [("Not assessed", missing)] if missing else []
     remarks = [("Note", remark) for remark in (*report.quality.reasons, *report.photograph.notes)]
-    remarks += [] if report.quality.gradable else [("Note", UNGRADABLE)]
+    remarks += [("Note", said)] if (said := advice(report)) else []
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
         ("Measurements", facts(report) + remarks, (0.0, 0.27)),

@@ -12,6 +12,7 @@ EVIDENCE = "Shows where the model's score comes from, not where disease is."
 NOT_EXCLUDED = "A score below its threshold does not exclude disease."
 UNDECIDED = "Undecided: at 90 % confidence neither answer can be ruled out."
 UNGRADABLE = "Ungradable is not negative: refer if a better photograph cannot be taken."
+INCOMPLETE = "An incomplete analysis is not negative: read the photograph again, or read the original by eye."
 SCOPE = (
     "Not assessed: disease that only OCT shows, the periphery outside the field, eye pressure and visual function. "
     "Glaucoma and macular oedema cannot be excluded."
@@ -69,6 +70,8 @@ def suspected(report: Report) -> list[Finding]:
 
 def headline(report: Report) -> str:
     """The whole reading in one sentence."""
+    if report.failures:
+        return f"The analysis is incomplete ({listed(list(report.failures))}); every prediction is withheld."
     if not report.quality.gradable and all(f.probability is None for f in report.findings):
         return "This photograph cannot be read; every prediction is withheld."
     found = [f"{f.name} ({percent(f.probability)})" for f in suspected(report)]
@@ -78,6 +81,16 @@ def headline(report: Report) -> str:
     return f"No listed abnormality flagged in a {'' if report.quality.gradable else 'poorly '}gradable photograph; " + (
         "this does not exclude disease."
     )
+
+
+def advice(report: Report) -> str | None:
+    """What to do about a photograph that was not read, or None."""
+    return INCOMPLETE if report.failures else None if report.quality.gradable else UNGRADABLE
+
+
+def absence(report: Report, modality: labels.Modality) -> str:
+    """Why no plane of a modality is there."""
+    return report.failures.get(modality.title, "None was computed for this photograph.")
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
@@ -92,6 +105,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
 
 def quality(report: Report) -> str:
     """Whether the photograph can be read, and how sure that is."""
+    if report.failures:
+        return "Not judged, because the analysis is incomplete"
     score = "" if report.quality.score is None else f" (probability of being gradable {percent(report.quality.score)})"
     return ("Gradable" if report.quality.gradable else "Not gradable") + score
 

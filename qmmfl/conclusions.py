@@ -1,0 +1,156 @@
+"""What the scores and planes of one photograph amount to, by the weights' own calibrations: records for a report.
+
+`withheld` is the reason why a number is not given; with it every number is None, and nothing is computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from . import fundus, labels, measures
+from .nets.fusion import grade_probabilities
+from .nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from .records import DiscCup, Finding, Fundus, Grade, Lesion, Oedema, Plane, Quality
+from .stages import Scores
+from .weights import Card
+
+UNGRADABLE = "withheld: the photograph is not gradable"
+INCOMPLETE = "withheld: the analysis is incomplete"
+
+_NOT_FUNDUS = "It does not look like a colour photograph of the fundus; upload one, or take it again."
+_POOR = "Image quality is too low to rely on: check focus, lighting and lashes, and take it again."
+_FLAGGED = "another finding is flagged"
+_NO_DISC = "withheld: no optic disc was found"
+
+Planes = Mapping[str, np.ndarray]  # modality -> (k, s, s)
+
+
+def find_gates(card: Card, scores: Scores | None, reasons: tuple[str, ...]) -> tuple[Quality, Fundus]:
+    """Whether the photograph can be read, and whether it is one of a fundus; `reasons` speak against it already."""
+    if scores is None:
+        return Quality(False, None, reasons), Fundus(False, None)
+    (gradable, sharp), (is_fundus, fundus_ok) = (_gate(card, scores, name) for name in (GRADABLE, FUNDUS))
+    reasons = (*reasons, *(() if fundus_ok else (_NOT_FUNDUS,)), *(() if sharp else (_POOR,)))
+    return Quality(not reasons, gradable, reasons), Fundus(fundus_ok, is_fundus)
+
+
+def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tuple[Finding, ...]:
+    """Every code of the vocabulary."""
+    found = [_finding(card, code, scores, withheld) for code in labels.FINDINGS]
+    if any(finding.suspected for finding in found if finding.code != "NORMAL"):
+        # "No listed abnormality flagged" must not stand beside one that is.
+        found = [
+            replace(f, suspected=False, reason=_FLAGGED) if f.code == "NORMAL" and f.suspected else f for f in found
+        ]
+    return tuple(found)
+
+
+def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade:
+    """The ICDR grade."""
+    if withheld or scores is None:
+        return Grade(None, None, None, None, withheld)
+    score = torch.tensor([card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])], dtype=torch.float64)
+    each = grade_probabilities(score, torch.tensor(card.grade.cuts, dtype=torch.float64))[0].numpy()
+    grade = int((1 - np.cumsum(each)[:-1] > 0.5).sum())  # the median, which ordinal error favours over the mode
+    return Grade(
+        tuple(float(p) for p in each), grade, grade >= labels.MORE_THAN_MILD, grade >= labels.VISION_THREATENING
+    )
+
+
+def find_oedema(card: Card, scores: Scores | None, withheld: str | None) -> Oedema:
+    """The surrogate for macular oedema."""
+    calibration = card.calibrations.get(OEDEMA)
+    if calibration is None:
+        return Oedema(False, None, None, None, labels.NOT_ASSESSED)
+    if withheld or scores is None:
+        return Oedema(True, None, calibration.threshold, None, withheld)
+    probability = _probability(card, scores, OEDEMA)
+    return Oedema(True, probability, calibration.threshold, probability >= calibration.threshold)
+
+
+def find_disc_cup(card: Card, planes: Planes, frame: fundus.Frame | None, withheld: str | None) -> DiscCup:
+    """The vertical cup-to-disc ratio."""
+    if withheld or frame is None:
+        return DiscCup(None, None, None, None, withheld)
+    disc, cup = planes[labels.DISC_CUP.name]
+    diameters = measures.vertical_diameters(disc, cup)
+    if diameters is None:
+        return DiscCup(None, None, None, None, _NO_DISC)
+    scale = frame.side / disc.shape[0]
+    return DiscCup(diameters[1] / diameters[0], card.vcdr_error, diameters[0] * scale, diameters[1] * scale)
+
+
+def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, Lesion]:
+    """Count and area of each kind of lesion that these weights find reliably."""
+    if withheld:
+        return {code: Lesion(None, None) for code in labels.LESIONS}
+    squares = planes[labels.LESION_MAPS.name]
+    field = fundus.square_mask(fundus.Prep(squares.shape[-1], card.prep.margin))
+    limits = card.lesion_thresholds
+    return {
+        code: measures.count_lesions(squares[i], limits[code], field) if code in limits else Lesion(None, None)
+        for i, code in enumerate(labels.LESIONS)
+    }
+
+
+def find_planes(card: Card, planes: Planes, frame: fundus.Frame) -> dict[str, Plane]:
+    """The planes of the modalities that there are, by their own names."""
+    result = {}
+    for modality in labels.SYNTHESES:
+        if modality.name not in planes:
+            continue
+        for name, square in zip(modality.planes, planes[modality.name], strict=True):
+            title, error = labels.PLANE_TITLES[name], card.plane_errors.get(name)
+            result[name] = Plane(name, title, square, True, error, partial(_place, frame=frame))
+    return result
+
+
+def find_maps(card: Card, scores: Scores) -> dict[str, np.ndarray]:
+    """Where each score that these weights assess comes from, float32 (M, h, w)."""
+    return {name: scores.maps[OUTPUTS.index(name)] for name in _explained(card)}
+
+
+def find_contributions(card: Card, scores: Scores) -> dict[str, dict[str, float]]:
+    """What each of these scores is made of [logit, before calibration]: a share of every modality, and the constant."""
+    result = {}
+    for name, maps in find_maps(card, scores).items():
+        shares = maps.astype(np.float64).mean(axis=(1, 2))
+        result[name] = {m.name: float(share) for m, share in zip(labels.MODALITIES, shares, strict=True)}
+        result[name]["bias"] = float(scores.bias[OUTPUTS.index(name)])
+    return result
+
+
+def _explained(card: Card) -> list[str]:
+    return [code for code in labels.FINDINGS if code in card.calibrations] + [GRADE]
+
+
+def _probability(card: Card, scores: Scores, name: str) -> float:
+    calibration = card.calibrations[name]
+    logit = calibration.scale * float(scores.logits[OUTPUTS.index(name)]) + calibration.offset
+    return float(1 / (1 + np.exp(-np.clip(logit, -60, 60))))
+
+
+def _gate(card: Card, scores: Scores, name: str) -> tuple[float | None, bool]:
+    """Probability, and whether it lets the photograph pass; without a calibration the gate stands open."""
+    if name not in card.calibrations:
+        return None, True
+    probability = _probability(card, scores, name)
+    return probability, probability >= card.calibrations[name].threshold
+
+
+def _finding(card: Card, code: str, scores: Scores | None, withheld: str | None) -> Finding:
+    name, calibration = labels.FINDINGS[code], card.calibrations.get(code)
+    if calibration is None:
+        return Finding(code, name, False, None, None, None, labels.NOT_ASSESSED)
+    if withheld or scores is None:
+        return Finding(code, name, True, None, calibration.threshold, None, withheld)
+    probability = _probability(card, scores, code)
+    suspected, undecided = probability >= calibration.threshold, calibration.undecided(probability)
+    return Finding(code, name, True, probability, calibration.threshold, suspected, undecided=undecided)
+
+
+def _place(square: np.ndarray, frame: fundus.Frame) -> np.ndarray:
+    return frame.unwarp(square) * frame.field_mask()

@@ -1,0 +1,98 @@
+"""The model card, as HTML: what the weights are, learnt from, reach, and cannot do."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from .. import labels
+from .markup import pairs_html
+from .sentences import SCOPE
+
+NO_CURVES = (
+    "No calibration curves are stored in these weights; the calibration error (ECE) in the table is the mean distance "
+    "between probability and observed share, 0 is perfect."
+)
+
+
+def about_html(card: Any, source: str) -> str:
+    """Everything a reader needs to judge the weights. card: as `weights.Card`."""
+    parts = [f"<p>{SCOPE}</p>", pairs_html("Weights in use", [("Source", source), *card.summary().items()])]
+    if getattr(card, "data", None):
+        rows = [(each.get("name", ""), each.get("use", ""), each.get("terms", "")) for each in card.data]
+        parts.append(table_html("Learnt from", ("Data set", "For", "Terms"), rows))
+    found = card.metrics.get("classification", {})
+    if found:
+        parts.append(table_html("Test figures per data set", _HEADS, _figures(found)))
+        curves = _curves(found)
+        parts.append(curves or f"<p>{NO_CURVES}</p>")
+    if getattr(card, "calibrations", None):
+        rows = [
+            (labels.FINDINGS.get(code, code), f"{100 * each.threshold:.1f} %", each.fitted)
+            for code, each in card.calibrations.items()
+        ]
+        parts.append(table_html("Calibration and thresholds", ("Score", "Threshold", "Fitted on"), rows))
+    return "".join(parts)
+
+
+def table_html(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of text as a table with column heads; the first cell heads its row."""
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        for row in rows
+    )
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+        if body
+        else ""
+    )
+
+
+_HEADS = ("Data set and score", "Eyes (positive)", "AUC or kappa (95 %)", "Sensitivity", "Specificity", "ECE")
+
+
+def _figures(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for name, each in found.items():
+        if each.get("coverage") is not None:
+            yield (f"{name}: kept by the gates", str(each.get("eyes", "")), _number(each["coverage"]), "", "", "")
+        for code, figures in each.get("findings", {}).items():
+            counted = f"{each.get('eyes', '')} ({figures.get('positives', '')})"
+            rest = [_number(figures.get(key)) for key in ("sensitivity", "specificity", "ece")]
+            yield (f"{name}: {labels.FINDINGS.get(code, code)}", counted, _interval(figures.get("auc")), *rest)
+        graded = each.get("grade", {})
+        for key, title in (("kappa", "grade, quadratic kappa"), ("referable_auc", "referable retinopathy, AUC")):
+            if graded.get(key) is not None:
+                yield (f"{name}: {title}", str(graded.get("eyes", "")), _interval(graded[key]), "", "", "")
+
+
+def _curves(found: Mapping[str, Any]) -> str:
+    """Reliability diagrams, where the evaluation stored bins as [mean probability, observed share, eyes]."""
+    made = ""
+    for name, each in found.items():
+        for code, figures in each.get("findings", {}).items():
+            bins = figures.get("reliability") or []
+            if not bins:
+                continue
+            dots = "".join(
+                f'<circle cx="{100 * p:.1f}" cy="{100 - 100 * share:.1f}" r="{2 + min(eyes, 100) / 25:.1f}"/>'
+                for p, share, eyes in bins
+            )
+            said = f"Calibration of {labels.FINDINGS.get(code, code)}, {name}"
+            made += (
+                f'<figure><svg viewBox="-4 -4 108 108" role="img" aria-label="{escape(said)}" class="curve">'
+                f'<path d="M0 100 100 0"/>{dots}</svg><figcaption>{escape(said)}: observed share against probability'
+                "</figcaption></figure>"
+            )
+    return f'<div class="figures small">{made}</div>' if made else ""
+
+
+def _interval(values: Any) -> str:
+    if not isinstance(values, (list, tuple)):
+        return _number(values)
+    if len(values) == 3:
+        return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+    return _number(values[0]) if values else ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, (int, float)) else "not given"

@@ -1,0 +1,61 @@
+"""Explanations and what-if as HTML. Imports the networks, so the page imports it when it is first asked why."""
+
+from html import escape
+
+import cv2
+import numpy as np
+
+from .. import labels
+from ..explain import Explanation, WhatIf, title
+from ..explain.figures import overlay
+from .explanation import agreement_text, limits_text, map_text, share_rows, standing_text
+from .markup import Save, figure_html, pairs_html
+from .sentences import CAUTIONS, percent
+
+MOST = 12  # moves that are told
+
+
+def explanation_html(explanation: Explanation, save: Save, side: int) -> str:
+    """The map over the photograph beside what it is, what it cannot show, and how such maps did."""
+    name = f"why_{explanation.code}_{explanation.method}_{explanation.modality}"
+    kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
+    address = save(name, _small(overlay(explanation), side), "jpeg")
+    picture = figure_html(name, address, f"{kind} (synthesized)", f"{explanation.name}: {kind}")
+    said = (
+        ("Score", standing_text(explanation)),
+        ("The map", map_text(explanation)),
+        ("It cannot show", limits_text(explanation)),
+        ("Can it be trusted?", agreement_text(explanation)),
+    )
+    words = "".join(f"<h4>{head}</h4><p>{escape(text)}</p>" for head, text in said)
+    shares = pairs_html("What the score is made of [logit]", share_rows(explanation))
+    return (
+        f'<h3>{escape(explanation.name)}</h3><div class="beside"><div>{picture}{shares}<p>'
+        f"{CAUTIONS['shares']}</p></div><div>{words}</div></div>"
+    )
+
+
+def whatif_html(whatif: WhatIf) -> str:
+    """How the probabilities move, the largest first."""
+    moves = [move for move in whatif.ranked if move.code != "NORMAL"][:MOST]
+    rows = "".join(
+        f'<tr{" class=suspected" if move.crosses else ""}><th scope="row">{escape(move.name)}</th>'
+        f'<td class="figure">{percent(move.before)}</td><td class="figure">{percent(move.after)}</td>'
+        f'<td class="figure">{100 * (move.after - move.before):+.1f}</td>'
+        f'<td class="figure">{percent(move.threshold)}</td>'
+        f"<td>{'the call changes' if move.crosses else ''}</td></tr>"
+        for move in moves
+    )
+    heads = "".join(
+        f'<th scope="col">{head}</th>' for head in ("Score", "Before", "After", "Points", "Threshold", "Call")
+    )
+    return (
+        f"<table><caption>The same eye {escape(whatif.change)}</caption><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{rows}</tbody></table><p>An experiment with the model: it says what the change does to the score, not "
+        "what the eye would be like. Of the grade, the probability of more than mild.</p>"
+    )
+
+
+def _small(picture: np.ndarray, side: int) -> np.ndarray:
+    scale = side / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture

@@ -1,0 +1,56 @@
+"""The clinician's review as a form for the page and as rows for paper."""
+
+from html import escape
+
+from .. import labels
+from ..records import Report
+from ..review import CUP, GRADE, NOTE_LENGTH, OPINIONS, SUBJECTS, Review
+from .sentences import call, cup_to_disc, grade, percent, ranked
+
+
+def review_html(report: Report, review: Review) -> str:
+    """One row per finding, measurement and kind of picture with three choices, a corrected grade and a note."""
+    rows = "".join(_row(code, said, review) for code, said in subjects(report))
+    choices = "".join(f'<th scope="col">{word.capitalize()}</th>' for word in OPINIONS)
+    grades = "".join(
+        f'<option value="{number}"{" selected" if review.grade == number else ""}>{number} {escape(name)}</option>'
+        for number, name in enumerate(labels.GRADES)
+    )
+    return (
+        f'<form data-eye="{report.photograph.sha256}"><table class="review">'
+        "<caption>Your own word beside the machine's; it goes into the report and the CSV"
+        f'</caption><thead><tr><th scope="col">Subject</th><th scope="col">Machine</th>{choices}</tr></thead>'
+        f'<tbody>{rows}</tbody></table><p><label>Corrected grade of diabetic retinopathy <select name="grade">'
+        f'<option value="">no correction</option>{grades}</select></label></p><p><label>Note (no names, no dates of '
+        f'birth)<br><textarea name="note" rows="4" maxlength="{NOTE_LENGTH}">{escape(review.note)}</textarea></label>'
+        "</p></form>"
+    )
+
+
+def subjects(report: Report) -> list[tuple[str, str]]:
+    """What can be agreed with in this report: code, and what the machine says."""
+    found = [(f.code, f"{percent(f.probability)} {call(f)}".strip()) for f in ranked(report) if f.assessed]
+    found += [(GRADE, grade(report)), (CUP, cup_to_disc(report))]
+    return found + [
+        (f"map:{each.name}", "computed, see the viewer")
+        for each in labels.SYNTHESES
+        if any(name in report.planes for name in each.planes)
+    ]
+
+
+def review_rows(review: Review) -> list[tuple[str, str]]:
+    """Name and word of everything the clinician said, for paper."""
+    rows = [(SUBJECTS[code], word) for code, word in review.opinions.items()]
+    if review.grade is not None:
+        rows.append(("Corrected grade", f"{review.grade}, {labels.GRADES[review.grade].lower()}"))
+    return rows + ([("Note", " ".join(review.note.split()))] if review.note else [])
+
+
+def _row(code: str, said: str, review: Review) -> str:
+    name = escape(SUBJECTS[code])
+    cells = "".join(
+        f'<td><input type="radio" name="{code}" value="{word}" aria-label="{word}: {name}"'
+        f"{' checked' if review.opinions.get(code) == word else ''}></td>"
+        for word in OPINIONS
+    )
+    return f'<tr><th scope="row">{name}</th><td>{escape(said)}</td>{cells}</tr>'

@@ -1,0 +1,111 @@
+"""The clinician's own word beside the machine's: opinions, a corrected grade, a note; and its rows for a study."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from . import labels
+from .records import Report
+
+OPINIONS = ("agree", "disagree", "unsure")
+GRADE, CUP = "GRADE", "VCDR"
+NOTE_LENGTH = 2000
+SUBJECTS = MappingProxyType(
+    {
+        **labels.FINDINGS,
+        GRADE: "Diabetic retinopathy grade",
+        CUP: "Vertical cup-to-disc ratio",
+        **{f"map:{each.name}": f"Pictures: {each.title.lower()}" for each in labels.SYNTHESES},
+    }
+)
+COLUMNS = (
+    *("eye", "code", "finding", "assessed", "probability", "threshold", "suspected", "undecided", "machine_grade"),
+    *("opinion", "corrected_grade", "note", "gradable", "photograph_sha256", "weights_sha256", "package_version"),
+    "created",
+)
+
+
+@dataclass(frozen=True)
+class Review:
+    """opinions: a key of SUBJECTS -> one of OPINIONS, only where one was given. grade: corrected, 0..4, or None."""
+
+    opinions: Mapping[str, str] = field(default_factory=dict)
+    grade: int | None = None
+    note: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.opinions or self.grade is not None or self.note)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return {**asdict(self), "opinions": dict(self.opinions)}
+
+
+def parse(text: str | None) -> Review:
+    """What the page sent, as a review; whatever it must not contain is left out."""
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        return Review()
+    if not isinstance(given, dict):
+        return Review()
+    opinions = given.get("opinions")
+    opinions = opinions if isinstance(opinions, dict) else {}
+    grade = str(given.get("grade", ""))
+    return Review(
+        {code: opinions[code] for code in SUBJECTS if opinions.get(code) in OPINIONS},
+        int(grade) if grade in tuple("01234") else None,
+        str(given.get("note") or "")[:NOTE_LENGTH].strip(),
+    )
+
+
+def eye_of(text: str | None) -> str | None:
+    """SHA-256 of the photograph that the page's review is about, or None."""
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        return None
+    return given.get("eye") if isinstance(given, dict) else None
+
+
+def to_csv(pairs: Iterable[tuple[Report, Review]]) -> str:
+    """One row per finding, then grade, cup-to-disc ratio and maps, of every eye; no name of a file or of a person."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for report, review in pairs:
+        writer.writerows({name: _safe(value) for name, value in row.items()} for row in _rows(report, review))
+    return text.getvalue()
+
+
+def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
+    shared = {
+        "eye": report.eye.side,
+        "machine_grade": report.dr.grade,
+        "corrected_grade": review.grade,
+        "note": review.note,
+        "gradable": report.quality.gradable,
+        "photograph_sha256": report.photograph.sha256,
+        "weights_sha256": report.provenance.weights_sha256,
+        "package_version": report.provenance.package_version,
+        "created": report.provenance.created,
+    }
+    found = {each.code: each for each in report.findings}
+    for code, name in SUBJECTS.items():
+        row = {**shared, "code": code, "finding": name, "opinion": review.opinions.get(code)}
+        if code in found:
+            each = found[code]
+            row |= {"assessed": each.assessed, "probability": each.probability, "threshold": each.threshold}
+            row |= {"suspected": each.suspected, "undecided": each.undecided}
+        yield row
+
+
+def _safe(value: Any) -> Any:
+    """Spreadsheets run a text that begins like a formula: an apostrophe keeps it a text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

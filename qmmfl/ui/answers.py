@@ -1,0 +1,83 @@
+"""A case -> what each part of the page shows, as HTML."""
+
+from html import escape
+
+from .. import draw, labels, laterality, prose
+from ..prose import comparison, markup, review, viewer
+from .cases import Case, Taken
+from .reader import Reader, explained
+
+PRIVACY = (
+    "Everything is computed by the machine that serves this page; nothing is sent elsewhere. Files are renamed, and "
+    "the case is deleted when it is cleared, at the latest after some hours or when the server stops."
+)
+PUBLIC = "This is a public page on a shared machine: it is no place for patient data. Use simulated examples."
+WELCOME = (
+    "<p class='empty'>Choose a colour fundus photograph of one eye, or one of each eye, or a simulated example, then "
+    "press Analyse.</p>"
+)
+ON_REQUEST = "Shown on request, although the photograph is not gradable: these numbers are not to be relied on."
+SIDES = [("Right", "right"), ("Left", "left"), ("Not known", laterality.UNKNOWN)]
+
+
+def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space: str = labels.FUSED) -> dict[str, str]:
+    """Part of the page -> HTML, for the eye on the page."""
+    eye = case.eye if case else None
+    parts = dict.fromkeys(("summary", "reading", "score", "pictures", "boxer", "review", "provenance", "both"), "")
+    parts |= {"viewer": WELCOME, "question": "", "explanation": "", "whatif": ""}
+    parts["similar"] = reader.place(eye, subject, space)
+    if case is None or eye is None:
+        return parts
+    parts["question"] = "".join(f'<p class="question" role="alert">{escape(each)}</p>' for each in case.questions())
+    if eye.report is None:
+        waiting = [each for each in case.eyes if each.report is None]
+        shown = [(each.read(), f"gradio_api/file={each.file.parent / 'preview.jpg'}") for each in waiting]
+        return parts | {"viewer": markup.preview_html(shown)}
+    report, save, side = eye.report, eye.save, eye.side
+    chosen = next((f.code for f in prose.suspected(report) if f.code in report.maps), None)
+    asked = f'<p class="question">{ON_REQUEST}</p>' if eye.overridden and report.maps else ""
+    parts["summary"] = markup.summary_html(report) + asked
+    parts["viewer"] = viewer.viewer_html(report, save, side)
+    parts["reading"] = markup.reading_html(report)
+    if eye.evidence:
+        checked = markup.pairs_html("Measured on the computed planes", prose.evidence_facts(eye.evidence))
+        parts["reading"] += f"<details><summary>What can be checked: by place and vessel</summary>{checked}</details>"
+    parts["score"] = markup.score_html(report, chosen, save, side)
+    maps = (labels.MSI, labels.LESION_MAPS, labels.DISC_CUP, labels.VESSELS)
+    parts["pictures"] = "".join(markup.planes_html(report, each, save, side // 2) for each in maps)
+    parts["boxer"] = _boxer(eye) if explained(eye) else ""
+    parts["review"] = review.review_html(report, eye.review)
+    parts["provenance"] = markup.provenance_html(report)
+    read = [(case.title(n), each.report, each.save) for n, each in enumerate(case.eyes) if each.report is not None]
+    parts["both"] = comparison.comparison_html(read, min(side, 640))
+    return parts
+
+
+def score(case: Case | None, code: str | None) -> str:
+    """The score panel of one finding."""
+    eye = case.eye if case else None
+    if eye is None or eye.report is None:
+        return ""
+    return markup.score_html(eye.report, code, eye.save, eye.side)
+
+
+def side_of(case: Case | None, number: int) -> str | None:
+    """The side of an eye as the radio shows it; None while a conflict is open."""
+    if case is None or number >= len(case.eyes):
+        return None
+    each = case.eyes[number]
+    if each.chosen:
+        return each.chosen
+    return laterality.settle(each.named, each.seen)[0].side
+
+
+def _boxer(eye: Taken) -> str:
+    assert eye.report is not None
+    address = eye.save("photograph", draw.photograph(eye.report, eye.side), "jpeg")
+    return (
+        '<div class="boxer" tabindex="0" role="slider" aria-label="Box to hide: arrow keys move it, with shift they '
+        'resize it" aria-valuenow="0" aria-valuetext="left 40%, top 40%, width 20%, height 20%" '
+        f'data-box="0.4 0.4 0.2 0.2"><img src="{address}" alt="Colour photograph, as acquired"><i class="box"></i>'
+        "</div>"
+        "<p>Drag a box over the photograph, or use the arrow keys (with shift: its size).</p>"
+    )

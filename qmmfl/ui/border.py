@@ -1,0 +1,43 @@
+"""The page's border: every fault reaches the page as one sentence."""
+
+import functools
+import html
+import logging
+import secrets
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ..guard import gradio
+from ..records import PhotographError
+
+
+class Stopped(Exception):
+    """The reader asked for the analysis to stop, or the case is gone."""
+
+
+def told(function: Callable) -> Callable:
+    """Every fault reaches the page as one sentence; a fault of ours is logged without its message."""
+    gr: Any = gradio()
+
+    @functools.wraps(function)
+    def wrapped(*arguments, **options):
+        try:
+            return function(*arguments, **options)
+        except PhotographError as error:
+            raise gr.Error(html.escape(str(error)), 12, title="Not read", print_exception=False) from None
+        except Exception as error:
+            if _ours(error):  # an explanation, an atlas: one sentence with its reason
+                raise gr.Error(html.escape(str(error)), 12, title="Not shown", print_exception=False) from None
+            mark = secrets.token_hex(3)
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logging.getLogger(__name__).error("reference %s: %s\n%s", mark, type(error).__name__, where)
+            sentence = f"The analysis failed and no result is shown; quote reference {mark} when you report it."
+            raise gr.Error(sentence, 20, title="Internal error", print_exception=False) from None
+
+    return wrapped
+
+
+def _ours(error: Exception) -> bool:
+    """Whether it is one of the package's own sentences; their modules are too heavy to import for their names."""
+    return isinstance(error, ValueError) and type(error).__module__.startswith("qmmfl.")

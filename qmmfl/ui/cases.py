@@ -1,0 +1,202 @@
+"""What a session holds: a private folder per case, in it one per photograph; gone when the case is cleared."""
+
+import json
+import secrets
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import draw, laterality, photograph
+from ..evidence import Evidence
+from ..guard import private_folder
+from ..records import Eye, Photograph, PhotographError, Report
+from ..review import Review
+
+SIDE = 1280  # [px] of the pictures on the page, at most
+FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+KEEP = 3600  # [s] a case that nobody clears is deleted after this long
+MOST = 2  # photographs in a case: one of each eye
+_MARK = "case-"
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """One photograph of a case. named: side in its file name; seen: by the photograph; chosen: by the clinician."""
+
+    file: Path
+    named: str | None = None
+    seen: Eye = Eye(None, None)
+    chosen: str | None = None
+    report: Report | None = None
+    evidence: Evidence | None = None
+    review: Review = field(default_factory=Review)
+    overridden: bool = False
+
+    def save(self, name: str, picture: np.ndarray, kind: str) -> str:
+        """Encode a picture beside the file; the address under which the page gets it. A name is written once."""
+        path = self.file.parent / f"{name}.{'jpg' if kind == 'jpeg' else kind}"
+        if not path.exists():  # the browser may be fetching it: never rewrite it in place
+            part = path.with_suffix(".part")
+            part.write_bytes(draw.encode(picture, kind))
+            part.replace(path)
+        return f"gradio_api/file={path}"
+
+    @property
+    def side(self) -> int:
+        """Pictures on the page are this wide [px]."""
+        if self.report is None:
+            return SIDE
+        return min(SIDE, self.report.grid[2] if self.report.grid else self.report.photograph.width)
+
+    @property
+    def question(self) -> str | None:
+        """What must be asked about the side of this eye, or None."""
+        return laterality.settle(self.named, self.seen, self.chosen)[1]
+
+    def settled(self) -> "Taken":
+        """With the side in its report, as far as it is known."""
+        if self.report is None:
+            return self
+        eye, _ = laterality.settle(self.named, self.seen, self.chosen)
+        return replace(self, report=replace(self.report, eye=eye))
+
+    def read(self) -> Photograph:
+        """Decode the file. Raises PhotographError."""
+        return photograph.read(self.file, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One or two photographs and what was said of them; `shown` is the index of the one on the page."""
+
+    folder: Path
+    eyes: tuple[Taken, ...] = ()
+    shown: int = 0
+
+    @property
+    def eye(self) -> Taken | None:
+        """The one on the page."""
+        return self.eyes[self.shown] if self.shown < len(self.eyes) else None
+
+    @property
+    def files(self) -> list[str]:
+        """The photographs' own files."""
+        return [str(each.file) for each in self.eyes]
+
+    def title(self, number: int) -> str:
+        """What an eye is called on the page: by its side where the two differ, else by its number."""
+        sides = [self._side(each) for each in self.eyes]
+        side = sides[number]
+        return f"{side.capitalize()} eye" if side and sides.count(side) == 1 else f"Photograph {number + 1}"
+
+    def changed(self, number: int, **changes) -> "Case":
+        """With something changed in one of its eyes."""
+        eyes = list(self.eyes)
+        eyes[number] = replace(eyes[number], **changes)
+        return replace(self, eyes=tuple(eyes))
+
+    def questions(self) -> list[str]:
+        """What must be asked about the sides of these eyes."""
+        asked = [f"{self.title(n)}: {each.question}" for n, each in enumerate(self.eyes) if each.question]
+        sides = [self._side(each) for each in self.eyes]
+        if len(sides) == MOST and sides[0] and sides[0] == sides[1]:
+            asked.append(f"Both photographs are said to be of the {sides[0]} eye: correct one, or remove it.")
+        return asked
+
+    @staticmethod
+    def _side(each: Taken) -> str | None:
+        return laterality.settle(each.named, each.seen, each.chosen)[0].side
+
+
+def open_case() -> Case:
+    """A new case; folders that were forgotten by their session are swept out."""
+    limit = time.time() - 2 * KEEP
+    for old in private_folder().glob(f"{_MARK}*"):
+        if old.stat().st_mtime < limit:
+            shutil.rmtree(old, ignore_errors=True)
+    return Case(_new_folder(private_folder(), _MARK))
+
+
+def forget(case: Case | None) -> None:
+    """Delete everything of a case."""
+    if case is not None:
+        shutil.rmtree(case.folder, ignore_errors=True)
+
+
+def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
+    """The case with exactly these photographs, and a sentence for each that was refused.
+
+    New ones are moved into the case under a name of ours (the side is kept); those that are gone are deleted.
+    """
+    known = {str(each.file): each for each in case.eyes}
+    kept = [known[path] for path in paths if path in known]
+    said = []
+    for path in (path for path in paths if path not in known):
+        if len(kept) == MOST:
+            said.append("A case holds two photographs, one of each eye; remove one first, or clear the case.")
+            break
+        try:
+            kept.append(_taken(case, Path(path)))
+        except PhotographError as error:
+            said.append(str(error))
+    for each in case.eyes:
+        if each not in kept:
+            shutil.rmtree(each.file.parent, ignore_errors=True)
+    unread = [number for number, each in enumerate(kept) if each.report is None]
+    shown = unread[0] if unread else min(case.shown, max(len(kept) - 1, 0))
+    return replace(case, eyes=tuple(kept), shown=shown), said
+
+
+def upload_of(path: Path) -> Path:
+    """A file that came through the page. Raises PhotographError for any other file of the machine."""
+    if not path.resolve().is_relative_to(private_folder()):
+        raise PhotographError("Only an uploaded photograph can be read.")
+    return path
+
+
+def export(case: Case, number: int | None, name: str, data: bytes) -> str:
+    """Write a file to be kept, in a folder of its own; its path. The name holds the side of eye `number`, no more."""
+    report = None if number is None else case.eyes[number].report
+    stem, _, suffix = name.partition(".")
+    if report and report.eye.side:
+        name = f"{stem}_{report.eye.side}_eye.{suffix}"
+    path = _new_folder(case.folder, "kept-") / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def as_json(taken: Taken) -> bytes:
+    """report.json, schema 1, with the evidence and the clinician's review."""
+    assert taken.report is not None
+    values = taken.report.to_dict() | {"overridden": taken.overridden, "review": taken.review.to_dict()}
+    if taken.evidence:
+        values["evidence"] = taken.evidence.to_dict()
+    return json.dumps(values, indent=1).encode()
+
+
+def _taken(case: Case, path: Path) -> Taken:
+    source, named = upload_of(path), laterality.find_in_name(path.name)
+    folder = _new_folder(case.folder)
+    suffix = path.suffix.lower() if path.suffix.lower() in FILE_TYPES else ".img"
+    file = folder / f"{f'{named}_eye' if named else 'photograph'}{suffix}"
+    shutil.copyfile(source, file)
+    if source.parent.parent == private_folder() and source.parent.name != "eyes":  # an upload, not an example
+        shutil.rmtree(source.parent, ignore_errors=True)
+    taken = Taken(file, named)
+    try:
+        picture = taken.read()
+    except PhotographError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    step = max(1, -(-max(picture.width, picture.height) // SIDE))
+    taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")
+    return taken
+
+
+def _new_folder(parent: Path, mark: str = "") -> Path:
+    folder = parent / (mark + secrets.token_urlsafe(18))
+    folder.mkdir(mode=0o700)
+    return folder

@@ -1,0 +1,137 @@
+"""What the page asks of the pipeline: read a case, with progress and a stop; explain; place among the references."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import atlas, evidence, labels
+from ..prose import similar
+from ..records import Eye, PhotographError
+from .border import Stopped
+from .cases import Case, Taken
+
+_STOP = "stop"  # a file in the case's folder: the analysis looks for it between stages
+NO_WHY = "Choose a photograph and press Analyse first."
+
+
+class Reader:
+    """The pipeline behind the page. Holds no case."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+
+    def read(self, case: Case, progress: Callable[[int, int, str], None], override: bool = False) -> Case:
+        """Read what was not read yet; with `override` the one on the page, also though it is not gradable.
+
+        Raises Stopped where `stop` was called or the case was cleared, PhotographError for what cannot be read.
+        """
+        start = case
+        (case.folder / _STOP).unlink(missing_ok=True)
+        check(case)
+        wanted = [case.shown] if override else [n for n, each in enumerate(case.eyes) if each.report is None]
+        for place, number in enumerate(wanted):
+            whose = f"{case.title(number)}: " if len(case.eyes) > 1 else ""
+
+            def told(done: int, total: int, stage: str, place: int = place, whose: str = whose) -> None:
+                check(start)
+                progress(place * total + done, len(wanted) * total, whose + stage)
+
+            case = case.changed(number, **self._seen(case.eyes[number], told, override))
+        for number, each in enumerate(case.eyes):
+            case = case.changed(number, report=each.settled().report)
+        return replace(case, shown=wanted[0] if wanted else case.shown)
+
+    def _seen(self, taken: Taken, told: Callable[[int, int, str], None], override: bool) -> dict[str, Any]:
+        photograph = taken.read()
+        report = self.pipeline(photograph, told, override=True) if override else self.pipeline(photograph, told)
+        found = evidence.measure(report, getattr(self.pipeline.card, "lesion_thresholds", {}))
+        seen = Eye(found.side, "places of disc and fovea") if found.side else report.eye
+        return {"report": report, "evidence": found, "seen": seen, "overridden": override}
+
+    def explain(self, taken: Taken | None, code: str, method: str, modality: str) -> str:
+        """One explanation as HTML. Raises ExplanationError with the reason where there is none."""
+        from .. import explain  # the networks and what explains them take seconds to import
+        from ..prose import reasons
+
+        made = explain.explain(self.pipeline, _report(taken), code, method, modality)
+        return reasons.explanation_html(made, _taken(taken).save, 900)
+
+    def drop(self, taken: Taken | None, modality: str) -> str:
+        """How the probabilities move without one modality, as HTML."""
+        from .. import explain
+        from ..prose import reasons
+
+        return reasons.whatif_html(explain.drop_modality(self.pipeline, _report(taken), modality))
+
+    def hide(self, taken: Taken | None, box: str) -> str:
+        """How they move with a box hidden, as HTML. box: x, y, width, height as shares of the square on the page."""
+        from .. import explain
+        from ..prose import reasons
+
+        report = _report(taken)
+        try:
+            x, y, width, height = (min(max(float(part), 0.0), 1.0) for part in box.split())
+        except ValueError:
+            raise PhotographError("Draw a box on the picture first.") from None
+        left, top, side, _ = report.grid or (0, 0, report.photograph.width, 0)
+        region = (left + round(x * side), top + round(y * side), round(width * side), round(height * side))
+        return reasons.whatif_html(explain.hide_region(self.pipeline, report, region))
+
+    @cached_property
+    def atlas(self) -> "atlas.Atlas | str":
+        """The reference eyes of these weights, or a sentence that says why there are none."""
+        folder: Path | None = getattr(self.pipeline, "folder", None)
+        if folder is None:
+            return "There is no atlas of reference eyes beside these weights, so no eye can be placed."
+        try:
+            return atlas.load(folder, self.pipeline.card.sha256)
+        except atlas.AtlasError as error:
+            return f"{str(error)[0].upper()}{str(error)[1:]}."
+
+    def place(self, taken: Taken | None, subject: str, space: str) -> str:
+        """Where the eye lies among the references, as HTML, or one sentence that says why it has no place."""
+        from html import escape
+
+        if isinstance(self.atlas, str):
+            return f'<p class="empty">{escape(self.atlas)}</p>'
+        if taken is None or taken.report is None:
+            return f'<p class="empty">{NO_WHY}</p>'
+        try:
+            placement = self.atlas.place(taken.report, space)
+        except atlas.AtlasError as error:
+            return f'<p class="empty">{escape(str(error)[0].upper() + str(error)[1:])}.</p>'
+        return similar.similar_html(self.atlas, placement, subject)
+
+
+def check(case: Case) -> None:
+    """Raise Stopped where `stop` was called or the case was cleared."""
+    if not case.folder.is_dir() or (case.folder / _STOP).exists():
+        raise Stopped
+
+
+def stop(case: Case | None) -> None:
+    """Let the running analysis of this case end at its next stage."""
+    if case is not None and case.folder.is_dir():
+        (case.folder / _STOP).touch()
+
+
+def explained(taken: Taken | None) -> list[tuple[str, str]]:
+    """(words, code) of every score that can be explained."""
+    if taken is None or taken.report is None or not taken.report.maps:
+        return []
+    names = {**labels.FINDINGS, "GRADE": "Diabetic retinopathy grade"}
+    return [(names[code], code) for code in taken.report.maps if code in names]
+
+
+def _taken(taken: Taken | None) -> Taken:
+    if taken is None or taken.report is None:
+        raise PhotographError(NO_WHY)
+    return taken
+
+
+def _report(taken: Taken | None):
+    report = _taken(taken).report
+    assert report is not None
+    return report

@@ -1,0 +1,39 @@
+"""Serving the page."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .. import labels
+from ..guard import Guard, allow, gradio
+from .page import build
+
+SESSIONS = 16  # cases kept in memory: a report with its planes takes some tens of megabytes
+_HERE = Path(__file__).parent.parent
+
+
+def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wait: bool = True):
+    """Serve the page until stopped. auth: (user, password) pairs, needed for any host but this machine.
+
+    With `wait` False it returns the running gr.Blocks; the caller closes it. Raises ValueError for a host that would
+    let others in without a password, OSError where the port is taken.
+    """
+    allow(host, bool(auth))
+    os.umask(0o077)
+    demo, gr = build(pipeline), gradio()
+    from starlette.middleware import Middleware
+
+    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"])
+    demo.launch(
+        server_name=host, server_port=port, auth=auth, share=False, show_error=False, run_history=False, quiet=True,
+        footer_links=[], enable_monitoring=False, max_file_size="30mb", state_session_capacity=SESSIONS, ssr_mode=False,
+        pwa=False, mcp_server=False, strict_cors=True, theme=theme, css_paths=_HERE / "style.css",
+        head=f"<script>{(_HERE / 'viewer.js').read_text()}</script>",
+        app_kwargs={"middleware": [Middleware(Guard)]}, prevent_thread_lock=True,
+    )  # fmt: skip
+    print(f"qmmfl: {labels.NOTICE}\nqmmfl: open {demo.local_url}", flush=True)
+    if wait:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the private folder is removed
+        demo.block_thread()
+    return demo

@@ -1,0 +1,44 @@
+"""Which eye: by words of the file name, by the photograph, and by the clinician where they disagree."""
+
+import pytest
+
+from qmmfl.laterality import OPEN, UNKNOWN, find_in_name, settle
+from qmmfl.records import Eye
+
+NOTHING, RIGHT = Eye(None, None), Eye("right", "position of the optic disc")
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("Doe_OD.jpg", "right"),
+        ("doe os.png", "left"),
+        ("12-R-2024.tif", "right"),
+        ("eye_left.webp", "left"),
+        ("imageRight1.png", "right"),
+        ("LE.png", "left"),
+        ("Model.jpg", None),  # od inside a word
+        ("left_right.jpg", None),
+        ("photograph.jpg", None),
+        ("os", "left"),
+        (None, None),
+    ],
+)
+def test_words_of_the_name(name, side):
+    assert find_in_name(name) == side
+
+
+def test_agreement_and_single_sources():
+    assert settle("right", RIGHT) == (Eye("right", "file name and position of the optic disc"), None)
+    assert settle("left", NOTHING) == (Eye("left", "file name"), None)
+    assert settle(None, RIGHT) == (RIGHT, None)
+    assert settle(None, NOTHING) == (NOTHING, None)
+
+
+def test_conflict_is_asked_about_until_the_clinician_decides():
+    eye, question = settle("left", RIGHT)
+    assert eye == Eye(None, OPEN)
+    assert question
+    assert question.endswith("Which eye is it?")
+    assert settle("left", RIGHT, "left") == (Eye("left", "chosen by the clinician"), None)
+    assert settle("left", RIGHT, UNKNOWN)[0].side is None

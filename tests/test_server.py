@@ -1,0 +1,484 @@
+"""The served page under abuse: limits, headers, probes, many users, a long load, a signal in the middle."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import test_photograph
+from fakes import fake_photograph
+from served import JSON, Server, serve
+
+from qmmfl import draw, guard, photograph
+
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+from hypothesis import strategies as st  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="memory and threads are read from /proc")
+QUICK = 0.05  # [s] that a reading takes
+USERS = 20
+SECRET = "root:"
+MEGABYTE = 2**20
+
+
+def eye(seed: int, width: int = 240) -> bytes:
+    return draw.encode(fake_photograph(seed, width, 230).pixels, "png")
+
+
+def stamp(data: bytes) -> str:
+    return hashlib.sha256(photograph.read(data).pixels.tobytes()).hexdigest()
+
+
+def is_answer_to(answer: tuple[str, object], data: bytes) -> bool:
+    event, report = answer
+    return (
+        event == "complete"
+        and isinstance(report, dict)
+        and report["provenance"]["weights_source"] == stamp(data)
+        and report["input"]["sha256"] == hashlib.sha256(data).hexdigest()
+    )
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """The server, which takes seconds to start: one for all, and another where a test has ended it."""
+    with contextlib.ExitStack() as stack:
+        servers: list[Server] = []
+
+        def running() -> Server:
+            if not servers or servers[-1].child.poll() is not None:
+                servers.append(stack.enter_context(serve(tmp_path_factory.mktemp("server"), QUICK)))
+            return servers[-1]
+
+        yield running
+
+
+@pytest.fixture
+def server(start) -> Server:
+    return start()
+
+
+PAGES = ("/", "/config", "/gradio_api/info", "/gradio_api/file=/etc/passwd", "/nowhere", "/theme.css")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_answer_carries_the_headers(server, page):
+    _, headers, _ = server.ask("GET", page)
+    policy = headers["content-security-policy"]
+    for rule in ("default-src 'self'", "connect-src 'self'", "object-src 'none'", "frame-ancestors 'self'"):
+        assert rule in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "camera=()" in headers["permissions-policy"]
+
+
+def test_other_sites_may_not_read(server):
+    _, headers, _ = server.ask("GET", "/config", headers={"origin": "https://elsewhere.example"})
+    assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("path", ["queue/join", "call/analyse", "component_server", "run/analyse", "call/upload"])
+def test_large_bodies_are_refused(server, path):
+    before = server.figures()["memory"]
+    body = b'{"data": ["data:image/png;base64,' + b"x" * (2 * MEGABYTE) + b'"]}'
+    declared = {**JSON, "content-length": str(60 * MEGABYTE)}
+    assert server.ask("POST", f"/gradio_api/{path}", body[:1000], declared)[0] == 413
+    assert server.ask("POST", f"/gradio_api/{path}", iter([body]), JSON)[0] == 413
+    assert server.figures()["memory"] - before < 100 * MEGABYTE
+
+
+def test_large_files_are_refused(server):
+    files = server.figures()["files"]
+    status, said = server.upload(("eye.png", bytes(30 * MEGABYTE + 100_000)))
+    assert (status, "maximum allowed size" in said) == (413, True)
+    kind = {"content-type": "multipart/form-data; boundary=x", "content-length": str(32 * MEGABYTE)}
+    assert server.ask("POST", "/gradio_api/upload", b"--x", kind)[0] == 413
+    assert server.figures()["files"] == files, "no half file is left"
+
+
+def test_a_thousand_files_are_refused(server):
+    status, _ = server.upload(*((f"{number}.png", b"x") for number in range(1001)))
+    assert status in (400, 413)
+    assert server.call([{"path": "a"}, {"path": "b"}, {"path": "c"}])[0] == "error"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("file=/etc/passwd", "file=../../etc/passwd", "file=%2e%2e/%2e%2e/etc/passwd", "file=/proc/self/environ"),
+        *("file=~/.ssh/id_rsa", "file=//etc/passwd", "file=\\etc\\passwd", "file=/dev/zero", "file//etc/passwd"),
+        *("custom_component/1/client/component/../../../etc/passwd", "vibe-code/", "mcp/sse", "runs", "stream/a/b/0/x"),
+        *("../static/../../../etc/passwd", "../assets/..%2f..%2f..%2fetc/passwd", "../svelte/..%2f..%2fetc/passwd"),
+        *("../monitoring", "../monitoring/summary", "../app.py", "../.git/config", "../qmmfl/guard.py"),
+    ],
+)
+def test_paths_of_the_server_are_closed(server, path):
+    address = "/" + path.removeprefix("../") if path.startswith("../") else f"/gradio_api/{path}"
+    status, _, body = server.ask("GET", address, timeout=20)
+    assert status in (400, 403, 404, 405)
+    assert SECRET.encode() not in body
+    assert b"Traceback" not in body
+
+
+@pytest.fixture
+def trap():
+    """A port on this machine that must not be knocked at, and how often it was."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+
+        def knocks() -> int:
+            count = 0
+            try:
+                while True:
+                    listener.accept()[0].close()
+                    count += 1
+            except TimeoutError:
+                return count
+
+        yield listener.getsockname()[1], knocks
+
+
+def test_the_server_fetches_nothing_for_others(server, trap):
+    port, knocks = trap
+    url = f"http://127.0.0.1:{port}/eye.png"
+    for path in (
+        f"file={url}",
+        f"file/{url}",
+        f"proxy={url}",
+        f"file=%20{url}",
+        f"file=HTTP{url[4:]}",
+        f"proxy={url}?x",
+    ):
+        status, _, _ = server.ask("GET", f"/gradio_api/{path}", timeout=20)
+        assert status in (400, 403, 404)
+    for payload in (
+        {"url": url}, {"path": url}, {"path": "", "url": url}, {"path": None, "url": "file:///etc/passwd"}, url,
+        {"path": "x", "url": url, "meta": {"_type": "gradio.FileData"}}, {"url": "http://169.254.169.254/latest"},
+        {"path": url, "is_stream": True}, {"path": url, "is_file": True},
+    ):  # fmt: skip
+        event, told = server.call(payload)
+        assert event == "error"
+        assert SECRET not in str(told)
+    for number in range(6):
+        body = {"data": [[{"path": url, "url": url}], {"url": url}], "fn_index": number, "session_hash": "trap"}
+        server.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode(), JSON)
+    assert knocks() == 0
+
+
+def test_files_of_the_server_are_not_read_for_others(server):
+    outside = server.folder / "outside.png"
+    outside.write_bytes(eye(1))
+    _, (inside,) = server.upload(("eye.png", eye(1)))
+    folder = os.path.dirname(os.path.dirname(inside))
+    for path in (
+        outside,
+        "/etc/passwd",
+        f"{folder}/../../outside.png",
+        f"{folder}/..",
+        "~/.ssh/id_rsa",
+        "app.py",
+        "",
+        "a\0b",
+    ):
+        event, told = server.call({"path": str(path), "meta": {"_type": "gradio.FileData"}})
+        assert event == "error"
+        assert SECRET not in str(told)
+        assert str(server.folder) not in str(told)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../../evil.png", "..\\..\\evil.png", "/etc/evil.png", "a\0b.png", "x" * 300 + ".png", "CON.png", ".hidden",
+     "öç 眼;&'.png", "noextension", "eye.html", "%2e%2e%2fevil.png", " "],
+)  # fmt: skip
+def test_an_upload_stays_in_its_folder(server, name):
+    outside = {path for path in server.folder.iterdir()}
+    status, said = server.upload((name, eye(2)))
+    assert status in (200, 400)
+    if status == 200:
+        (path,) = said
+        private = next(server.temporary.glob("qmmfl-*"))
+        assert os.path.realpath(path).startswith(f"{private}{os.sep}")
+        assert is_answer_to(server.call({"path": path}), eye(2))
+    assert {path for path in server.folder.iterdir()} <= outside | {server.folder / "reading"}
+
+
+def test_an_uploaded_page_is_never_shown(server):
+    for name, data in (("a.html", b"<script>alert(1)</script>"), ("a.svg", test_photograph.SVG)):
+        _, (path,) = server.upload((name, data))
+        status, headers, _ = server.ask("GET", f"/gradio_api/file={path}")
+        assert status == 403 or headers["content-disposition"].startswith("attachment")
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_names_and_metadata_stay_out_of_the_answer_and_the_log(server):
+    for name, data in test_photograph.carriers().items():
+        assert test_photograph.SECRET in data
+        event, report = server.read(data, "Doe_John_1950.png")
+        assert event == "complete", name
+        assert report["input"]["name"] is None
+        for text in (json.dumps(report), server.log.read_text()):
+            assert "DOE^JOHN" not in text
+            assert "Doe_John" not in text
+
+
+BAD = {
+    **test_photograph.UNREADABLE,
+    **test_photograph.DAMAGED,
+    **test_photograph.BOMBS,
+    **{name: data for name, (data, _) in test_photograph.SEVERAL.items()},
+    **test_photograph.PIXELS,
+    "1 empty": b"",
+}
+
+
+def test_every_bad_file_gets_one_sentence_and_the_next_photograph_its_report(server):
+    good = eye(3)
+    first, before = server.read(good), server.figures()["memory"]
+    for name, data in BAD.items():
+        began = server.figures()["milliseconds"]
+        event, told = server.read(data, "Doe_John.jpg")
+        assert event == "error", name
+        said = json.loads(told)["error"]
+        assert said.startswith("Cannot read the photograph: "), (name, said)
+        assert "Doe" not in said
+        assert server.figures()["milliseconds"] - began < 2000
+    assert server.figures()["memory"] - before < 400 * MEGABYTE
+    again = server.read(good)
+    assert is_answer_to(again, good)
+    for each in (first[1], again[1]):
+        each["provenance"].pop("created"), each["provenance"].pop("seconds")
+    assert again[1] == first[1]
+
+
+WRONG = (None, 3, 0.5, True, "x", [], [1], {}, {"path": 3}, {"path": {"a": 1}}, {"path": None}, [{"path": "x"}], "\0")
+
+
+@pytest.mark.parametrize("payload", WRONG, ids=repr)
+def test_wrong_types_are_an_error_without_a_trace(server, payload):
+    event, told = server.call(payload)
+    assert event == "error" or event.startswith("4")
+    assert "Traceback" not in str(told)
+    assert ".py" not in str(told)
+
+
+@pytest.mark.parametrize("data", [(), (1, 2), ({}, {}, {})], ids=repr)
+def test_a_wrong_count_of_arguments_is_an_error(server, data):
+    event, told = server.call(*data)
+    assert event == "error" or event.startswith("4")
+    assert "Traceback" not in str(told)
+
+
+VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('aZ0 ./\0\n<"\u773c\ud800', max_size=20)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(("path", "url", "meta", "_type", "data", "x")), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+FIELDS = ("data", "fn_index", "session_hash", "event_id", "event_data", "trigger_id", "component_id", "fn_name", "code")
+PLACES = (
+    "call/analyse",
+    "call/v2/analyse",
+    "queue/join",
+    "run/analyse",
+    "cancel",
+    "reset",
+    "component_server",
+    "stream/x",
+)
+
+
+@hypothesis.settings(
+    max_examples=80,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(
+    place=st.sampled_from(PLACES),
+    given=st.dictionaries(st.sampled_from(FIELDS), VALUE, max_size=6),
+    sane=st.booleans(),
+)
+def test_any_json_is_answered(start, place, given, sane):
+    """Sane: what the endpoint wants is there, so that the values reach our own functions."""
+    running = start()
+    pid = running.child.pid
+    if sane:
+        data = given.get("data")
+        number = given.get("fn_index")
+        given = {**given, "data": data if isinstance(data, list) else [data], "session_hash": "fuzz"}
+        given["fn_index"] = number % 40 if isinstance(number, int) else 0
+    status, _, said = running.ask("POST", f"/gradio_api/{place}", json.dumps(given).encode(), JSON)
+    assert status in (200, 400, 403, 404, 405, 413, 422, 500, 503)
+    assert b"Traceback" not in said
+    assert str(running.folder).encode() not in said
+    if status == 200 and place.startswith("call/analyse"):
+        number = json.loads(said)["event_id"]
+        told = running.ask("GET", f"/gradio_api/call/analyse/{number}")[2].decode()
+        assert "event: error" in told
+        assert "Traceback" not in told
+    assert start().child.pid == pid, "it is still the same server"
+
+
+def test_after_the_fuzz_a_photograph_is_read(server):
+    assert is_answer_to(patient(server, eye(4)), eye(4))
+
+
+def patient(server: Server, data: bytes) -> tuple[str, object]:
+    """The answer, asked again while the queue is full."""
+    for _ in range(100):
+        answer = server.read(data)
+        if answer[0] != "503":
+            break
+        time.sleep(0.1)
+    return answer
+
+
+def test_twenty_users_get_their_own_answer_or_busy(server):
+    eyes = [eye(seed) for seed in range(USERS)]
+    paths = [server.upload((f"{seed}.png", data))[1][0] for seed, data in enumerate(eyes)]
+    together = threading.Barrier(USERS)
+
+    def ask(number: int) -> tuple[str, object]:
+        together.wait(60)
+        return server.call({"path": paths[number]})
+
+    with ThreadPoolExecutor(USERS) as pool:
+        answers = list(pool.map(ask, range(USERS)))
+    own = [is_answer_to(answer, data) for answer, data in zip(answers, eyes, strict=True)]
+    busy = [event == "503" and "full" in str(said) for event, said in answers]
+    assert all(a != b for a, b in zip(own, busy, strict=True)), Counter(event for event, _ in answers)
+    assert sum(own) >= 16
+    late = [is_answer_to(patient(server, data), data) for data, waits in zip(eyes, busy, strict=True) if waits]
+    assert all(late), "who was told to wait is served later"
+
+
+def test_an_answer_nobody_waits_for_holds_up_nobody(server):
+    _, (path,) = server.upload(("eye.png", eye(5)))
+    body = json.dumps({"data": [{"path": path}]}).encode()
+    for _ in range(3):  # three tabs that were closed
+        assert server.ask("POST", "/gradio_api/call/analyse", body, JSON)[0] == 200
+    began = time.monotonic()
+    assert is_answer_to(server.read(eye(6)), eye(6))
+    assert time.monotonic() - began < 5 * patience()
+
+
+def load(server: Server, count: int) -> dict[str, int]:
+    """`count` requests of every kind; what grew after the first fifth."""
+    files = [eye(seed) for seed in range(8)]
+    bad = list(BAD.values())[:8]
+    first = {}
+    for number in range(count):
+        if number == count // 5:
+            first = server.figures()
+        kind = number % 4
+        if kind == 0:
+            data = files[number // 4 % len(files)]
+            assert is_answer_to(patient(server, data), data)
+        elif kind == 1:
+            assert server.read(bad[number // 4 % len(bad)])[0] == "error"
+        elif kind == 2:
+            assert server.call(WRONG[number // 4 % len(WRONG)])[0] != "complete"
+        else:
+            server.ask("GET", PAGES[number // 4 % len(PAGES)])
+    last = server.figures()
+    return {key: last[key] - first[key] for key in last}
+
+
+def test_a_load_leaves_nothing_behind(server):
+    grown = load(server, 60)
+    assert grown["memory"] < 40 * MEGABYTE
+    assert grown["descriptors"] <= 4
+    assert grown["threads"] <= 4
+    assert grown["files"] <= 8, "equal uploads share a file"
+
+
+@pytest.mark.soak
+def test_two_thousand_requests_leave_nothing_behind(tmp_path):
+    with serve(tmp_path) as server:
+        start = server.figures()["memory"]
+        grown = load(server, 2000)
+        print(f"from {start / MEGABYTE:.0f} MB: {grown}")
+        assert grown["memory"] < 0.05 * server.figures()["memory"]
+        assert grown["descriptors"] <= 4
+        assert grown["threads"] <= 4
+        assert grown["files"] <= 8
+
+
+def test_a_signal_in_the_middle_leaves_nothing_behind(server):
+    _, (path,) = server.upload(("Doe_John.png", eye(7, 440)))
+    assert server.figures()["files"] > 0
+    (server.folder / "reading").unlink(missing_ok=True)
+    body = json.dumps({"data": [{"path": path}]}).encode()
+    assert server.ask("POST", "/gradio_api/call/analyse", body, JSON)[0] == 200
+    limit = time.monotonic() + 60
+    while not (server.folder / "reading").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert (server.folder / "reading").exists(), "a photograph is being read, which takes a minute"
+    said = len(server.log.read_text())
+    assert server.stop(signal.SIGTERM) < 5 * patience()
+    assert server.child.returncode == 0
+    assert list(server.temporary.iterdir()) == [], "the private folder is gone"
+    assert {path.name.partition("-")[0] for path in server.home.iterdir()} <= {"fontlist"}
+    assert "Traceback" not in server.log.read_text()[said:]
+    with pytest.raises(OSError, match="refused"):
+        server.ask("GET", "/")
+
+
+def patience() -> float:
+    """How much slower than alone this machine is at present."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+def test_other_hosts_want_a_password(host, monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    with pytest.raises(ValueError, match="--auth-file"):
+        guard.allow(host, password=False)
+    guard.allow(host, password=True)
+
+
+def through_guard(path: str) -> int:
+    """The status of an empty POST through the guard, before an application that answers 200."""
+    sent = []
+
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "headers": []}
+    asyncio.run(guard.Guard(answer)(scope, receive, send))
+    return sent[0]["status"]
+
+
+def test_a_full_store_or_disk_takes_no_more_files(monkeypatch):
+    assert through_guard("/gradio_api/upload") == 200
+    (guard.private_folder() / "kept").write_bytes(b"x" * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "STORE_LIMIT", 99)
+        assert through_guard("/gradio_api/upload") == 507
+        assert through_guard("/gradio_api/call/analyse") == 200, "what is there can be read"
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "SPARE", 1 << 62)
+        assert through_guard("/gradio_api/upload") == 507
+    (guard.private_folder() / "kept").unlink()
+    assert through_guard("/gradio_api/upload") == 200
