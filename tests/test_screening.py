@@ -274,7 +274,8 @@ def test_parquet_says_what_the_table_says(eyes, tmp_path):
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
 sys.path.insert(0, {tests!r})
 import fakes
 from qmmfl import cli, pipeline

@@ -42,7 +42,7 @@ def evaluate(recipe: EvaluateRecipe) -> dict[str, Any]:
         figures |= {"classification": classification(recipe, pool, cases), "gates": gates(recipe, pool, cases)}
         figures |= {"synthesis": made.result()} if made else {}
     return json.loads(
-        json.dumps(figures), parse_float=lambda text: round(float(text), 4), parse_constant=lambda _: None
+        json.dumps(figures, default=float), parse_float=lambda text: round(float(text), 4), parse_constant=lambda _: None
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +59,10 @@ class SynthesisNet(nn.Module):
 
     def start_from(self, prior: float) -> None:
         """Let a fresh net answer about `prior` (0..1) everywhere, as rare structures are learnt sooner from there."""
-        nn.init.zeros_(self.head[0].bias)
+        bias = cast(Tensor, cast(nn.Conv2d, self.head[0]).bias)
+        nn.init.zeros_(bias)
         last = 3 if self.config.head == "affine" else 0
-        nn.init.constant_(self.head[0].bias.view(self.config.planes, -1)[:, last:], math.log(prior / (1 - prior)))
+        nn.init.constant_(bias.view(self.config.planes, -1)[:, last:], math.log(prior / (1 - prior)))
 
     def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """State dict of this net from that of one with the same widths: its own, or a related one's.
