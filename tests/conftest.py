@@ -60,6 +60,16 @@ def tiny_card(**changes) -> weights.Card:
     return weights.Card(**{**values, **changes})
 
 
+LONG = {"test_fuzz", "test_hub", "test_screening", "test_server"}  # minutes together: run with -m slow
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in LONG:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
