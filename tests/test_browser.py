@@ -78,7 +78,7 @@ class Visit:
     def __init__(self, browser, address: str, scheme: str = "light"):
         self.context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(12_000)
+        self.page.set_default_timeout(30_000)
         self.asked, self.complaints = [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -381,6 +381,7 @@ def test_names_roles_and_order(visit, files):
     )
     assert order
     page.set_viewport_size({"width": 820, "height": 1180})
+    page.wait_for_timeout(1000)  # tabs without room fold away, some time after
     for tab in page.locator("#tabs [role=tab]:visible").all_inner_texts():
         here.open(tab)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), tab
