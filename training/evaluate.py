@@ -41,9 +41,8 @@ def evaluate(recipe: EvaluateRecipe) -> dict[str, Any]:
         figures: dict[str, Any] = {"intervals": "patients"}
         figures |= {"classification": classification(recipe, pool, cases), "gates": gates(recipe, pool, cases)}
         figures |= {"synthesis": made.result()} if made else {}
-    return json.loads(
-        json.dumps(figures, default=float), parse_float=lambda text: round(float(text), 4), parse_constant=lambda _: None
-    )
+    text = json.dumps(figures, default=float)
+    return json.loads(text, parse_float=lambda number: round(float(number), 4), parse_constant=lambda _: None)
 
 
 def locked_cases(recipe: EvaluateRecipe) -> list[data.Case]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from qmmfl import fundus, labels
 from qmmfl.nets import Network
+from qmmfl.nets.blocks import fold_norms
 
 from . import data
 from .assemble import assemble
@@ -85,6 +86,7 @@ def _start(recipe: PlanesRecipe) -> None:
     lacking = [name for name in missing if name.startswith("synthesis")]
     if lacking:
         raise RuntimeError(f"train these first: {', '.join(lacking)}")
+    fold_norms(network)
     _network = network.to(memory_format=torch.channels_last)
 
 
