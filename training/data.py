@@ -18,13 +18,14 @@ import numpy as np
 
 from qmmfl import fundus, labels, photograph
 
-from . import tables
+from . import negatives, tables
 from .recipe import RUNS
 
 CACHE = RUNS / "cache"
 VIEW = 256  # [px] side of the cached colour squares, what the encoders see
 FOLDERS = ("odir5k", "stare", "idrid", "rahim", "eyepacs", "eyepacs_equalized", "aptos_severe", "palm", "drimdb")
 CODES = tuple(labels.FINDINGS)
+_DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
 ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other
 
 
@@ -93,6 +94,8 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
     oedema = int(int(row["dme_risk"]) == 2) if "dme_risk" in row else int(row.get("maculopathy", -1))
     eyeq, sharp = row.get("eyeq_quality", "-1"), row.get("quality", "")
     gradable = {"good": 1, "bad": 0}.get(sharp, {"0": 1, "1": 1, "2": 0}.get(eyeq, -1))
+    if folder in _DIAGNOSED and row["split"] != "test" and not row.get("quality_flags"):
+        gradable = 1  # nobody judged its quality, but clinicians could read it: the gate learns more cameras from it
     return Case(
         folder,
         str(data / "cls" / folder / "images" / row["image"]),
@@ -122,10 +125,28 @@ def _view_of(path: str, prep: fundus.Prep) -> np.ndarray:
     return cv2.resize(square_of(path, prep), (VIEW, VIEW), interpolation=cv2.INTER_AREA)
 
 
+def write_negatives(table: list[Case]) -> Iterator[Case]:
+    """Make the pictures of `negatives` below runs/cache, those that are there already excepted; a case of each."""
+    folder = CACHE / "negatives"
+    folder.mkdir(parents=True, exist_ok=True)
+    fit = [case for case in table if case.fundus == 1 and case.gradable == 1]
+    groups = {case.path: case.group for case in fit}
+    sources = {split: [case.path for case in fit if case.split == split] for split in negatives.COUNTS}
+    for split, kind, seed, source in negatives.plan(sources):
+        path = folder / f"{kind}_{seed}.jpg"
+        if not path.exists():
+            cv2.imwrite(str(path), negatives.picture(kind, seed, source)[..., ::-1])
+        spoiled = kind in negatives.SPOILED
+        known = {"gradable": 0} if spoiled else {"fundus": 0}
+        unknown = (-1,) * len(CODES)
+        yield Case("negatives", str(path), split, groups.get(source, path.stem), unknown, **known)
+
+
 def build(data: Path, workers: int = 2) -> None:
     """Write runs/cache/views.npy, uint8 (N, VIEW, VIEW, 3), and cases.json, both in the same order."""
     CACHE.mkdir(parents=True, exist_ok=True)
     table = list(cases(data))
+    table += write_negatives(table)
     prep = fundus.Prep()
     shape = (len(table), VIEW, VIEW, 3)
     views = np.lib.format.open_memmap(CACHE / "views.part.npy", "w+", np.uint8, shape)

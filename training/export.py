@@ -36,6 +36,7 @@ DATA = (
     {"name": "DRIVE, LES-AV", "use": "arteries and veins", "terms": "research, citation / open"},
     {"name": "CFP-FFA pairs, FFA phase", "use": "angiograms, not-a-fundus", "terms": "research / Apache-2.0"},
     {"name": "Simulated eyes", "use": "angiograms, spectral bands", "terms": "made by qmmfl.phantom"},
+    {"name": "Made negatives", "use": "the gates: drawings, false colours, spoiled photographs", "terms": "made here"},
 )
 LIMITS = (
     "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",

@@ -75,7 +75,7 @@ def _order(cases: list[data.Case]) -> list[int]:
     Never the test split, which only the evaluation reads, nor the equalised set, whose colours are false.
     """
     usable = [i for i, case in enumerate(cases) if case.split != "test" and case.folder != "eyepacs_equalized"]
-    pace = dict.fromkeys(("idrid", "rahim", "stare", "drimdb", "ffa_phase"), 1) | {"odir5k": 3}
+    pace = dict.fromkeys(("idrid", "rahim", "stare", "drimdb", "ffa_phase", "negatives"), 1) | {"odir5k": 3}
     return sorted(usable, key=lambda index: index * 7919 % len(cases) * pace.get(cases[index].folder, 9))
 
 
