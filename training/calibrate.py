@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from qmmfl.nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
 from qmmfl.weights import Calibration, GradeCalibration
 
 from . import conformal, tasks

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from qmmfl import labels
-from qmmfl.nets.network import GRADE, OUTPUTS
+from qmmfl.nets import GRADE, OUTPUTS
 
 from . import metrics
 from .data import CODES

@@ -1,7 +1,8 @@
 """Planes of every cached case, computed once by the trained synthesis nets.
 
-`python -m training.planes --limit 3000` goes on where the last run stopped. What it writes is what the encoders see:
-uint8 (N, VIEW, VIEW, k) per modality below runs/<run>/planes, in the order of the cached cases, and done.npy.
+`python -m training.planes --limit 3000` goes on where the last run stopped; `--anew lesions` first forgets the planes
+of a net that was trained anew. What it writes is what the encoders see: uint8 (N, VIEW, VIEW, k) per modality below
+runs/<run>/planes, in the order of the cached cases, and done.npy, uint8 (N, modalities).
 """
 
 import dataclasses
@@ -25,12 +26,17 @@ from .recipe import RUNS, Recipe, parse
 
 @dataclasses.dataclass(frozen=True)
 class PlanesRecipe(Recipe):
-    """limit: stop after this many cases in all; workers: processes of one thread each."""
+    """limit: stop after this many cases in all; workers: processes of one thread each.
+
+    anew: comma-separated modalities whose planes are made again.
+    """
 
     limit: int = 1_000_000
+    anew: str = ""
     workers: int = 2
 
 
+_COLUMNS = [modality.name for modality in labels.SYNTHESES]
 _network: Network | None = None  # of a worker process
 
 
@@ -40,18 +46,28 @@ def build(recipe: PlanesRecipe) -> None:
     folder = RUNS / recipe.run / "planes"
     folder.mkdir(parents=True, exist_ok=True)
     stores = {m.name: _store(folder / f"{m.name}.npy", (*views.shape[:3], len(m.planes))) for m in labels.SYNTHESES}
-    done = _store(folder / "done.npy", (len(cases),))
-    todo = [index for index in _order(cases)[: recipe.limit] if not done[index]]
-    for index, planes in zip(todo, compute([cases[index].path for index in todo], recipe), strict=True):
+    done = _store(folder / "done.npy", (len(cases), len(labels.SYNTHESES)))
+    for name in filter(None, recipe.anew.split(",")):
+        done[:, _COLUMNS.index(name)] = 0
+    todo = [index for index in _order(cases)[: recipe.limit] if not done[index].all()]
+    wanted = [[name for name, known in zip(_COLUMNS, done[index], strict=True) if not known] for index in todo]
+    made = compute([cases[index].path for index in todo], recipe, wanted)
+    for index, planes in zip(todo, made, strict=True):
         for name, plane in planes.items():
             stores[name][index] = plane
-        done[index] = 1
+            done[index, _COLUMNS.index(name)] = 1
 
 
-def compute(paths: Sequence[str], recipe: PlanesRecipe) -> Iterator[dict[str, np.ndarray]]:
-    """What the encoders see of each photograph, in order: modality -> uint8 (view, view, k), by the run's nets."""
+def compute(
+    paths: Sequence[str], recipe: PlanesRecipe, wanted: Sequence[Sequence[str]] | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """What the encoders see of each photograph, in order: modality -> uint8 (view, view, k), by the run's nets.
+
+    wanted: the modalities to make of each photograph, all by default.
+    """
+    wanted = [_COLUMNS] * len(paths) if wanted is None else wanted
     with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe,)) as pool:
-        results = pool.map(_planes_of, paths, chunksize=8)
+        results = pool.map(_planes_of, paths, wanted, chunksize=8)
         yield from tqdm(results, total=len(paths), desc="planes", mininterval=10)
 
 
@@ -61,8 +77,8 @@ def load(modality: str, run: str) -> np.ndarray:
 
 
 def done(run: str) -> np.ndarray:
-    """bool (N,): cases whose planes are cached."""
-    return np.load(RUNS / run / "planes" / "done.npy").astype(bool)
+    """bool (N,): cases whose planes are all cached."""
+    return np.load(RUNS / run / "planes" / "done.npy").all(axis=1)
 
 
 def _store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -75,7 +91,7 @@ def _order(cases: list[data.Case]) -> list[int]:
     Never the test split, which only the evaluation reads, nor the equalised set, whose colours are false.
     """
     usable = [i for i, case in enumerate(cases) if case.split != "test" and case.folder != "eyepacs_equalized"]
-    pace = dict.fromkeys(("idrid", "rahim", "stare", "drimdb", "ffa_phase", "negatives"), 1) | {"odir5k": 3}
+    pace = dict.fromkeys(("idrid", "rahim", "stare", "drimdb", "ffa_phase"), 1) | {"odir5k": 3, "negatives": 4}
     return sorted(usable, key=lambda index: index * 7919 % len(cases) * pace.get(cases[index].folder, 9))
 
 
@@ -91,11 +107,11 @@ def _start(recipe: PlanesRecipe) -> None:
 
 
 @torch.no_grad()
-def _planes_of(path: str) -> dict[str, np.ndarray]:
+def _planes_of(path: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     square = data.square_of(path, fundus.Prep())
-    x = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(square).permute(2, 0, 1)[None].contiguous().float() / 255
     prepared = _network.prepare(x)
-    planes = {m.name: _network.synthesize(prepared, m.name) for m in labels.SYNTHESES}
+    planes = {name: _network.synthesize(prepared, name) for name in wanted}
     seen = {name: (_network.view(x, planes, name)[0] + 1) / 2 for name in planes}
     return {name: (view * 255).round().byte().permute(1, 2, 0).numpy() for name, view in seen.items()}
 

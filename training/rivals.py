@@ -7,7 +7,7 @@ from qmmfl import labels
 from qmmfl.nets import Config
 from qmmfl.nets.blocks import ChannelCalibration, CrossModalAttention, ResidualBlock
 from qmmfl.nets.fusion import AdditiveHeads
-from qmmfl.nets.network import OUTPUTS
+from qmmfl.nets import OUTPUTS
 
 _MODALITIES = len(labels.MODALITIES)
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from qmmfl import explain, labels, photograph, pipeline, weights
 from qmmfl.explain import sanity
 from qmmfl.explain.agreement import KEY
-from qmmfl.nets.network import GRADE
+from qmmfl.nets import GRADE
 
 from . import data, metrics
 from .recipe import Recipe, parse

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qmmfl.nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
 
 from . import metrics
 from .data import CODES, Case

@@ -70,7 +70,7 @@ class Lesions(Task):
     def sources(self) -> list[tuple[list[pixels.Sample], float]]:
         """Eyes with lesion masks, and eyes graded free of retinopathy."""
         healthy = list(pixels.healthy(self.recipe.data, self.config.size))
-        return [*super().sources(), (healthy, 0.25)]
+        return [*super().sources(), (healthy, 0.7)]
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """Samples of one split."""
