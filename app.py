@@ -4,10 +4,12 @@ import os
 
 import qmmfl
 from qmmfl import ui
+from qmmfl.ui import gpu
 
 
 def main() -> None:
     """Serve on this machine only; inside a Space, where the Space says."""
+    gpu.is_lent()  # on a ZeroGPU Space its package must be there before torch is
     host = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
     ui.serve(qmmfl.load(), host, int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
 

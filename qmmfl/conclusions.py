@@ -8,13 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from . import fundus, labels, measures
-from .nets.fusion import grade_probabilities
-from .nets.network import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from .nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from .nets.runtime import Scores
 from .records import DiscCup, Finding, Fundus, Grade, Lesion, Oedema, Plane, Quality
-from .stages import Scores
 from .weights import Card
 
 UNGRADABLE = "withheld: the photograph is not gradable"
@@ -52,8 +50,9 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
     """The ICDR grade."""
     if withheld or scores is None:
         return Grade(None, None, None, None, withheld)
-    score = torch.tensor([card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])], dtype=torch.float64)
-    each = grade_probabilities(score, torch.tensor(card.grade.cuts, dtype=torch.float64))[0].numpy()
+    score = card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])
+    above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))  # as `fusion.grade_probabilities`
+    each = -np.diff(above, prepend=1, append=0)
     grade = int((1 - np.cumsum(each)[:-1] > 0.5).sum())  # the median, which ordinal error favours over the mode
     return Grade(
         tuple(float(p) for p in each), grade, grade >= labels.MORE_THAN_MILD, grade >= labels.VISION_THREATENING
@@ -124,7 +123,7 @@ def find_contributions(card: Card, scores: Scores) -> dict[str, dict[str, float]
 
 
 def _explained(card: Card) -> list[str]:
-    return [code for code in labels.FINDINGS if code in card.calibrations] + [GRADE]
+    return [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations] + [GRADE]
 
 
 def _probability(card: Card, scores: Scores, name: str) -> float:

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -58,7 +59,23 @@ def gradio() -> Any:  # a module, whose own annotations hide half of what it off
     )
     import gradio as module
 
+    _keep_apart()
     return module
+
+
+@functools.cache
+def _keep_apart() -> None:
+    """Give every upload a folder of its own: Gradio names it after the content alone, so that two people with the same
+    file would share it, and the one who clears first would take it from the other.
+    """
+    from gradio import route_utils
+
+    class Apart(route_utils.GradioUploadFile):
+        def __init__(self, *arguments, **options) -> None:
+            super().__init__(*arguments, **options)
+            self.sha.update(secrets.token_bytes(16))
+
+    route_utils.GradioUploadFile = Apart
 
 
 class Guard:

@@ -1,4 +1,4 @@
-"""Which eye: read from a file name, compared with what the photograph shows, never settled silently in a conflict."""
+"""Which eye: read from a DICOM tag and the file name, compared with the photograph; a conflict is asked about."""
 
 import re
 
@@ -18,18 +18,23 @@ def find_in_name(name: str | None) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def settle(named: str | None, seen: Eye, chosen: str | None = None) -> tuple[Eye, str | None]:
-    """The side of an eye and what it rests on; and a question where the file name and the photograph disagree.
+def settle(
+    named: str | None, seen: Eye, chosen: str | None = None, tagged: str | None = None
+) -> tuple[Eye, str | None]:
+    """The side of an eye and what it rests on; and a question where the sources disagree.
 
     named: side in the file name. seen: side by the photograph. chosen: the clinician's word, which decides; UNKNOWN
-    is a word, too.
+    is a word, too. tagged: side in the tags of a DICOM file.
     """
     if chosen:
         return Eye(chosen if chosen in SIDES else None, "chosen by the clinician"), None
-    if named and seen.side and named != seen.side:
+    said = [each for each in (Eye(tagged, "DICOM tag"), Eye(named, "file name"), seen) if each.side]
+    if not said:
+        return seen, None
+    first, other = said[0], next((each for each in said if each.side != said[0].side), None)
+    if other:
         return Eye(None, OPEN), (
-            f"The file name says {named} eye, but by the {seen.origin} it is a {seen.side} eye. Which eye is it?"
+            f"The {first.origin} says {first.side} eye, but by the {other.origin} it is a {other.side} eye. "
+            "Which eye is it?"
         )
-    if named:
-        return Eye(named, f"file name and {seen.origin}" if seen.side else "file name"), None
-    return seen, None
+    return Eye(first.side, " and ".join(str(each.origin) for each in said)), None

@@ -48,17 +48,24 @@ def lesion_regions(plane: np.ndarray, threshold: float, field: np.ndarray) -> tu
 
     Returns int64 (s, s), 0 outside the lesions and 1..n inside the n-th, and n.
     """
-    mask = ((plane >= threshold) & field).astype(np.uint8)
-    _, regions, stats, _ = cv2.connectedComponentsWithStats(mask)
-    kept = stats[:, cv2.CC_STAT_AREA] >= _SMALLEST
-    kept[0] = False  # the background
-    return np.where(kept, np.cumsum(kept), 0)[np.asarray(regions, np.int64)], int(kept.sum())
+    regions, _, kept = _components(plane, threshold, field)
+    return np.where(kept, np.cumsum(kept), 0)[regions], int(kept.sum())
 
 
 def count_lesions(plane: np.ndarray, threshold: float, field: np.ndarray) -> Lesion:
     """How many `lesion_regions` there are, and their share of the field, bool (s, s)."""
-    regions, count = lesion_regions(plane, threshold, field)
-    return Lesion(count, float((regions > 0).sum()) / max(int(field.sum()), 1))
+    _, areas, kept = _components(plane, threshold, field)
+    return Lesion(int(kept.sum()), float(areas[kept].sum()) / max(int(field.sum()), 1))
+
+
+def _components(plane: np.ndarray, threshold: float, field: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number of its region at each place (s, s), areas [px] by number, and which of them are lesions."""
+    mask = ((plane >= threshold) & field).astype(np.uint8)
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(mask)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    kept = areas >= _SMALLEST
+    kept[0] = False  # the background
+    return np.asarray(regions), areas, kept
 
 
 def _rows(region: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 """Reads a colour fundus photograph: the one door through which files and arrays come in.
 
 What a file is, is decided by its content and never by its name, and its size is checked before it is decoded.
-Only pixels come out: orientation and colour profile are applied, then all metadata are dropped.
-Standard library, numpy and Pillow.
+Only pixels come out: orientation and colour profile are applied, then all metadata are dropped (but the side of the eye
+in a DICOM file). Standard library, numpy and Pillow; pydicom where it is installed.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from typing import NoReturn
 import numpy as np
 from PIL import Image, ImageChops, ImageCms
 
+from . import dicom
 from .records import Photograph, PhotographError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
@@ -34,6 +35,7 @@ NOTE_ALPHA = "The photograph had transparent parts; they were filled with black.
 NOTE_PROFILE = "The photograph was converted from its own colour profile to sRGB."
 NOTE_BROKEN_PROFILE = "The colour profile in the file is not usable and was ignored; colours may be off."
 NOTE_FIRST = "The file held more than one picture; the first was read."
+NOTE_SIDE = "The DICOM file says that it is a {} eye."
 NOTE_SMALL = f"The photograph is small (shortest side under {LOW_SIDE} pixels); small lesions may not show."
 
 _CURE = "export it as JPEG or PNG and upload it again"
@@ -58,7 +60,7 @@ _PROFILE_TOLERANCE = 3  # [grey levels], a profile that moves no colour further 
 
 
 def read(source: str | os.PathLike | bytes, name: str | None = "") -> Photograph:
-    """The photograph in a JPEG, PNG, TIFF, BMP or WebP file, given by its path or as the file's bytes.
+    """The photograph in a JPEG, PNG, TIFF, BMP, WebP or DICOM file, given by its path or as the file's bytes.
 
     name: what to call it in messages and in the record; "" takes the file's own name, None keeps it nameless.
     Returns pixels uint8 (H, W, 3) in 0..255, RGB, upright, sRGB, within MIN_SIDE, MAX_PIXELS and MAX_ASPECT.
@@ -74,6 +76,8 @@ def read(source: str | os.PathLike | bytes, name: str | None = "") -> Photograph
         _refuse(name, "the file is empty")
     if len(data) > MAX_BYTES:
         _refuse(name, f"the file has more than {MAX_BYTES // 2**20} MiB", _CURE_SIZE)
+    if dicom.is_dicom(data):
+        return _from_dicom(data, name)
     with _in_our_words(name):
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             first = _check_pages(image, name)
@@ -101,6 +105,17 @@ def from_pixels(pixels: np.ndarray | Image.Image, name: str | None = None) -> Ph
         array = np.array(pixels, order="C")
         notes = _looks(array)
     return Photograph(array, name, hashlib.sha256(array.tobytes()).hexdigest(), notes)
+
+
+def _from_dicom(data: bytes, name: str | None) -> Photograph:
+    try:
+        image, side, notes = dicom.read(data, lambda width, height: _check_size(width, height, name))
+    except dicom.DicomError as error:
+        _refuse(name, error.fault, error.cure or _CURE)
+    with _in_our_words(name):
+        pixels, more = _convert(image, name)
+    notes += (NOTE_SIDE.format(side),) if side else ()
+    return Photograph(pixels, name, hashlib.sha256(data).hexdigest(), notes + more, side)
 
 
 @contextlib.contextmanager

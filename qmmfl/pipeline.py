@@ -6,14 +6,19 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from . import __version__, conclusions, fundus, hub, labels, measures, photograph, quality, stages, weights
-from .nets import Network
+from .nets import runtime as runtimes
 from .records import Eye, Photograph, Provenance, Report
 from .stages import FIELD_STAGE, FUSION_STAGE, MEASURE_STAGE, STAGES, Outcome, Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from .nets import Network
 
 __all__ = ["FIELD_STAGE", "FUSION_STAGE", "MEASURE_STAGE", "STAGES", "Pipeline", "Progress", "load"]
 
@@ -23,23 +28,35 @@ class Pipeline:
 
     def __init__(
         self,
-        network: Network,
+        network: "Network | None",
         card: weights.Card,
         source: str,
         device: str = "auto",
         banner: str | None = None,
         folder: Path | None = None,
+        runtime: runtimes.Runtime | None = None,
     ) -> None:
-        """device: "auto" (a GPU where there is one), "cpu" or "cuda". banner: a sentence that the page must show.
-        folder: where the weights lie, and an atlas beside them.
+        """network: None where a runtime is given; it is then loaded from `folder` when somebody first asks for it.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda". banner: a sentence that the page must show.
+        folder: where the weights lie, and an atlas beside them. runtime: what reads, by default torch.
         """
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("there is no GPU that torch can use; choose --device cpu")
-        wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.network = network.to(wanted).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
         self.card, self.source, self.banner, self.folder = card, source, banner, folder
-        self.device = torch.device(wanted)
+        self._network = network and _place(network, device)
+        self.runtime = runtime or _eager(self.network)
         self._lock = Lock()  # explanations hook the shared network: two readers at once would mix patients
+
+    @property
+    def network(self) -> "Network":
+        """The network as it was trained, for those who look inside; reading goes by `runtime`."""
+        if self._network is None:
+            assert self.folder is not None
+            self._network = _place(weights.load(self.folder)[0], "cpu")
+        return self._network
+
+    @property
+    def device(self) -> "torch.device":
+        """Where `network` lies."""
+        return self.network.heads.bias.device
 
     def __call__(
         self,
@@ -56,12 +73,10 @@ class Pipeline:
         Raises PhotographError for what cannot be read.
         """
         began = time.monotonic()
-        picture = _photograph(source)
-        with self._lock:
-            return self._read(picture, progress or _silent, override, began)
+        return self._read(_photograph(source), progress or _silent, override, began)
 
     @contextmanager
-    def borrow(self) -> Iterator[Network]:
+    def borrow(self) -> "Iterator[Network]":
         """The network for one borrower at a time; until it is given back every other reader waits.
 
         The borrower must not call the pipeline (it would wait for itself) and leaves the network as it was.
@@ -78,7 +93,8 @@ class Pipeline:
         faults = quality.find_faults(square)
         if faults and not override:
             return self._report(picture, began, faults)
-        outcome = stages.run(self.network, square, self.device, progress)
+        with self._lock:  # only the networks want all cores; what stands before and after overlaps with other readers
+            outcome = stages.run(self.runtime, square, progress)
         progress(len(STAGES) - 1, len(STAGES), MEASURE_STAGE)
         return self._report(picture, began, faults, outcome, frame, override)
 
@@ -124,26 +140,49 @@ class Pipeline:
             weights_source=self.source,
             weights_sha256=self.card.sha256,
             prep=self.card.prep.digest,
-            runtime=f"torch {torch.__version__} on {self.device.type}",
+            runtime=self.runtime.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - began, 3),
         )
 
 
-def load(source: str | Path | None = None, device: str = "auto") -> Pipeline:
+def load(source: str | Path | None = None, device: str = "auto", runtime: str = runtimes.AUTO) -> Pipeline:
     """Pipeline with the embedded weights, those in a folder, or owner/repo@revision on the Hub.
 
     Where the Hub does not answer, the embedded weights are used; `Pipeline.banner` and the source in every report say
-    so. Raises WeightsError for everything else that is wrong with the weights named.
+    so. runtime: "torch", "openvino", or "auto" (see `nets.runtime.choose`). Raises WeightsError for everything else
+    that is wrong with the weights named, ValueError for a device or runtime that is not there.
     """
+    chosen = runtimes.choose(runtime, device)
     banner = None
     try:
         folder, name = weights.find(source)
     except hub.Unreachable as error:
         banner = f"The embedded weights are in use, not the ones asked for: {error}."
         folder, name = weights.embedded(), f"embedded, because {source} could not be fetched"
-    network, card = weights.load(folder)
-    return Pipeline(network, card, name, device, banner, Path(folder))
+    if chosen == runtimes.TORCH:
+        network, card = weights.load(folder)
+        return Pipeline(network, card, name, device, banner, folder)
+    from .nets.accelerated import Accelerated
+
+    state, card = weights.load_arrays(folder)
+    with weights.fitting(folder):
+        return Pipeline(None, card, name, device, banner, folder, Accelerated(card.config, state))
+
+
+def _place(network: "Network", device: str) -> "Network":
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no GPU that torch can use; choose --device cpu")
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return network.to(wanted).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def _eager(network: "Network") -> runtimes.Runtime:
+    from .nets.eager import Eager
+
+    return Eager(network)
 
 
 def _photograph(source: Photograph | str | Path | np.ndarray) -> Photograph:

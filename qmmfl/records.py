@@ -30,12 +30,14 @@ class Photograph:
     name: file name without folder, or None when it came from the page.
     sha256: hexadecimal digest of the file's bytes (of the pixels when there was no file).
     notes: sentences on what had to be converted (for example 16-bit or CMYK input), for the reader.
+    side: "right" or "left" where a DICOM file says so, else None.
     """
 
     pixels: np.ndarray
     name: str | None
     sha256: str
     notes: tuple[str, ...] = ()
+    side: str | None = None
 
     @property
     def width(self) -> int:

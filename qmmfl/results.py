@@ -4,6 +4,7 @@ Every file is written under another name and then put in place, a report before 
 there is whole, and an input without a row is read again.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -15,11 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from . import labels, prose
+from . import dicom, labels, prose
 from .records import Report
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")  # what is looked for in a folder
+ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
 JSON, PDF, PLANES = "report.json", "report.pdf", "planes"
+DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph came as DICOM
 
 _TEXTS = ("input", "status", "reason", "folder", "sha256", "side", "weights_sha256", "package_version")
 _NUMBERS = ("quality", "dme_probability", "vcdr", *(f"p_{code}" for code in labels.FINDINGS))
@@ -84,14 +86,33 @@ def show(path: str | Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def write_report(folder: Path, report: Report, parts: Parts = Parts()) -> None:  # noqa: B008 (frozen)
-    """Write the parts and last report.json: where that lies, all is there. Raises OSError."""
+def write_report(
+    folder: Path,
+    report: Report,
+    parts: Parts = Parts(),  # noqa: B008 (frozen)
+    source: Path | None = None,
+) -> None:
+    """Write the parts and last report.json: where that lies, all is there. Raises OSError.
+
+    source: the photograph's file; where it is DICOM the PDF is written as DICOM, too, which names the patient.
+    """
     folder.mkdir(exist_ok=True)
     if parts.pdf:
-        _place(folder / PDF, prose.report_pdf(report))
+        pdf = prose.report_pdf(report)
+        _place(folder / PDF, pdf)
+        if source is not None and (data := _dicom(source)):
+            _place(folder / DICOM, dicom.encapsulate(data, pdf, report.eye.side, report.provenance.created))
     if parts.planes:
         write_planes(folder / PLANES, report)
     place_text(folder / JSON, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+
+
+def _dicom(source: Path) -> bytes | None:
+    """The bytes of a DICOM file; None for any other, and for one that is gone by now."""
+    with contextlib.suppress(OSError), source.open("rb") as file:
+        head = file.read(132)
+        return head + file.read() if dicom.is_dicom(head) else None
+    return None
 
 
 def write_planes(folder: Path, report: Report) -> None:
@@ -104,7 +125,12 @@ def write_planes(folder: Path, report: Report) -> None:
 
 def remove_report(folder: Path) -> None:
     """Remove what `write_report` wrote, and the folder if nothing else is in it."""
-    for path in (folder / JSON, folder / PDF, *(folder / PLANES / f"{name}.png" for name in labels.PLANES)):
+    for path in (
+        folder / JSON,
+        folder / PDF,
+        folder / DICOM,
+        *(folder / PLANES / f"{name}.png" for name in labels.PLANES),
+    ):
         path.unlink(missing_ok=True)
     for path in (folder / PLANES, folder):
         if path.is_dir() and not any(path.iterdir()):

@@ -12,12 +12,13 @@ from . import labels
 from .records import Report
 
 OPINIONS = ("agree", "disagree", "unsure")
-GRADE, CUP = "GRADE", "VCDR"
+GRADE, OEDEMA, CUP = "GRADE", "DME", "VCDR"
 NOTE_LENGTH = 2000
 SUBJECTS = MappingProxyType(
     {
         **labels.FINDINGS,
         GRADE: "Diabetic retinopathy grade",
+        OEDEMA: "Macular oedema risk",
         CUP: "Vertical cup-to-disc ratio",
         **{f"map:{each.name}": f"Pictures: {each.title.lower()}" for each in labels.SYNTHESES},
     }
@@ -96,13 +97,13 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
         "package_version": report.provenance.package_version,
         "created": report.provenance.created,
     }
-    found = {each.code: each for each in report.findings}
+    found = {OEDEMA: report.dme, **{each.code: each for each in report.findings}}
     for code, name in SUBJECTS.items():
         row = {**shared, "code": code, "finding": name, "opinion": review.opinions.get(code)}
         if code in found:
             each = found[code]
             row |= {"assessed": each.assessed, "probability": each.probability, "threshold": each.threshold}
-            row |= {"suspected": each.suspected, "undecided": each.undecided}
+            row |= {"suspected": each.suspected, "undecided": getattr(each, "undecided", None)}
         yield row
 
 

@@ -100,7 +100,7 @@ def write(item: Item, folder: Path, parts: results.Parts) -> Row:
 
 def _written(item: Item, folder: Path, parts: results.Parts) -> Item:
     if item.report is not None:
-        results.write_report(folder, item.report, parts)
+        results.write_report(folder, item.report, parts, item.path)
     return item
 
 

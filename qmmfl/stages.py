@@ -7,12 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from . import labels
-from .nets import Network
-from .nets.network import bounded
+from .nets.runtime import NotFinite, Runtime, Scores
 
 Progress = Callable[[int, int, str], None]
 
@@ -29,20 +26,9 @@ _FAILED = (
     "{}: the network failed ({}), so it could not be computed; "
     "read the photograph again, and report this sentence if it repeats."
 )
-_ALLOCATOR = "can't allocate memory"  # a processor's allocator says so in a plain RuntimeError
+_ALLOCATORS = ("can't allocate memory", "bad_alloc", "bad allocation")  # in a plain RuntimeError
 
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What the fusion says about one square.
-
-    logits, bias: (len(OUTPUTS),). maps: (len(OUTPUTS), M, h, w). features: (M, D), fused, mean over positions.
-    """
-
-    logits: np.ndarray
-    bias: np.ndarray
-    maps: np.ndarray
-    features: np.ndarray
+FAILURES = (NotFinite, MemoryError, RuntimeError)  # the last is torch's and OpenVINO's own type for every kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,38 +42,25 @@ class Outcome:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-class _NoNumber(ArithmeticError):
-    """A network gave NaN or infinity."""
-
-
-@torch.no_grad()
-def run(network: Network, square: np.ndarray, device: torch.device, progress: Progress) -> Outcome:
+def run(runtime: Runtime, square: np.ndarray, progress: Progress) -> Outcome:
     """Every network about one canonical square, uint8 (S, S, 3) RGB, each stage told to `progress` before it begins."""
     failures: dict[str, str] = {}
-    planes: dict[str, Tensor] = {}
-    arrays: dict[str, np.ndarray] = {}
+    planes: dict[str, np.ndarray] = {}
     scores = None
     with _border(INPUT_STAGE, failures):
-        x = torch.from_numpy(square).to(device).permute(2, 0, 1)[None].float() / 255
-        prepared = network.prepare(x)
+        through = runtime.start(square)
     if failures:
         return Outcome(failures=failures)
     for number, modality in enumerate(labels.SYNTHESES, start=1):
         progress(number, len(STAGES), modality.title)
         with _border(modality.title, failures):
-            seen, field_of_view = prepared[modality.name]
-            plane = bounded(_finite(network.synthesis[modality.name](seen)), field_of_view)
-            arrays[modality.name] = _array(plane)
-            planes[modality.name] = plane
+            planes[modality.name] = through.synthesize(modality.name)
     if failures:  # the fusion reads every modality
-        return Outcome(arrays, None, failures)
+        return Outcome(planes, None, failures)
     progress(len(planes) + 1, len(STAGES), FUSION_STAGE)
     with _border(FUSION_STAGE, failures):
-        fused = network.fusion(_finite(network.encode(x, planes)))
-        logits, maps = (_finite(each) for each in (network.heads(fused), network.heads.maps(fused)))
-        features = _finite(fused).mean(dim=(-2, -1))
-        scores = Scores(*(_array(each) for each in (logits, network.heads.bias[None], maps, features)))
-    return Outcome(arrays, scores, failures)
+        scores = through.fuse()
+    return Outcome(planes, scores, failures)
 
 
 @contextmanager
@@ -95,25 +68,20 @@ def _border(stage: str, failures: dict[str, str]) -> Iterator[None]:
     """What a network can die of ends here, as a sentence; everything else is a fault of ours and goes on."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        failures[stage] = _tell(_NO_MEMORY, stage, error)
-    except _NoNumber as error:
-        failures[stage] = _tell(_NO_NUMBERS, stage, error)
-    except RuntimeError as error:  # torch's own type for every kernel
-        failures[stage] = _tell(_NO_MEMORY if _ALLOCATOR in str(error) else _FAILED, stage, error)
+    except FAILURES as error:
+        failures[stage] = describe(stage, error)
+        where = "".join(traceback.format_tb(error.__traceback__))
+        logging.getLogger(__name__).error("%s: %s\n%s", stage, type(error).__name__, where)
 
 
-def _tell(sentence: str, stage: str, error: Exception) -> str:
-    where = "".join(traceback.format_tb(error.__traceback__))
-    logging.getLogger(__name__).error("%s: %s\n%s", stage, type(error).__name__, where)
-    return sentence.format(stage, type(error).__name__)
+def describe(what: str, error: Exception) -> str:
+    """The sentence that says why `what` could not be computed, one of `FAILURES`, and the cure."""
+    sentence = _NO_NUMBERS if isinstance(error, NotFinite) else _NO_MEMORY if _is_shortage(error) else _FAILED
+    return sentence.format(what, type(error).__name__)
 
 
-def _finite(values: Tensor) -> Tensor:
-    if not values.isfinite().all():
-        raise _NoNumber
-    return values
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values[0].float().cpu().numpy()
+def _is_shortage(error: Exception) -> bool:
+    """torch's own type for a GPU is told by its name, since torch need not be there."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in _ALLOCATORS)

@@ -229,6 +229,7 @@ window.qmmfl = (() => {
   function choose(map, point) {
     for (const each of all(map, ".chosen")) each.classList.remove("chosen");
     point.classList.add("chosen");
+    point.parentNode.insertBefore(point, map.querySelector(".here")); // above the others
     map.dataset.chosen = point.dataset.row;
     one("#atlas-said").textContent = point.dataset.label;
   }

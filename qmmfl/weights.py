@@ -3,18 +3,22 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from . import hub, labels
 from .fundus import Prep
-from .nets import Config, Network
+from .nets import Config
 from .records import WeightsError
+
+if TYPE_CHECKING:
+    from .nets import Network
 
 MODEL, CARD = "model.safetensors", "card.json"
 FILES = (CARD, MODEL)
@@ -202,26 +206,48 @@ def verify(folder: Path) -> Card:
     return card
 
 
-def load(folder: Path) -> tuple[Network, Card]:
+def load(folder: Path) -> "tuple[Network, Card]":
     """Network (float32, evaluation mode) and card of the verified weights in `folder`. Raises WeightsError."""
+    from safetensors.torch import load_file
+
+    from .nets import Network
+
     card = verify(folder)
     network = Network(card.config).eval()
-    try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in _tensors(folder).items()})
-    except RuntimeError as error:
-        raise WeightsError(f"{MODEL} in {folder.name} does not fit the network its card describes") from error
+    state = _read(folder, load_file)
+    with fitting(folder):
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     return network.requires_grad_(False), card
 
 
-def _tensors(folder: Path) -> dict[str, Any]:
+def load_arrays(folder: Path) -> tuple[dict[str, np.ndarray], Card]:
+    """The tensors as they are stored, and the card, of the verified weights in `folder`. Raises WeightsError."""
+    from safetensors.numpy import load_file
+
+    card = verify(folder)
+    return _read(folder, load_file), card
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Inside, tensors that do not fit the network their card describes are a WeightsError."""
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{MODEL} in {folder.name} does not fit the network its card describes") from error
+
+
+def _read(folder: Path, load_file: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     try:
         return load_file(folder / MODEL)
     except SafetensorError as error:
         raise WeightsError(f"{MODEL} in {folder.name} is damaged; fetch the weights again") from error
 
 
-def save(folder: Path, network: Network, card: Card) -> Card:
+def save(folder: Path, network: "Network", card: Card) -> Card:
     """Write network (half precision) and card to `folder`; returns the card with the hash filled in."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     save_file({key: value.contiguous().cpu() for key, value in state.items()}, folder / MODEL)

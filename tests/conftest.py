@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 
 import numpy as np
 import pytest
@@ -11,9 +13,8 @@ import torch
 
 from qmmfl import labels, phantom, pipeline, weights
 from qmmfl.fundus import Prep
-from qmmfl.nets import Config, Network
+from qmmfl.nets import FUNDUS, GRADABLE, OEDEMA, Config, Network
 from qmmfl.nets.encoders import EncoderConfig
-from qmmfl.nets.network import FUNDUS, GRADABLE, OEDEMA
 from qmmfl.nets.synthesis import SynthesisConfig
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +24,7 @@ REAL = ROOT.parent / "shared" / "data"
 def tiny_config() -> Config:
     synthesis = {m.name: SynthesisConfig(64, "both", 2, (4, 8), len(m.planes)) for m in labels.SYNTHESES}
     synthesis["lesions"] = SynthesisConfig(128, "contrast", 4, (4, 8), 4)
-    synthesis["msi"] = SynthesisConfig(64, "colour", 2, (4, 8), 7)
+    synthesis["msi"] = SynthesisConfig(64, "colour", 2, (4, 8), 7, "affine")
     inputs = {m.name: len(m.planes) for m in labels.MODALITIES} | {"colour": 6}
     encoders = {name: EncoderConfig(count, (4, 4, 8, 8), 16) for name, count in inputs.items()}
     return Config(square=128, view=64, features=16, heads=2, synthesis=synthesis, encoders=encoders)
@@ -60,13 +61,19 @@ def tiny_card(**changes) -> weights.Card:
     return weights.Card(**{**values, **changes})
 
 
-LONG = {"test_fuzz", "test_hub", "test_screening", "test_server"}  # minutes together: run with -m slow
+SLOW = {  # half a minute together: run with -m slow
+    "test_screening::test_any_torn_tail_is_repaired",
+    "test_screening::test_memory_stays_flat",
+    "test_server::test_a_load_leaves_nothing_behind",
+    "test_server::test_any_json_is_answered",
+    "test_server::test_twenty_users_get_their_own_answer_or_busy",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.stem in LONG:
+        if f"{item.path.stem}::{item.name.partition('[')[0]}" in SLOW:
             item.add_marker(pytest.mark.slow)
 
 
@@ -79,7 +86,7 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_pipeline(tiny_folder) -> pipeline.Pipeline:
-    return pipeline.load(tiny_folder, "cpu")
+    return pipeline.load(tiny_folder, "cpu", "torch")
 
 
 @pytest.fixture(scope="session")

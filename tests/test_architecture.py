@@ -12,6 +12,7 @@ PACKAGE = ROOT / "qmmfl"
 FLOORS = {
     "labels": 0,
     "records": 1,
+    "dicom": 1,
     "photograph": 2,
     "fundus": 2,
     "quality": 2,
@@ -63,7 +64,9 @@ def imported(path: Path) -> set[str]:
 
 
 def files() -> list[Path]:
-    return [p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py") or p.parent != PACKAGE]
+    return [
+        p for p in sorted(PACKAGE.rglob("*.py")) if p.name not in ("__init__.py", "__main__.py") or p.parent != PACKAGE
+    ]
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -92,9 +95,12 @@ def test_every_module_has_a_floor():
     [
         ("import qmmfl", {"torch", "gradio", "captum", "matplotlib", "cv2", "huggingface_hub"}),
         ("from qmmfl.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass", {"torch", "gradio", "cv2"}),
-        ("import qmmfl; qmmfl.load", {"gradio", "captum", "matplotlib", "pytorch_grad_cam", "torchvision"}),
+        (
+            "import qmmfl; qmmfl.load; qmmfl.explain.explain",
+            {"gradio", "captum", "matplotlib", "pytorch_grad_cam", "torchvision", "sklearn"},
+        ),
     ],
-    ids=["import", "help", "load"],
+    ids=["import", "help", "load and explain"],
 )
 def test_light_imports(code, forbidden):
     command = f"{code}\nimport sys; print(sorted({forbidden!r} & set(sys.modules)))"

@@ -22,9 +22,10 @@ def folder(tmp_path, eye_file):
     return source
 
 
-def read(tmp_path, tiny_folder, *paths):
+def read(tmp_path, tiny_folder, *arguments):
     out = tmp_path / "out"
-    status = cli.main(["read", *map(str, paths), "--out", str(out), "--weights", str(tiny_folder), "--device", "cpu"])
+    command = ["read", *map(str, arguments), "--out", str(out), "--weights", str(tiny_folder), "--device", "cpu"]
+    status = cli.main(command)
     with (out / "summary.csv").open(newline="") as file:
         return status, out, list(csv.DictReader(file))
 
@@ -53,7 +54,7 @@ def test_a_folder_is_read_and_a_bad_file_stops_nothing(folder, tmp_path, tiny_fo
 
 
 def test_planes_are_grey_pictures_of_the_photograph_s_size(eye_file, eye, tmp_path, tiny_folder):
-    status, out, rows = read(tmp_path, tiny_folder, eye_file)
+    status, out, rows = read(tmp_path, tiny_folder, eye_file, "--no-pdf")
     assert status == cli.OK
     planes = sorted((out / rows[0]["folder"] / "planes").glob("*.png"))
     assert {path.stem for path in planes} == set(labels.PLANES)
@@ -63,15 +64,14 @@ def test_planes_are_grey_pictures_of_the_photograph_s_size(eye_file, eye, tmp_pa
         assert plane.shape == eye.photograph.shape[:2]
 
 
-def test_no_planes(eye_file, tmp_path, tiny_folder):
-    out = tmp_path / "o"
-    arguments = ["read", str(eye_file), "--out", str(out), "--weights", str(tiny_folder), "--no-planes"]
-    assert cli.main(arguments) == cli.OK
-    assert not list(out.rglob("planes"))
+def test_parts_can_be_left_out(eye_file, tmp_path, tiny_folder):
+    status, out, rows = read(tmp_path, tiny_folder, eye_file, "--no-planes", "--no-pdf")
+    assert status == cli.OK
+    assert [path.name for path in (out / rows[0]["folder"]).iterdir()] == ["report.json"]
 
 
 def test_missing_path_is_refused_not_fatal(eye_file, tmp_path, tiny_folder):
-    status, _, rows = read(tmp_path, tiny_folder, tmp_path / "gone.jpg", eye_file)
+    status, _, rows = read(tmp_path, tiny_folder, tmp_path / "gone.jpg", eye_file, "--no-pdf", "--no-planes")
     assert status == cli.REFUSED
     assert [row["status"] for row in rows] == ["refused", "ok"]
 

@@ -76,6 +76,25 @@ def test_what_cannot_be_explained_leaves_no_picture(tmp_path, tiny_folder, capsy
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(RuntimeError("secret"), "the network failed (RuntimeError)"), (MemoryError(), "memory ran out")],
+    ids=repr,
+)
+def test_an_explanation_that_breaks_down_is_one_sentence(
+    eye_file, tmp_path, tiny_folder, capsys, monkeypatch, error, words
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(explain, "explain", fail)
+    assert run(eye_file, tiny_folder, tmp_path / "out", "--finding", "DR") == cli.REFUSED
+    told = capsys.readouterr().err
+    assert f"Explanation of DR: {words}" in told
+    assert len(told.splitlines()) == 1
+    assert "secret" not in told
+
+
 def test_a_folder_that_cannot_be_written(eye_file, tmp_path, tiny_folder, capsys):
     (tmp_path / "file").write_text("in the way")
     assert run(eye_file, tiny_folder, tmp_path / "file", "--finding", "DR") == cli.USAGE

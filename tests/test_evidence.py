@@ -266,4 +266,4 @@ def test_sentences_have_units_and_never_exclude(exact):
     assert "disc diameters" in facts["Artery calibre (CRAE)"]
     assert labels.NOTICE in text
     assert not {"normal", "healthy", "diagnosed"} & set(text.lower().replace(".", " ").split())
-    assert text == prose.evidence_text(evidence.measure(exact, {"MA": 0.5, "SE": 2.0}, exact))
+    assert text == prose.evidence_text(found)

@@ -1,20 +1,18 @@
 """Explanations: exact by construction, equal to the packages where theory says so, and safe for two users at once."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_card, tiny_network
+from conftest import tiny_card, tiny_network
 
 from qmmfl import explain, labels, phantom, pipeline
 from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.probe import AllViews, Probe, blank
-from qmmfl.nets.network import GRADE, OEDEMA, OUTPUTS
+from qmmfl.nets import GRADE, OEDEMA, OUTPUTS
 from qmmfl.records import PhotographError
 
 KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
@@ -170,7 +168,7 @@ def test_a_map_lies_in_the_frame_of_the_photograph(tiny_pipeline, report, eye):
 
 
 def test_two_users_at_once_get_their_own_maps(tiny_pipeline):
-    eyes = [phantom.render(seed, 256, grade=seed % 4).photograph for seed in (11, 12)]
+    eyes = [phantom.render(seed, 224, grade=seed % 4).photograph for seed in (11, 12)]
     reports = [tiny_pipeline(eye) for eye in eyes]
     tasks = [(r, method) for method in ("gradcam", "gradients") for r in reports]
 
@@ -181,8 +179,8 @@ def test_two_users_at_once_get_their_own_maps(tiny_pipeline):
 
     alone = [work(task) for task in tasks]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(work, tasks * 4))
-    for one, other in zip(alone * 4, together, strict=True):
+        together = list(pool.map(work, tasks * 3))
+    for one, other in zip(alone * 3, together, strict=True):
         np.testing.assert_array_equal(one, other)
     assert not np.array_equal(alone[0], alone[1]), "two eyes must have two maps for this test to mean anything"
 
@@ -241,7 +239,7 @@ def test_a_report_of_other_weights_is_refused(tiny_pipeline, report):
 
 
 def test_an_empty_map_is_a_sentence(tiny_card_pipeline, eye):
-    with pytest.raises(explain.ExplanationError, match="finds nothing in colour photograph.*--method exact"):
+    with pytest.raises(explain.ExplanationError, match="finds nothing in colour photograph.*choose the method exact"):
         explain.explain(tiny_card_pipeline, eye.photograph, "DR", "gradcam", "colour")
 
 
@@ -287,13 +285,6 @@ def test_agreement_comes_from_the_card(report):
     (found,) = made.agreements
     assert (found.eyes, found.precision[0], found.random_pointing[0]) == (27, 0.4, 0.1)
     assert explain.explain(reader, report.photograph, "DR", "exact", "colour").agreements == ()
-
-
-def test_nothing_heavy_is_imported_before_it_is_needed():
-    code = "import qmmfl; from qmmfl import explain; explain.explain; import sys; "
-    code += "print(sorted({'captum', 'pytorch_grad_cam', 'matplotlib', 'gradio', 'sklearn'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert run.stdout.strip() == "[]"
 
 
 def test_windows_of_occlusion_are_few():

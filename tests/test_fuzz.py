@@ -105,36 +105,50 @@ def open_within_bounds(data: bytes) -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST
 
 
-@hypothesis.settings(CALM, max_examples=150)
-@hypothesis.given(which=st.integers(0, 2**16), changes=st.lists(CHANGE, min_size=1, max_size=5))
-def test_a_damaged_file_is_a_photograph_or_a_sentence(whole, which, changes):
-    data = list(whole.values())[which % len(whole)]
-    for each in changes:
-        data = change(data, *each)
-    open_within_bounds(data)
+FEW_OR_MANY = pytest.mark.parametrize("examples", [20, pytest.param(150, marks=pytest.mark.slow)])
+
+
+def explore(check, examples: int, **drawn) -> None:
+    """Run the check on that many examples of what is drawn."""
+    hypothesis.settings(CALM, max_examples=examples)(hypothesis.given(**drawn)(check))()
+
+
+@FEW_OR_MANY
+def test_a_damaged_file_is_a_photograph_or_a_sentence(whole, examples):
+    def check(data, changes):
+        for each in changes:
+            data = change(data, *each)
+        open_within_bounds(data)
+
+    changes = st.lists(CHANGE, min_size=1, max_size=5)
+    explore(check, examples, data=st.sampled_from(list(whole.values())), changes=changes)
 
 
 ODD = "aZ0 ._-:;%&<>\"'/\\\0\n\r\t\x1b\x7f\u00e9\u202e\u2028\ud800\u773c\U0001f441"
 HEADS = (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"II*\0", b"MM\0*", b"II+\0", b"BM", b"RIFF")
 
 
-@hypothesis.settings(CALM, max_examples=100)
-@hypothesis.given(head=st.sampled_from(HEADS), rest=st.binary(max_size=600))
-def test_any_bytes_are_a_photograph_or_a_sentence(head, rest):
-    open_within_bounds(head + (b"\0\0\0\0WEBPVP8 " if head == b"RIFF" else b"") + rest)
+@FEW_OR_MANY
+def test_any_bytes_are_a_photograph_or_a_sentence(examples):
+    def check(head, rest):
+        open_within_bounds(head + (b"\0\0\0\0WEBPVP8 " if head == b"RIFF" else b"") + rest)
+
+    explore(check, examples, head=st.sampled_from(HEADS), rest=st.binary(max_size=600))
 
 
-@hypothesis.settings(CALM, max_examples=100)
-@hypothesis.given(name=st.one_of(st.none(), st.text(ODD, max_size=400)))
-def test_any_name_gives_one_line_without_a_folder(name):
-    with pytest.raises(PhotographError) as caught:
-        photograph.read(b"no", name)
-    said = str(caught.value)
-    assert said.isprintable()
-    assert len(said) < 250
-    shown = said.removeprefix("Cannot read ").rpartition(": it is not a readable")[0]
-    assert "/" not in shown
-    assert "\\" not in shown
+@FEW_OR_MANY
+def test_any_name_gives_one_line_without_a_folder(examples):
+    def check(name):
+        with pytest.raises(PhotographError) as caught:
+            photograph.read(b"no", name)
+        said = str(caught.value)
+        assert said.isprintable()
+        assert len(said) < 250
+        shown = said.removeprefix("Cannot read ").rpartition(": it is not a readable")[0]
+        assert "/" not in shown
+        assert "\\" not in shown
+
+    explore(check, examples, name=st.one_of(st.none(), st.text(ODD, max_size=400)))
 
 
 def test_every_kind_is_read_when_it_is_whole(whole):

@@ -98,7 +98,12 @@ def test_the_page_s_metadata_come_from_the_card(tiny_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [(429, "status 429"), (500, "status 500"), ("hang", "not done within 4 s"), ("truncated", "could not be fetched")],
+    [
+        (429, "status 429"),
+        pytest.param(500, "status 500", marks=pytest.mark.slow),
+        ("hang", "not done within 4 s"),
+        pytest.param("truncated", "could not be fetched", marks=pytest.mark.slow),  # the client tries again for 8 s
+    ],
 )
 def test_a_hub_that_fails_gives_the_embedded_weights_and_says_so(server, files, monkeypatch, fault, said):
     if isinstance(fault, str):

@@ -4,10 +4,9 @@ import torch
 from conftest import tiny_config, tiny_network
 
 from qmmfl import labels
-from qmmfl.nets import Config, Network
+from qmmfl.nets import OUTPUTS, Config, Network
 from qmmfl.nets.blocks import local_contrast, pooled
 from qmmfl.nets.fusion import AdditiveHeads, grade_probabilities
-from qmmfl.nets.network import OUTPUTS
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,6 @@ UNREADABLE = {
     "47 fits": b"SIMPLE  =                    T".ljust(2880),
     "47 gd": b"\xff\xfe\x01\x00\x01\x00\x01" + bytes(1100),
     "47 psd": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 300, 300, 8, 3) + bytes(12),
-    "61 dicom": bytes(128) + b"DICM" + bytes(200),
 }
 
 

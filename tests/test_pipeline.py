@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_card
 
 from qmmfl import fundus, labels, phantom, photograph, pipeline, weights
-from qmmfl.nets.network import GRADABLE, GRADE, OUTPUTS
+from qmmfl.nets import GRADABLE, GRADE, OUTPUTS
 from qmmfl.records import PhotographError
 
 KEYS = {

@@ -6,7 +6,7 @@ import torch
 
 from qmmfl import explain
 from qmmfl.explain import sanity
-from qmmfl.nets.network import OUTPUTS
+from qmmfl.nets import OUTPUTS
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def reader():
 
 @contextmanager
 def broken(reader, place=BAND, fault="fault"):
-    handle = PLACES[place](reader.network).register_forward_hook(FAULTS[fault][0])
+    handle = PLACES[place](reader.runtime.network).register_forward_hook(FAULTS[fault][0])
     try:
         yield
     finally:
@@ -108,7 +108,7 @@ def test_a_stage_that_fails_gives_a_partial_report_and_the_next_is_whole(reader,
 
 
 def test_an_input_that_cannot_be_made_leaves_no_plane(reader, eye, monkeypatch):
-    monkeypatch.setattr(reader.network, "prepare", fail(MemoryError()))
+    monkeypatch.setattr(reader.runtime.network, "prepare", fail(MemoryError()))
     report = reader(eye.photograph)
     assert list(report.failures) == [stages.INPUT_STAGE]
     assert set(report.to_dict()["planes"].values()) == {None}
@@ -132,7 +132,7 @@ def test_a_head_that_is_no_number_withholds(eye):
 
 @pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), KeyboardInterrupt()], ids=repr)
 def test_a_fault_of_ours_is_not_mistaken_for_a_network_s(reader, eye, error):
-    handle = PLACES[BAND](reader.network).register_forward_hook(fail(error))
+    handle = PLACES[BAND](reader.runtime.network).register_forward_hook(fail(error))
     with pytest.raises(type(error)):
         reader(eye.photograph)
     handle.remove()

@@ -1,62 +1,21 @@
-"""The figures of merit against known answers, and a training that must be able to learn."""
+"""A training that must be able to learn, to stop and go on, and to say what is wrong."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_config
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from qmmfl import labels
 from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
-from training import augment, calibrate, data, everything, loop, metrics, pixels, recipe, targets, tasks
-
-
-def test_auc_and_average_precision_by_hand():
-    truth, score = np.array([1, 0, 1, 0, 0], bool), np.array([0.9, 0.8, 0.7, 0.3, 0.3])
-    assert metrics.auc(truth, score) == pytest.approx(5 / 6)
-    assert metrics.auc(truth, np.zeros(5)) == 0.5
-    assert np.isnan(metrics.auc(np.ones(3, bool), np.arange(3)))
-    assert metrics.average_precision(truth, score) == pytest.approx((1 + 2 / 3) / 2)
-    assert metrics.average_precision(truth, np.zeros(5)) == pytest.approx(0.4)
-
-
-def test_metrics_agree_with_scikit_learn(numbers):
-    sk = pytest.importorskip("sklearn.metrics")
-    truth, score = numbers.random(500) < 0.2, np.round(numbers.random(500), 2)
-    assert metrics.auc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score))
-    assert metrics.average_precision(truth, score) == pytest.approx(sk.average_precision_score(truth, score))
-    coarse = np.floor(score * 64) / 64
-    parts = [metrics.score_counts(truth[half], score[half], 64) for half in (slice(0, 200), slice(200, None))]
-    assert metrics.counted_precision(sum(parts)) == pytest.approx(sk.average_precision_score(truth, coarse))
-    a, b = numbers.integers(0, 5, 200), numbers.integers(0, 5, 200)
-    assert metrics.quadratic_kappa(a, b) == pytest.approx(sk.cohen_kappa_score(a, b, weights="quadratic"))
-
-
-def test_dice_kappa_and_calibration_error():
-    a = np.zeros((4, 4), bool)
-    a[:2] = True
-    assert metrics.dice(a, a) == 1
-    assert metrics.dice(a, ~a) == 0
-    assert metrics.quadratic_kappa(np.arange(5), np.arange(5)) == 1
-    probability = np.full(1000, 0.3)
-    truth = np.arange(1000) % 10 < 3
-    assert metrics.calibration_error(truth, probability) < 0.02
-    assert metrics.calibration_error(truth, probability + 0.4) == pytest.approx(0.4, abs=0.02)
-
-
-def test_interval_covers_and_is_seeded(numbers):
-    values = numbers.normal(5, 1, 200)
-    low, high = metrics.interval(values)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(4 / np.sqrt(200), rel=0.25)
-    assert metrics.interval(values) == (low, high)
+from training import ablate, augment, data, encoders, everything, loop, metrics, pretrain, recipe, targets, tasks
 
 
 def case(split="train", **values):
@@ -81,26 +40,6 @@ def test_rare_findings_are_drawn_more_often():
     chances = every.sampling(np.arange(100))
     assert chances.sum() == pytest.approx(1)
     assert chances[99] > 2 * chances[0]
-
-
-def test_calibration_recovers_known_probabilities(numbers):
-    count = 6000
-    logit = numbers.normal(-1, 1.5, count)
-    truth = numbers.random(count) < 1 / (1 + np.exp(-logit))
-    cases = [case("train" if i % 2 else "val", findings={"DR": int(t)}) for i, t in enumerate(truth)]
-    scores = np.zeros((count, len(targets.OUTPUTS)))
-    scores[:, targets.OUTPUTS.index("DR")] = 3 * logit + 2  # overconfident and shifted
-    fitted = calibrate.fit(targets.Targets(cases), scores)
-    assert fitted["DR"].scale == pytest.approx(1 / 3, abs=0.03)
-    assert fitted["DR"].offset == pytest.approx(-2 / 3, abs=0.12)
-    assert fitted["DR"].fitted == "validation eyes"
-    assert "CNV" not in fitted, "no positives: not assessed"
-
-
-def test_threshold_of_the_best_f1():
-    probability = np.array([0.9, 0.8, 0.6, 0.4, 0.2, 0.1])
-    truth = np.array([1, 1, 1, 0, 0, 0], bool)
-    assert calibrate.best_threshold(truth, probability) == pytest.approx(0.5)
 
 
 def test_augmentation_keeps_the_field_black_and_truth_aligned(eye):
@@ -181,35 +120,10 @@ def test_recipe_fields_are_options():
     assert set(tasks.TASKS) == set(Config().synthesis)
 
 
-def test_a_fault_in_the_training_folder_is_named_before_the_first_step(tmp_path, eye):
-    folder = tmp_path / "seg/drishti_disc_cup"
-    for kind in ("images", "masks_OD", "masks_OC"):
-        (folder / kind).mkdir(parents=True)
-    (folder / "index.csv").write_text("stem,split\none,train\n")
-
-    def read():
-        return list(pixels.disc_cup(tmp_path, "train", 64))
-
-    def write(kind: str, picture: np.ndarray) -> None:
-        cv2.imwrite(str(folder / kind / "one.png"), picture)
-
-    disc, cup = ((eye.planes[name] > 0.5).astype(np.uint8) * 255 for name in ("disc", "cup"))
-    write("masks_OD", disc)
-    write("masks_OC", cup)
-    with pytest.raises(pixels.DataError, match="no picture named one"):
-        read()
-    write("images", eye.photograph[..., ::-1])
-    (sample,) = read()
-    assert sample.truth.shape == (2, 64, 64)
-    write("masks_OC", cup[:-4])
-    with pytest.raises(pixels.DataError, match="same size"):
-        read()
-    write("masks_OC", np.where(cup > 0, 7, 0).astype(np.uint8))
-    with pytest.raises(pixels.DataError, match="holds the value 7, which is none of 0, 255"):
-        read()
-    (folder / "masks_OC/one.png").unlink()
-    with pytest.raises(pixels.DataError, match="masks_OC.*missing"):
-        read()
+def test_switches_are_options():
+    settings, stage = recipe.parse(ablate.AblationRecipe, ["figures", "--final"], stage=("figures",))
+    assert (settings.final, stage) == (True, "figures")
+    assert recipe.parse(ablate.AblationRecipe, ["--no-final"])[0].final is False
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path, monkeypatch):
@@ -261,17 +175,6 @@ def test_two_processes_share_their_gradients(tmp_path):
     assert (tmp_path / "first/line/log.csv").read_text().count("\n") == 3
 
 
-def test_tile_sums_give_the_correlation_of_the_whole():
-    generator = np.random.default_rng(0)
-    a = generator.random((37, 41)).astype(np.float32)
-    b = (a + generator.random(a.shape)).astype(np.float32)
-    care = generator.random(a.shape) > 0.3
-    sums = metrics.tile_sums(a, b, care).sum(axis=0)
-    assert metrics.summed_correlation(sums) == pytest.approx(metrics.correlation(a[care], b[care]), abs=1e-6)
-    assert metrics.ms_ssim(a, a, np.ones_like(care)) == pytest.approx(1, abs=1e-5)
-    assert metrics.ms_ssim(a, b, np.ones_like(care)) < 0.9
-
-
 def test_an_affine_head_is_as_sharp_as_its_colours():
     """The maps are coarse, the logits follow single pixels."""
     torch.manual_seed(0)
@@ -300,3 +203,25 @@ def test_every_stage_of_everything_takes_its_options():
         own = next((kind for kind in kinds if kind.__module__ == name), recipe.Recipe)
         choices = {} if rest[0].startswith("--") else {"modality": [m.name for m in labels.MODALITIES]}
         assert recipe.parse(own, rest, **choices)[0].run == "all"
+
+
+def test_an_encoder_starts_from_what_was_hidden(tmp_path):
+    torch.manual_seed(0)
+    config = tiny_config()
+    module = pretrain.Masked(config, "colour")
+    views = torch.rand(2, 3, 64, 64)
+    kept = pretrain.hide(64, 2, 0.5, torch.Generator().manual_seed(1))
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    assert module(views, kept).shape == module.target(views).shape == (2, 3, 16, 16)
+    pretrain.wrong(module, views, kept).backward()
+    assert pretrain.wrong(module, views, torch.ones_like(kept)) == 0, "only what is hidden counts"
+    torch.save({"averaged": module.state_dict()}, tmp_path / "best.pt")
+    learner = encoders.Classifier(config, "colour")
+    heads = learner.heads.weight.clone()
+    loop.load_start(learner, tmp_path / "best.pt", "")
+    assert torch.equal(learner.encoder[0][0].weight, module.encoder[0][0].weight)
+    assert torch.equal(learner.heads.weight, heads)
+    state = {k: v for k, v in module.state_dict().items() if "encoder.0" not in k}
+    torch.save({"averaged": state}, tmp_path / "best.pt")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        loop.load_start(learner, tmp_path / "best.pt", "")

@@ -3,18 +3,23 @@
 import http.client
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from fakes import FakePipeline, fake_photograph, fake_report
+from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 
-from qmmfl import draw, guard, labels, photograph, review, ui
+from qmmfl import draw, guard, labels, photograph, review, ui, weights
+from qmmfl.prose import about, markup, paper, sentences
 from qmmfl.records import Eye
-from qmmfl.ui import answers, cases, examples
+from qmmfl.ui import answers, cases, examples, gpu
 from qmmfl.ui.border import Stopped
 from qmmfl.ui.reader import Reader, stop
 
@@ -133,6 +138,29 @@ def call(port: int, payload) -> str:
     if status != 200:
         return f"refused {status}"
     return ask(port, "GET", f"/gradio_api/call/analyse/{json.loads(body)['event_id']}")[2].decode()
+
+
+def test_wrong_json_types_are_told_in_one_sentence(port, pipeline):
+    seen = len(pipeline.seen)
+    for payload in (None, 3, "x", [], {}, {"path": 3}, {"path": None}):
+        answer = call(port, payload)
+        assert "gradio_client.handle_file" in answer, payload
+        assert "reference" not in answer
+    assert "Only an uploaded photograph" in call(port, {"path": "a\0b"})
+    assert len(pipeline.seen) == seen
+
+
+def test_the_same_file_is_uploaded_into_folders_of_their_own(port, eye):
+    data, mark = Path(eye(7)[0]).read_bytes(), "boundary"
+    head = f'--{mark}\r\ncontent-disposition: form-data; name="files"; filename="eye.png"\r\n\r\n'
+    body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
+    kind = {"content-type": f"multipart/form-data; boundary={mark}"}
+    paths = [Path(json.loads(ask(port, "POST", "/gradio_api/upload", body, kind)[2])[0]) for _ in range(2)]
+    one, two = (cases.take(cases.open_case(), [str(path)])[0] for path in paths)
+    cases.forget(one)
+    assert two.eye.read().sha256 == photograph.read(data).sha256
+    assert not any(path.exists() for path in paths), "neither upload is left"
+    cases.forget(two)
 
 
 def test_files_of_the_server_are_not_read_for_others(port, pipeline, eye):
@@ -306,6 +334,93 @@ def test_exports_hold_the_review_and_no_name(case):
 @pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"opinions": 3, "grade": 9, "note": null}'])
 def test_a_review_that_makes_no_sense_is_none(text):
     assert not review.parse(text).given
+
+
+@pytest.mark.parametrize(("suspected", "grade", "told"), [(True, 0, True), (False, 2, True), (True, 1, False)])
+def test_a_finding_and_a_grade_that_disagree_are_told_with_what_to_do(suspected, grade, told):
+    report = fake_report(suspected=("DR",) if suspected else ("DN",))
+    report = replace(report, dr=replace(report.dr, grade=grade))
+    said = sentences.conflict(report)
+    assert (said is not None) == told
+    assert not told or "refer if in doubt" in said
+    assert (sentences.CONFLICT in markup.summary_html(report)) == told
+    paper_says = " ".join(each.get_text() for each in paper._first_page(report).texts)
+    assert ("disagree" in paper_says) == told
+
+
+def fake_gpu(monkeypatch) -> list:
+    """A stand-in for the `spaces` package: what goes in and out is pickled, as between two processes."""
+    calls = []
+
+    def lend(duration):
+        def decorate(work):
+            def lent(*arguments):
+                calls.append(duration)
+                return pickle.loads(pickle.dumps(work(*pickle.loads(pickle.dumps(arguments)))))
+
+            return lent
+
+        return decorate
+
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lend))
+    return calls
+
+
+def test_a_space_reads_and_explains_on_the_gpu_it_is_lent(monkeypatch, tiny_pipeline, eye):
+    calls = fake_gpu(monkeypatch)
+    reader, stages = Reader(tiny_pipeline), []
+    case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
+    case = reader.read(case, lambda done, total, stage: stages.append(stage))
+    assert case.eye.report.findings == tiny_pipeline(case.eye.read()).findings
+    assert "DME" in case.eye.report.contributions
+    assert "Can it be trusted?" in reader.explain(case.eye, "DME", "exact", labels.FUSED)
+    assert len(calls) == 2
+    assert stages == ["On the GPU"]
+    cases.forget(case)
+
+
+def test_without_the_package_or_outside_a_space_no_gpu_is_borrowed(monkeypatch):
+    calls = fake_gpu(monkeypatch)
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    assert gpu.borrow(len) is len
+    fake_gpu(monkeypatch)
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    assert gpu.borrow(len) is len
+    assert not calls
+
+
+def test_an_explanation_that_finds_nothing_names_the_control_of_the_page(tiny_pipeline, eye, monkeypatch):
+    case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
+    case = Reader(tiny_pipeline).read(case, silent)
+    monkeypatch.setattr("qmmfl.explain.explanation.compute", lambda *_: np.zeros((4, 4), np.float32))
+    with pytest.raises(ValueError, match="finds nothing") as caught:
+        Reader(tiny_pipeline).explain(case.eye, "DR", "gradcam", "colour")
+    control = next(each for each in ui.build(tiny_pipeline).blocks.values() if each.elem_id == "method")
+    assert control.label.lower() in str(caught.value)
+    assert dict((key, name) for name, key in control.choices)["exact"] in str(caught.value)
+    assert "--" not in str(caught.value)
+    cases.forget(case)
+
+
+def test_about_draws_the_calibration_that_the_card_holds():
+    """By the shipped card and by what the evaluation writes; a key that one of them renames empties the figure."""
+    card = weights.read_card(ROOT / "weights")
+    html = about.about_html(card, "embedded")
+    shown = [
+        (name, code)
+        for name, each in card.metrics["classification"].items()
+        for code, figures in each.get("findings", {}).items()
+        if figures["positives"] >= about.LEAST
+    ]
+    assert html.count('<circle class="before"') == len(shown) > 10
+    assert f"Calibration error, {shown[0][0]}" in html
+    curve = [[0.1, 0.0, 50], [0.9, 1.0, 50]]
+    figures = {"eyes": 100, "positives": 50, "ece": 0.1, "ece_before": 0.2, "reliability": curve}
+    drawn = about.about_html(FakeCard(metrics={"classification": {"odir5k": {"findings": {"DR": figures}}}}), "fake")
+    assert 'cx="90.0" cy="0.0"' in drawn
+    assert about.NO_CURVES not in drawn
+    assert (about.NO_CURVES in html) == ("Calibration of" not in html)
 
 
 def test_a_space_says_that_it_is_no_place_for_patients(monkeypatch):

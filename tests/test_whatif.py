@@ -7,7 +7,7 @@ from conftest import tiny_card, tiny_network
 from qmmfl import explain, labels, pipeline
 from qmmfl.explain import whatif
 from qmmfl.explain.agreement import KEY
-from qmmfl.nets.network import GRADE, OEDEMA
+from qmmfl.nets import GRADE, OEDEMA
 
 
 @pytest.fixture(scope="module")

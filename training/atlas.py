@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from qmmfl import atlas, labels, weights
 from qmmfl.atlas.places import NEAREST, SPACES, Space, flat, located, remoteness
-from qmmfl.nets import Network
-from qmmfl.nets import GRADABLE
+from qmmfl.nets import GRADABLE, Network
 
 from . import data, fusion, metrics, planes
 from .recipe import Recipe, parse

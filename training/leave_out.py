@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from qmmfl import photograph, pipeline
+from qmmfl import weights as stored
 
 from . import angiograms, data, loop, pixels, synthesis, tasks
 from .recipe import parse
@@ -49,16 +50,17 @@ class Others(tasks.Arteriovenous):
 
 def score(recipe: LeaveOutRecipe) -> dict:
     """Figures as in `angiograms.summarise` over all pairs, each made by a net that never saw its patient."""
-    reader = pipeline.load(recipe.weights, "cpu")
+    network, card = stored.load(recipe.weights)
     scores = []
     rows = data.read_table(recipe.data / angiograms.PAIRS / "quality.csv")
     for patient in sorted({row["group"] for row in rows}):
         torch.manual_seed(recipe.seed)
         name = f"{NAME}_without_{patient}"
-        task = Others(reader.card.config.synthesis[NAME], recipe, patient)
+        task = Others(card.config.synthesis[NAME], recipe, patient)
         net = synthesis.fit(name, task, recipe)
         net.load_state_dict(loop.best_state(recipe, name))
-        reader.network.synthesis[NAME] = net.eval().to("cpu")
+        network.synthesis[NAME] = net.eval().to("cpu")
+        reader = pipeline.Pipeline(network, card, name, "cpu")
         for row in [row for row in rows if row["group"] == patient]:
             picture = photograph.read(angiograms.path_of(recipe.data, row["stem"]))
             scores.append(angiograms.score_pair(reader(picture, override=True), recipe.data, row))

@@ -128,6 +128,12 @@ def calibration_error(truth: np.ndarray, probability: np.ndarray, bins: int = 15
     return float(sum(gaps) / len(truth))
 
 
+def reliability(truth: np.ndarray, probability: np.ndarray, bins: int = 10) -> list[list[float]]:
+    """The calibration curve of bool truth (n,): [mean probability, observed share, eyes] of equally filled bins."""
+    order = np.array_split(np.argsort(probability), bins)
+    return [[float(probability[p].mean()), float(truth[p].mean()), len(p)] for p in order if len(p)]
+
+
 def interval(values: np.ndarray, statistic=np.mean, repeats: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of `statistic` over the first axis of `values`."""
     generator = np.random.default_rng(seed)

@@ -76,6 +76,7 @@ def findings(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
             **dict(zip(("auc", "ap", "f1", "sensitivity", "specificity"), bounded, strict=True)),
             "ece": metrics.calibration_error(truth, p),
             "ece_before": metrics.calibration_error(truth, raw),
+            "reliability": metrics.reliability(truth, p),
         }
     counted = [code for code, figures in per.items() if figures["positives"] >= LEAST]
     result: dict[str, Any] = {"findings": per} if per else {}

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from qmmfl import labels
-from qmmfl.nets import Config
+from qmmfl.nets import OUTPUTS, Config
 from qmmfl.nets.blocks import ChannelCalibration, CrossModalAttention, ResidualBlock
 from qmmfl.nets.fusion import AdditiveHeads
-from qmmfl.nets import OUTPUTS
 
 _MODALITIES = len(labels.MODALITIES)
 

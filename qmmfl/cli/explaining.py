@@ -43,12 +43,12 @@ def declare(verbs) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from .. import dossier, explain, pipeline
+    from .. import dossier, explain, pipeline, stages
     from ..records import PhotographError
 
     try:
         explain.check(options.finding, options.method, options.modality)
-        reader = pipeline.load(options.weights, options.device)
+        reader = pipeline.load(options.weights, options.device, options.runtime)
         made = explain.explain(reader, options.path, options.finding, options.method, options.modality)
         dossier.write(options.out, made)
     except (PhotographError, explain.ExplanationError) as error:
@@ -57,6 +57,8 @@ def _explain(options: argparse.Namespace) -> int:
         return complain(str(error))
     except OSError as error:
         return complain(f"cannot write to {options.out}: {error.strerror}; name another folder with --out")
+    except stages.FAILURES as error:
+        return refuse(stages.describe(f"Explanation of {options.finding}", error))
     print(f"{made.code:<11} {options.out}")
     return OK
 
@@ -66,7 +68,7 @@ def _evidence(options: argparse.Namespace) -> int:
     from ..records import PhotographError
 
     try:
-        reader = pipeline.load(options.weights, options.device)
+        reader = pipeline.load(options.weights, options.device, options.runtime)
         report = reader(options.path)
         again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
         leaflet.write_evidence(options.out, report, evidence.measure(report, reader.card.lesion_thresholds, again))
@@ -85,7 +87,7 @@ def _atlas(options: argparse.Namespace) -> int:
     from ..records import PhotographError
 
     try:
-        reader = pipeline.load(options.weights, options.device)
+        reader = pipeline.load(options.weights, options.device, options.runtime)
         found = atlas.load(weights.find(options.weights)[0], reader.card.sha256)
     except ValueError as error:  # weights or an atlas that cannot be used, or no such device
         return complain(str(error))

@@ -52,7 +52,7 @@ def _prepare(options: argparse.Namespace) -> tuple[str, "Pipeline | None"]:
 
     if options.cluster:
         return weights.verify(weights.find(options.weights)[0]).sha256, None
-    reader = pipeline.load(options.weights, options.device)
+    reader = pipeline.load(options.weights, options.device, options.runtime)
     if reader.banner:
         print(f"qmmfl: {reader.banner}", file=sys.stderr)
     return reader.card.sha256, reader
@@ -73,7 +73,7 @@ def _screen(options: argparse.Namespace, sha256: str, reader: "Pipeline | None")
         if reader is None:
             folder = options.weights and Path(options.weights).is_dir()  # a worker has another working directory
             source = Path(options.weights).absolute() if folder else options.weights
-            load = partial(pipeline.load, source, options.device)
+            load = partial(pipeline.load, source, options.device, options.runtime)
             rows = cluster.screen(sources, run, load, address=options.cluster)
         else:
             rows = screening.screen(sources, run, reader)

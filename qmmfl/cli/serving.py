@@ -22,7 +22,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     try:
         auth = _users(options.auth_file) if options.auth_file else None
-        ui.serve(pipeline.load(options.weights, options.device), options.host, options.port, auth)
+        ui.serve(pipeline.load(options.weights, options.device, options.runtime), options.host, options.port, auth)
     except (WeightsError, ValueError, OSError) as error:
         return complain(str(error))
     return OK

@@ -12,9 +12,9 @@ def complain(sentence: str) -> int:
     return USAGE
 
 
-def refuse(error: Exception) -> int:
+def refuse(why: Exception | str) -> int:
     """Say why a photograph was refused; the exit status for that."""
-    print(f"refused     {error}", file=sys.stderr)
+    print(f"refused     {why}", file=sys.stderr)
     return REFUSED
 
 
@@ -22,3 +22,9 @@ def offer_weights(verb: argparse.ArgumentParser) -> None:
     """The options of every verb that runs the networks."""
     verb.add_argument("--weights", metavar="W", help="folder, or owner/repo@revision on the Hub (default: embedded)")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    verb.add_argument(
+        "--runtime",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="what runs the networks on a processor (default: openvino where it is installed, which is quicker)",
+    )

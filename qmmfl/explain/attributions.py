@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from .. import labels
-from ..nets import Network
-from ..nets.network import OUTPUTS
+from ..nets import OUTPUTS, Network
 from .probe import ORDER, Probe, blank
 from .reading import Reading
 

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from ..nets import Network
-from ..nets.network import OUTPUTS
+from ..nets import OUTPUTS, Network
 from .probe import Probe
 from .reading import Reading
 

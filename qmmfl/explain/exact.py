@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from .. import labels
-from ..nets import Network
-from ..nets.network import OUTPUTS
+from ..nets import OUTPUTS, Network
 from .reading import NAMES, Reading
 
 

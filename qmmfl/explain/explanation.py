@@ -129,7 +129,7 @@ def explain(
     if not np.any(square):
         raise ExplanationError(
             f"{labels.METHODS[method]} finds nothing in {title(modality).lower()} that raises the score of "
-            f"{NAMES[code]}; the exact map (--method exact) also shows what lowers it"
+            f"{NAMES[code]}; choose the method exact ({labels.METHODS['exact']}), which also shows what lowers it"
         )
     whole = (method, modality) == ("exact", labels.FUSED)
     return Explanation(

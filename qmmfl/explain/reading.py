@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import fundus, labels
-from ..nets.network import GRADE, OEDEMA
+from ..nets import GRADE, OEDEMA
 from ..pipeline import Pipeline
 from ..records import Photograph, Report
 

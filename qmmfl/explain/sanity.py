@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..nets import Network
-from ..nets.network import OUTPUTS
+from ..nets import OUTPUTS, Network
 from .explanation import compute
 from .probe import AllViews, blank
 from .reading import Reading

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .. import labels
+from ..nets import GRADE, OEDEMA, OUTPUTS
 from ..nets.fusion import grade_probabilities
-from ..nets.network import GRADE, OEDEMA, OUTPUTS
 from ..pipeline import Pipeline
 from ..records import Photograph
 from ..weights import Card

@@ -1,5 +1,6 @@
 """Building blocks shared by the networks. Tensors are float32 (B, C, H, W)."""
 
+import math
 from itertools import pairwise
 from typing import cast
 
@@ -100,11 +101,17 @@ def local_contrast(square: Tensor, cells: int = 32) -> Tensor:
     over about 3 cells of S / cells pixels, the deviation over 7; both see only the field (after Graham 2015).
     """
     step = square.shape[-1] // cells
+    part = math.gcd(step, 4)
     field = (square.amax(dim=1, keepdim=True) > 0.02).to(square.dtype)
-    weight = F.avg_pool2d(field, step)
+
+    def average(values: Tensor) -> Tensor:
+        """Over cells, in two steps: a single sum of a thousand float32 loses four digits, and takes longer."""
+        return F.avg_pool2d(F.avg_pool2d(values, part), step // part)
+
+    weight = average(field)
 
     def surround(values: Tensor, window: int) -> Tensor:
-        pooled = F.avg_pool2d(F.avg_pool2d(values, step), window, 1, window // 2)
+        pooled = F.avg_pool2d(average(values), window, 1, window // 2)
         return pooled / F.avg_pool2d(weight, window, 1, window // 2).clamp_min(1e-3)
 
     def enlarge(values: Tensor) -> Tensor:

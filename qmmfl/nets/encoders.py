@@ -1,19 +1,9 @@
 """Stage II, first half: one encoder per modality."""
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, ResidualBlock
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """One encoder. inputs: channels; widths: channels at strides 2, 4, 8 and 16; features: channels handed on."""
-
-    inputs: int
-    widths: tuple[int, int, int, int]
-    features: int
+from .config import EncoderConfig
 
 
 class Encoder(nn.Sequential):

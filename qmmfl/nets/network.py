@@ -1,66 +1,18 @@
 """The whole model: square -> planes -> features -> fused features -> logits and exact maps."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import labels
 from .blocks import local_contrast, pooled
-from .encoders import Encoder, EncoderConfig
+from .config import OUTPUTS, PEAKS, Config
+from .encoders import Encoder
 from .fusion import AdditiveHeads, Fusion
-from .synthesis import SynthesisConfig, SynthesisNet
-
-GRADE, OEDEMA, GRADABLE, FUNDUS = "GRADE", "DME", "GRADABLE", "FUNDUS"
-OUTPUTS = (*labels.FINDINGS, GRADE, OEDEMA, GRADABLE, FUNDUS)
-
-_PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pooling
-
-
-def _default_synthesis() -> dict[str, SynthesisConfig]:
-    planes = {modality.name: len(modality.planes) for modality in labels.SYNTHESES}
-    slim = (16, 32, 48, 64, 96)
-    return {
-        "ffa_arterial": SynthesisConfig(512, "both", 2, slim, planes["ffa_arterial"]),
-        "ffa_arteriovenous": SynthesisConfig(512, "both", 2, slim, planes["ffa_arteriovenous"]),
-        "msi": SynthesisConfig(512, "colour", 4, (24, 32, 48, 64), planes["msi"], "affine"),
-        "lesions": SynthesisConfig(1024, "both", 2, slim, planes["lesions"]),
-        "disc_cup": SynthesisConfig(256, "both", 2, slim, planes["disc_cup"]),
-        "vessels": SynthesisConfig(512, "contrast", 2, slim, planes["vessels"]),
-    }
-
-
-def _default_encoders() -> dict[str, EncoderConfig]:
-    encoders = {labels.COLOUR.name: EncoderConfig(6, (24, 48, 96, 128), 64)}
-    for modality in labels.SYNTHESES:
-        encoders[modality.name] = EncoderConfig(len(modality.planes), (12, 24, 48, 64), 64)
-    return encoders
-
-
-@dataclass(frozen=True)
-class Config:
-    """What shapes the network. square: side of the canonical square [px]; view: side the encoders see [px]."""
-
-    square: int = 1024
-    view: int = 256
-    features: int = 64
-    heads: int = 4
-    synthesis: Mapping[str, SynthesisConfig] = field(default_factory=_default_synthesis)
-    encoders: Mapping[str, EncoderConfig] = field(default_factory=_default_encoders)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types only; `from_dict` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """Raises TypeError on a missing or an unknown field."""
-        values = dict(values)
-        synthesis = {k: SynthesisConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["synthesis"].items()}
-        encoders = {k: EncoderConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["encoders"].items()}
-        return cls(**{**values, "synthesis": synthesis, "encoders": encoders})
+from .synthesis import SynthesisNet
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +59,7 @@ class Network(nn.Module):
         """What a modality's encoder sees: (B, k, view, view)."""
         if modality == labels.COLOUR.name:
             return colour_view(pooled(square, self.config.view))
-        return pooled(planes[modality], self.config.view, peaks=modality in _PEAKS) * 2 - 1
+        return pooled(planes[modality], self.config.view, peaks=modality in PEAKS) * 2 - 1
 
     def encode(self, square: Tensor, planes: Mapping[str, Tensor]) -> Tensor:
         """Square and planes of all modalities -> features (B, M, D, h, w)."""

@@ -1,7 +1,6 @@
 """Stage I: one small, independently trained net per synthesized modality."""
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -9,32 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, PixelShuffleUp, ResidualBlock, local_contrast, pooled
-
-_DARKEST = 0.02  # added to colour in 0..1 before the logarithm
-
-
-@dataclass(frozen=True)
-class SynthesisConfig:
-    """One synthesis net.
-
-    size: side of the square it works on [px]. inputs: "colour" (RGB), "contrast" (see `local_contrast`) or "both".
-    unshuffle: pixels per side folded into channels before the first convolution, so that no wide layer runs at full
-    resolution. widths: channels per level, each level half the resolution of the one before. planes: outputs.
-    head: "pixels" gives each pixel its own logit; "affine" gives each place an affine map from the logarithm of a
-    pixel's colour to its logits (after Gharbi et al. 2017), so that a band is as sharp as the photograph.
-    """
-
-    size: int
-    inputs: str
-    unshuffle: int
-    widths: tuple[int, ...]
-    planes: int
-    head: str = "pixels"
-
-    @property
-    def channels(self) -> int:
-        """Channels of the net's input."""
-        return 6 if self.inputs == "both" else 3
+from .config import DARKEST, SynthesisConfig
 
 
 class SynthesisNet(nn.Module):
@@ -110,5 +84,5 @@ class SynthesisNet(nn.Module):
         """Affine maps (B, planes * 4, h / u, w / u) and colour in -1..1 (B, 3, h, w) -> logits (B, planes, h, w)."""
         maps = F.interpolate(maps, scale_factor=self.config.unshuffle, mode="bilinear", align_corners=False)
         gains, offset = maps.unflatten(1, (self.config.planes, 4)).split([3, 1], dim=2)
-        logarithm = (colour.add(1).mul(0.5) + _DARKEST).log()
+        logarithm = (colour.add(1).mul(0.5) + DARKEST).log()
         return (gains * logarithm[:, None]).sum(2) + offset[:, :, 0]

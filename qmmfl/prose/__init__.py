@@ -1,21 +1,24 @@
 """Report -> words: sentences, HTML for the page, the PDF to keep. Deterministic, and in one careful vocabulary."""
 
 from .atlas import placement_facts, placement_text
-from .evidence import evidence_facts, evidence_text
+from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
-from .sentences import call, headline, percent, ranked, suspected
+from .sentences import call, conflict, headline, percent, ranked, suspected
 
 __all__ = [
     "call",
+    "conflict",
     "evidence_facts",
     "evidence_text",
     "findings_html",
     "headline",
     "percent",
+    "place_facts",
     "placement_facts",
     "placement_text",
     "ranked",
     "report_pdf",
     "suspected",
+    "vessel_facts",
 ]

@@ -8,10 +8,10 @@ from .. import labels
 from .markup import pairs_html
 from .sentences import SCOPE
 
-NO_CURVES = (
-    "No calibration curves are stored in these weights; the calibration error (ECE) in the table is the mean distance "
-    "between probability and observed share, 0 is perfect."
-)
+NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
+ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."
+LEAST = 10  # positive eyes; with fewer a calibration error says little
+_ERROR_TOP = 0.3  # right end of its axis, or the largest error where that is more
 
 
 def about_html(card: Any, source: str) -> str:
@@ -23,8 +23,8 @@ def about_html(card: Any, source: str) -> str:
     found = card.metrics.get("classification", {})
     if found:
         parts.append(table_html("Test figures per data set", _HEADS, _figures(found)))
-        curves = _curves(found)
-        parts.append(curves or f"<p>{NO_CURVES}</p>")
+        parts += [_errors(name, each) for name, each in found.items()]
+        parts.append(_curves(found) or f"<p>{NO_CURVES}</p>")
     if getattr(card, "calibrations", None):
         rows = [
             (labels.FINDINGS.get(code, code), f"{100 * each.threshold:.1f} %", each.fitted)
@@ -63,6 +63,37 @@ def _figures(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         for key, title in (("kappa", "grade, quadratic kappa"), ("referable_auc", "referable retinopathy, AUC")):
             if graded.get(key) is not None:
                 yield (f"{name}: {title}", str(graded.get("eyes", "")), _interval(graded[key]), "", "", "")
+
+
+def _errors(name: str, figures: Mapping[str, Any]) -> str:
+    """Calibration error of each finding of one data set before (ring) and after (dot) the calibration, as a figure."""
+    rows = [
+        (code, each["ece_before"], each["ece"])
+        for code, each in figures.get("findings", {}).items()
+        if each.get("positives", 0) >= LEAST and {"ece", "ece_before"} <= each.keys()
+    ]
+    if not rows:
+        return ""
+    top = max(_ERROR_TOP, *(max(before, after) for _, before, after in rows))
+    drawn = "".join(
+        _error(20 * number + 12, code, 180 / top * b, 180 / top * a) for number, (code, b, a) in enumerate(rows)
+    )
+    low, said = 20 * len(rows) + 4, f"Calibration error, {name}: findings with at least {LEAST} positive eyes"
+    alternative = "; ".join(f"{labels.FINDINGS.get(code, code)} {b:.3f} before, {a:.3f} after" for code, b, a in rows)
+    return (
+        f'<figure class="errors"><svg viewBox="0 0 420 {low + 16}" role="img" aria-label="{escape(alternative)}">'
+        f'<path d="M210 0V{low}H390"/>{drawn}<text x="210" y="{low + 12}">0</text>'
+        f'<text x="390" y="{low + 12}">{top:.2f}</text></svg><figcaption>{escape(said)}; ring before, dot after '
+        f"calibration. {ECE}</figcaption></figure>"
+    )
+
+
+def _error(y: float, code: str, before: float, after: float) -> str:
+    return (
+        f'<text x="200" y="{y + 4}" text-anchor="end">{escape(labels.FINDINGS.get(code, code))}</text>'
+        f'<path d="M{210 + before:.1f} {y}H{210 + after:.1f}"/><circle class="before" cx="{210 + before:.1f}" cy="{y}" '
+        f'r="4"/><circle cx="{210 + after:.1f}" cy="{y}" r="4"/>'
+    )
 
 
 def _curves(found: Mapping[str, Any]) -> str:

@@ -28,12 +28,22 @@ METHODS = (
 
 def evidence_facts(evidence: Evidence) -> list[tuple[str, str]]:
     """Name and sentence of everything measured, in reading order."""
+    return place_facts(evidence) + vessel_facts(evidence)
+
+
+def place_facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """Name and sentence of landmarks, cup and lesions by place."""
     rows = [("Eye", _side(evidence)), ("Fovea", _fovea(evidence)), ("Vertical cup-to-disc ratio", _cup(evidence))]
     rows += [(labels.LESION_NAMES[code], places(each)) for code, each in evidence.lesions.items()]
     if evidence.quadrant_areas and any(each.total.count is not None for each in evidence.lesions.values()):
         seen = [f"{name} {evidence.quadrant_areas[name]:.0f}" for name in QUADRANTS]
         rows.append(("Retina in the photograph", f"Disc areas seen: {listed(seen)}."))
-    return rows + [(VESSEL_TITLES[name], vessel(name, each)) for name, each in evidence.vessels.items()]
+    return rows
+
+
+def vessel_facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """Name and sentence of the vessel numbers."""
+    return [(VESSEL_TITLES[name], vessel(name, each)) for name, each in evidence.vessels.items()]
 
 
 def evidence_text(evidence: Evidence) -> str:

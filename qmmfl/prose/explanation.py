@@ -8,9 +8,9 @@ import numpy as np
 from .. import draw, labels
 from ..explain import Explanation, title
 from ..explain.figures import overlay, scale_of
-from ..nets.network import GRADE
+from ..nets import GRADE
 from .paper import bind
-from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, percent
+from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, conflict, percent
 
 _METHODS = MappingProxyType(
     {
@@ -41,6 +41,8 @@ def standing_text(explanation: Explanation) -> str:
     words = call(finding) if finding else "suspected" if standing.suspected else "below threshold"
     what = "Probability of more than mild" if explanation.code == GRADE else "Probability"
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
+    if explanation.code in ("DR", GRADE) and (doubt := conflict(explanation.report)):
+        said += f" {doubt}"
     if standing.suspected:
         return said
     return f"{said} It is not flagged: the map shows what little raised its score. {NOT_EXCLUDED}"

@@ -9,12 +9,16 @@ from .. import draw, labels
 from ..records import Finding, Photograph, Report
 from .sentences import (
     CAUTIONS,
+    GRADE,
     NOT_EXCLUDED,
+    OEDEMA,
     SCOPE,
+    SCORES,
     SINGLE_FIELD,
     absence,
     advice,
     call,
+    conflict,
     cup_to_disc,
     eye,
     facts,
@@ -22,6 +26,7 @@ from .sentences import (
     headline,
     heat_caption,
     listed,
+    oedema,
     percent,
     provenance,
     ranked,
@@ -33,7 +38,7 @@ Save = Callable[[str, np.ndarray, str], str]
 
 def findings_html(report: Report) -> str:
     """The findings as a table: finding, probability, threshold, call. What was not assessed is listed below it."""
-    rows = "".join(_finding_row(finding, finding.code in report.maps) for finding in ranked(report) if finding.assessed)
+    rows = "".join(_finding_row(finding, report) for finding in ranked(report) if finding.assessed)
     missing = [f.name for f in ranked(report) if not f.assessed]
     below = (
         f"<p><b>Not assessed</b> (these weights never learnt them): {escape(listed(missing))}.</p>" if missing else ""
@@ -54,13 +59,13 @@ def facts_html(report: Report) -> str:
     """Quality, eye, grade, cup-to-disc ratio and lesions as a table, with the reasons and notes below it."""
     remarks = (*report.quality.reasons, *report.photograph.notes)
     below = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
-    return pairs_html("Measurements", facts(report)) + (f"<ul>{below}</ul>" if below else "")
+    return pairs_html("Measurements", facts(report), report) + (f"<ul>{below}</ul>" if below else "")
 
 
 def grade_html(report: Report) -> str:
     """The five grades as an ordinal bar with their probabilities."""
     if report.dr.probabilities is None:
-        return f"<p>Diabetic retinopathy grade: {escape(grade(report))}.</p>"
+        return f"<p>{SCORES[GRADE]}: {escape(grade(report))}.</p>"
     steps = "".join(
         f'<li class="step{" chosen" if number == report.dr.grade else ""}"'
         f"{' aria-current=true' if number == report.dr.grade else ''}><b>{number}</b> {escape(name)}"
@@ -68,7 +73,7 @@ def grade_html(report: Report) -> str:
         for number, (name, p) in enumerate(zip(labels.GRADES, report.dr.probabilities, strict=True))
     )
     return (
-        f'<section aria-label="Diabetic retinopathy grade"><h3>Diabetic retinopathy grade</h3><ol class="grades" '
+        f'<section aria-label="{SCORES[GRADE]}"><h3>{_name(GRADE, report)}</h3><ol class="grades" '
         f'start="0">{steps}</ol><p>{SINGLE_FIELD}</p></section>'
     )
 
@@ -99,9 +104,12 @@ def summary_html(report: Report) -> str:
             f'<div class="glance refused" role="status"><strong>{escape(headline(report))}</strong>'
             f"<ul>{reasons}</ul><p>{advice(report)}</p></div>"
         )
+    doubt = f'<p class="question">{escape(said)}</p>' if (said := conflict(report)) else ""
     cells = {"DR grade": grade(report), "Cup-to-disc ratio": cup_to_disc(report), "Eye": eye(report)}
+    if report.dme.probability is not None:
+        cells[SCORES[OEDEMA]] = oedema(report).partition(" (")[0]
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in cells.items())
-    return f'<div class="glance" role="status"><strong>{escape(headline(report))}</strong><dl>{items}</dl></div>'
+    return f'<div class="glance" role="status"><strong>{escape(headline(report))}</strong>{doubt}<dl>{items}</dl></div>'
 
 
 def provenance_html(report: Report) -> str:
@@ -109,19 +117,27 @@ def provenance_html(report: Report) -> str:
     return pairs_html("Provenance", provenance(report))
 
 
-def pairs_html(caption: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values as a table."""
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in pairs)
+def pairs_html(caption: str, pairs: Iterable[tuple[str, str]], report: Report | None = None) -> str:
+    """Names and values as a table; with `report` the names of its scores that have a map open it."""
+    codes = {name: code for code, name in SCORES.items()} if report else {}
+    heads = ((_name(codes[name], report) if report and name in codes else escape(name), value) for name, value in pairs)
+    rows = "".join(f'<tr><th scope="row">{name}</th><td>{escape(value)}</td></tr>' for name, value in heads)
     return f'<table class="facts"><caption>{escape(caption)}</caption><tbody>{rows}</tbody></table>'
 
 
-def _finding_row(finding: Finding, mapped: bool) -> str:
+def _name(code: str, report: Report) -> str:
+    """What a score is called; where it has a map a button: map and shares are one click, or Enter, away."""
+    name = escape(SCORES[code])
+    if code not in report.maps:
+        return name
+    return f'<button type="button" data-finding="{code}" aria-pressed="false">{name}</button>'
+
+
+def _finding_row(finding: Finding, report: Report) -> str:
     marked = ' class="suspected"' if finding.suspected and finding.code != "NORMAL" else ""
-    name = escape(finding.name)
-    if mapped:  # a button: its map and shares are one click, or Enter, away
-        name = f'<button type="button" data-finding="{finding.code}" aria-pressed="false">{name}</button>'
     return (
-        f'<tr{marked}><th scope="row">{name}</th><td class="figure">{percent(finding.probability)}</td>'
+        f'<tr{marked}><th scope="row">{_name(finding.code, report)}</th>'
+        f'<td class="figure">{percent(finding.probability)}</td>'
         f'<td class="figure">{percent(finding.threshold)}</td><td>{escape(call(finding))}</td></tr>'
     )
 
@@ -154,7 +170,7 @@ def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
         if report.maps:
             return "<p>No finding is suspected. Choose one in the table to see what little raised its score.</p>"
         return "<p>There is no score map: every prediction is withheld.</p>"
-    name = escape(report.finding(code).name)
+    name = escape(SCORES[code])
     address = save(f"score_{code}", draw.heat(report, code, side), "jpeg")
     scale = (
         f'<div class="scale" role="img" aria-label="Colour scale from 0 to {draw.HEAT_TOP:.0f} logit per cell">'

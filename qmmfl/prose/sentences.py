@@ -31,6 +31,15 @@ CAUTIONS = MappingProxyType(
     }
 )
 
+GRADE, OEDEMA = "GRADE", "DME"
+SCORES = MappingProxyType(  # what has a map and shares
+    {**labels.FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"}
+)
+CONFLICT = (
+    "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "
+    "lesion maps, and refer if in doubt."
+)
+
 
 def percent(probability: float | None) -> str:
     """One decimal of percent, or an empty string where it is withheld."""
@@ -88,6 +97,15 @@ def advice(report: Report) -> str | None:
     return INCOMPLETE if report.failures else None if report.quality.gradable else UNGRADABLE
 
 
+def conflict(report: Report) -> str | None:
+    """That the finding of diabetic retinopathy and the grade disagree, and what to do, or None."""
+    finding, given = report.finding("DR"), report.dr.grade
+    if given is None or finding.suspected is None or finding.suspected == (given > 0):
+        return None
+    said = f"{percent(finding.probability)}, {call(finding)}"
+    return f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
+
+
 def absence(report: Report, modality: labels.Modality) -> str:
     """Why no plane of a modality is there."""
     return report.failures.get(modality.title, "None was computed for this photograph.")
@@ -95,10 +113,10 @@ def absence(report: Report, modality: labels.Modality) -> str:
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """Name and value of everything measured beside the findings, in reading order."""
-    rows = [("Photograph", quality(report)), ("Eye", eye(report)), ("Diabetic retinopathy grade", grade(report))]
+    rows = [("Photograph", quality(report)), ("Eye", eye(report)), (SCORES[GRADE], grade(report))]
     rows.append(("More than mild", _flag(report.dr.more_than_mild, report.dr.reason)))
     rows.append(("Vision-threatening", _flag(report.dr.vision_threatening, report.dr.reason)))
-    rows.append(("Macular oedema risk", oedema(report)))
+    rows.append((SCORES[OEDEMA], oedema(report)))
     rows.append(("Vertical cup-to-disc ratio", cup_to_disc(report)))
     return rows + [(labels.LESION_NAMES[code], lesion(report, code)) for code in labels.LESIONS]
 
@@ -151,14 +169,29 @@ def lesion(report: Report, code: str) -> str:
     return f"{found.count} region{'' if found.count == 1 else 's'}{area}"
 
 
-def heat_caption(report: Report, code: str) -> str:
-    """What the score map of one finding shows, and what it does not."""
+def standing(report: Report, code: str) -> tuple[str, bool]:
+    """What one score of `SCORES` amounts to, and whether it is raised."""
+    if code == GRADE:
+        if report.dr.probabilities is None:
+            return grade(report), False
+        above = percent(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
+        return f"{grade(report)}; {above} more than mild", bool(report.dr.grade)
+    if code == OEDEMA:
+        return oedema(report), bool(report.dme.suspected)
     finding = report.finding(code)
+    return ", ".join(each for each in (percent(finding.probability), call(finding)) if each), bool(finding.suspected)
+
+
+def heat_caption(report: Report, code: str) -> str:
+    """What the score map of one score of `SCORES` shows, and what it does not."""
+    words, raised = standing(report, code)
     if code not in report.maps:
-        return f"{finding.name}: no score map ({call(finding)})."
+        return f"{SCORES[code]}: no score map ({words})."
     cell = draw.cell_width(report, code)
-    said = [f"{finding.name}: {percent(finding.probability)}, {call(finding)}."]
-    if not finding.suspected:
+    said = [f"{SCORES[code]}: {words}."]
+    if code == GRADE:
+        said.append("What raises the score speaks for a higher grade.")
+    elif not raised:
         said.append("This finding is not suspected: the map shows what little raised its score.")
     said.append(EVIDENCE)
     if cell:

@@ -47,7 +47,7 @@ def similar_html(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> 
         for each in placement.neighbours
     )
     return (
-        f"<p>{escape(distance(placement))}</p>"
+        f"<p>Distance {escape(distance(placement))}</p>"
         f'<div class="beside"><div><div class="atlas" tabindex="0" role="application" data-here="{x:.1f} {y:.1f}" '
         f'aria-label="Map of reference eyes; arrow keys go from eye to eye" aria-describedby="atlas-said">'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{points}{here}</svg></div><p id="atlas-said" role="status">The star is '

@@ -17,6 +17,8 @@ WELCOME = (
     "press Analyse.</p>"
 )
 ON_REQUEST = "Shown on request, although the photograph is not gradable: these numbers are not to be relied on."
+MEASURE = "Measure the vessels (reads a second copy)"
+METHOD = "Method"  # of the control that sentences name
 SIDES = [("Right", "right"), ("Left", "left"), ("Not known", laterality.UNKNOWN)]
 
 
@@ -38,10 +40,7 @@ def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space:
     asked = f'<p class="question">{ON_REQUEST}</p>' if eye.overridden and report.maps else ""
     parts["summary"] = markup.summary_html(report) + asked
     parts["viewer"] = viewer.viewer_html(report, save, side)
-    parts["reading"] = markup.reading_html(report)
-    if eye.evidence:
-        checked = markup.pairs_html("Measured on the computed planes", prose.evidence_facts(eye.evidence))
-        parts["reading"] += f"<details><summary>What can be checked: by place and vessel</summary>{checked}</details>"
+    parts["reading"] = reading(eye)
     parts["score"] = markup.score_html(report, chosen, save, side)
     maps = (labels.MSI, labels.LESION_MAPS, labels.DISC_CUP, labels.VESSELS)
     parts["pictures"] = "".join(markup.planes_html(report, each, save, side // 2) for each in maps)
@@ -51,6 +50,22 @@ def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space:
     read = [(case.title(n), each.report, each.save) for n, each in enumerate(case.eyes) if each.report is not None]
     parts["both"] = comparison.comparison_html(read, min(side, 640))
     return parts
+
+
+def reading(eye: Taken) -> str:
+    """Findings, grade and measurements; the vessels where they were measured."""
+    if eye.report is None or eye.evidence is None:
+        return markup.reading_html(eye.report) if eye.report else ""
+    made = markup.reading_html(eye.report)
+    if eye.measured:
+        made += markup.pairs_html("Vessels", prose.vessel_facts(eye.evidence))
+    checked = markup.pairs_html("Measured on the computed planes", prose.place_facts(eye.evidence))
+    return f"{made}<details><summary>What can be checked: by place</summary>{checked}</details>"
+
+
+def can_measure(eye: Taken | None) -> bool:
+    """Whether vessels can be measured that were not."""
+    return bool(eye and eye.report and eye.report.planes and not eye.measured and explained(eye))
 
 
 def score(case: Case | None, code: str | None) -> str:
@@ -66,9 +81,7 @@ def side_of(case: Case | None, number: int) -> str | None:
     if case is None or number >= len(case.eyes):
         return None
     each = case.eyes[number]
-    if each.chosen:
-        return each.chosen
-    return laterality.settle(each.named, each.seen)[0].side
+    return each.chosen or each.settle()[0].side
 
 
 def _boxer(eye: Taken) -> str:

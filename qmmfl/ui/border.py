@@ -18,24 +18,29 @@ class Stopped(Exception):
 
 def told(function: Callable) -> Callable:
     """Every fault reaches the page as one sentence; a fault of ours is logged without its message."""
-    gr: Any = gradio()
 
     @functools.wraps(function)
     def wrapped(*arguments, **options):
         try:
             return function(*arguments, **options)
         except PhotographError as error:
-            raise gr.Error(html.escape(str(error)), 12, title="Not read", print_exception=False) from None
+            raise _said(str(error), "Not read") from None
         except Exception as error:
             if _ours(error):  # an explanation, an atlas: one sentence with its reason
-                raise gr.Error(html.escape(str(error)), 12, title="Not shown", print_exception=False) from None
+                raise _said(str(error), "Not shown") from None
             mark = secrets.token_hex(3)
             where = "".join(traceback.format_tb(error.__traceback__))
             logging.getLogger(__name__).error("reference %s: %s\n%s", mark, type(error).__name__, where)
             sentence = f"The analysis failed and no result is shown; quote reference {mark} when you report it."
-            raise gr.Error(sentence, 20, title="Internal error", print_exception=False) from None
+            raise _said(sentence, "Internal error", 20) from None
 
     return wrapped
+
+
+def _said(sentence: str, title: str, seconds: int = 12) -> Exception:
+    """What Gradio shows as a message."""
+    gr: Any = gradio()
+    return gr.Error(html.escape(sentence), seconds, title=title, print_exception=False)
 
 
 def _ours(error: Exception) -> bool:

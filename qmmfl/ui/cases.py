@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import draw, laterality, photograph
+from .. import dicom, draw, laterality, photograph
 from ..evidence import Evidence
 from ..guard import private_folder
 from ..records import Eye, Photograph, PhotographError, Report
 from ..review import Review
 
 SIDE = 1280  # [px] of the pictures on the page, at most
-FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
 KEEP = 3600  # [s] a case that nobody clears is deleted after this long
 MOST = 2  # photographs in a case: one of each eye
 _MARK = "case-"
@@ -24,14 +24,19 @@ _MARK = "case-"
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """One photograph of a case. named: side in its file name; seen: by the photograph; chosen: by the clinician."""
+    """One photograph of a case. Its side by the file's name (named), by a DICOM tag (tagged), by the photograph (seen),
+    by the clinician (chosen). measured: whether the vessels in `evidence` were compared with a second reading.
+    """
 
     file: Path
     named: str | None = None
+    tagged: str | None = None
+    is_dicom: bool = False
     seen: Eye = Eye(None, None)
     chosen: str | None = None
     report: Report | None = None
     evidence: Evidence | None = None
+    measured: bool = False
     review: Review = field(default_factory=Review)
     overridden: bool = False
 
@@ -51,17 +56,13 @@ class Taken:
             return SIDE
         return min(SIDE, self.report.grid[2] if self.report.grid else self.report.photograph.width)
 
-    @property
-    def question(self) -> str | None:
-        """What must be asked about the side of this eye, or None."""
-        return laterality.settle(self.named, self.seen, self.chosen)[1]
+    def settle(self) -> tuple[Eye, str | None]:
+        """The side of this eye, and what must be asked about it, or None."""
+        return laterality.settle(self.named, self.seen, self.chosen, self.tagged)
 
     def settled(self) -> "Taken":
         """With the side in its report, as far as it is known."""
-        if self.report is None:
-            return self
-        eye, _ = laterality.settle(self.named, self.seen, self.chosen)
-        return replace(self, report=replace(self.report, eye=eye))
+        return replace(self, report=replace(self.report, eye=self.settle()[0])) if self.report else self
 
     def read(self) -> Photograph:
         """Decode the file. Raises PhotographError."""
@@ -88,7 +89,7 @@ class Case:
 
     def title(self, number: int) -> str:
         """What an eye is called on the page: by its side where the two differ, else by its number."""
-        sides = [self._side(each) for each in self.eyes]
+        sides = [each.settle()[0].side for each in self.eyes]
         side = sides[number]
         return f"{side.capitalize()} eye" if side and sides.count(side) == 1 else f"Photograph {number + 1}"
 
@@ -100,15 +101,12 @@ class Case:
 
     def questions(self) -> list[str]:
         """What must be asked about the sides of these eyes."""
-        asked = [f"{self.title(n)}: {each.question}" for n, each in enumerate(self.eyes) if each.question]
-        sides = [self._side(each) for each in self.eyes]
+        settled = [each.settle() for each in self.eyes]
+        asked = [f"{self.title(n)}: {question}" for n, (_, question) in enumerate(settled) if question]
+        sides = [eye.side for eye, _ in settled]
         if len(sides) == MOST and sides[0] and sides[0] == sides[1]:
             asked.append(f"Both photographs are said to be of the {sides[0]} eye: correct one, or remove it.")
         return asked
-
-    @staticmethod
-    def _side(each: Taken) -> str | None:
-        return laterality.settle(each.named, each.seen, each.chosen)[0].side
 
 
 def open_case() -> Case:
@@ -152,7 +150,11 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
 
 def upload_of(path: Path) -> Path:
     """A file that came through the page. Raises PhotographError for any other file of the machine."""
-    if not path.resolve().is_relative_to(private_folder()):
+    try:
+        ours = path.resolve().is_relative_to(private_folder())
+    except (OSError, ValueError):  # too long, or with a zero byte
+        ours = False
+    if not ours:
         raise PhotographError("Only an uploaded photograph can be read.")
     return path
 
@@ -177,6 +179,19 @@ def as_json(taken: Taken) -> bytes:
     return json.dumps(values, indent=1).encode()
 
 
+def as_dicom(taken: Taken, pdf: bytes) -> bytes:
+    """The report in the study of its photograph, the only export that names the patient.
+
+    Raises PhotographError where patient and study cannot be copied from the photograph's file.
+    """
+    assert taken.report is not None
+    eye, created = taken.report.eye, taken.report.provenance.created
+    try:
+        return dicom.encapsulate(taken.file.read_bytes(), pdf, eye.side, created)
+    except dicom.DicomError as error:
+        raise PhotographError(f"There is no report as DICOM, because {error}; keep the PDF.") from None
+
+
 def _taken(case: Case, path: Path) -> Taken:
     source, named = upload_of(path), laterality.find_in_name(path.name)
     folder = _new_folder(case.folder)
@@ -193,7 +208,7 @@ def _taken(case: Case, path: Path) -> Taken:
         raise
     step = max(1, -(-max(picture.width, picture.height) // SIDE))
     taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")
-    return taken
+    return replace(taken, tagged=picture.side, is_dicom=dicom.is_dicom(file.read_bytes()))
 
 
 def _new_folder(parent: Path, mark: str = "") -> Path:

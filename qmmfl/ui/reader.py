@@ -6,9 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import atlas, evidence, labels
+from .. import atlas, evidence
 from ..prose import similar
-from ..records import Eye, PhotographError
+from ..prose.sentences import SCORES
+from ..records import Eye, Photograph, PhotographError, Report
+from . import gpu
 from .border import Stopped
 from .cases import Case, Taken
 
@@ -21,6 +23,8 @@ class Reader:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
+        self._on_loan = gpu.borrow(lambda photograph, override: pipeline(photograph, override=override))
+        self._why = gpu.borrow(self._asked)
 
     def read(self, case: Case, progress: Callable[[int, int, str], None], override: bool = False) -> Case:
         """Read what was not read yet; with `override` the one on the page, also though it is not gradable.
@@ -45,29 +49,63 @@ class Reader:
 
     def _seen(self, taken: Taken, told: Callable[[int, int, str], None], override: bool) -> dict[str, Any]:
         photograph = taken.read()
-        report = self.pipeline(photograph, told, override=True) if override else self.pipeline(photograph, told)
-        found = evidence.measure(report, getattr(self.pipeline.card, "lesion_thresholds", {}))
+        report = self.ask(photograph, told, override)
+        found = evidence.measure(report, self._thresholds)
         seen = Eye(found.side, "places of disc and fovea") if found.side else report.eye
-        return {"report": report, "evidence": found, "seen": seen, "overridden": override}
+        return {"report": report, "evidence": found, "seen": seen, "overridden": override, "measured": False}
+
+    def measure(self, case: Case, progress: Callable[[int, int, str], None]) -> Case:
+        """Measure the vessels of the eye on the page, which takes a second reading: only what repeats is given.
+
+        Raises Stopped as `read`.
+        """
+        eye, start = case.eye, case
+        report = _report(eye)
+        assert eye is not None
+        assert eye.evidence is not None
+        (case.folder / _STOP).unlink(missing_ok=True)
+
+        def told(done: int, total: int, stage: str) -> None:
+            check(start)
+            progress(done, total, f"Second copy: {stage}")
+
+        again = self.ask(evidence.second_copy(report.photograph), told, eye.overridden)
+        found = evidence.measure(report, self._thresholds, again)
+        return case.changed(case.shown, measured=True, evidence=replace(eye.evidence, vessels=found.vessels))
+
+    def ask(self, photograph: Photograph, told: Callable[[int, int, str], None] | None, override: bool) -> Report:
+        """The pipeline's report. On a GPU that is lent it has one stage, since it is another process that reads."""
+        if not gpu.is_lent():
+            return self.pipeline(photograph, told, override=override)
+        if told:
+            told(0, 1, "On the GPU")
+        return self._on_loan(photograph, override)
+
+    def _asked(self, question: str, *arguments: Any) -> Any:
+        """A function of `explain` by its name, of this pipeline."""
+        from .. import explain  # the networks and what explains them take seconds to import
+
+        return getattr(explain, question)(self.pipeline, *arguments)
+
+    @property
+    def _thresholds(self) -> Any:
+        return getattr(self.pipeline.card, "lesion_thresholds", {})
 
     def explain(self, taken: Taken | None, code: str, method: str, modality: str) -> str:
         """One explanation as HTML. Raises ExplanationError with the reason where there is none."""
-        from .. import explain  # the networks and what explains them take seconds to import
         from ..prose import reasons
 
-        made = explain.explain(self.pipeline, _report(taken), code, method, modality)
+        made = self._why("explain", _report(taken), code, method, modality)
         return reasons.explanation_html(made, _taken(taken).save, 900)
 
     def drop(self, taken: Taken | None, modality: str) -> str:
         """How the probabilities move without one modality, as HTML."""
-        from .. import explain
         from ..prose import reasons
 
-        return reasons.whatif_html(explain.drop_modality(self.pipeline, _report(taken), modality))
+        return reasons.whatif_html(self._why("drop_modality", _report(taken), modality))
 
     def hide(self, taken: Taken | None, box: str) -> str:
         """How they move with a box hidden, as HTML. box: x, y, width, height as shares of the square on the page."""
-        from .. import explain
         from ..prose import reasons
 
         report = _report(taken)
@@ -77,7 +115,7 @@ class Reader:
             raise PhotographError("Draw a box on the picture first.") from None
         left, top, side, _ = report.grid or (0, 0, report.photograph.width, 0)
         region = (left + round(x * side), top + round(y * side), round(width * side), round(height * side))
-        return reasons.whatif_html(explain.hide_region(self.pipeline, report, region))
+        return reasons.whatif_html(self._why("hide_region", report, region))
 
     @cached_property
     def atlas(self) -> "atlas.Atlas | str":
@@ -121,8 +159,7 @@ def explained(taken: Taken | None) -> list[tuple[str, str]]:
     """(words, code) of every score that can be explained."""
     if taken is None or taken.report is None or not taken.report.maps:
         return []
-    names = {**labels.FINDINGS, "GRADE": "Diabetic retinopathy grade"}
-    return [(names[code], code) for code in taken.report.maps if code in names]
+    return [(SCORES[code], code) for code in taken.report.maps if code in SCORES]
 
 
 def _taken(taken: Taken | None) -> Taken:

@@ -1,0 +1,87 @@
+"""What `network` does between the nets, in numpy and OpenCV instead of torch: pictures float32 (C, H, W).
+
+Every function is the twin of the one with its name in `blocks`, `synthesis` or `network`; a test compares them. They
+work plane by plane, which stays in a processor's cache.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from .config import DARKEST, SynthesisConfig
+
+Array = np.ndarray
+
+_DARK = 0.02  # of 0..1; darker pixels are outside the field for `local_contrast`
+
+
+def pooled(picture: Array, size: int, *, peaks: bool = False) -> Array:
+    """(C, S, S) -> (C, size, size): means, or (`peaks`) the largest value of each cell; enlarged where S < size."""
+    side = picture.shape[-1]
+    if side == size:
+        return picture
+    if peaks and side > size:
+        step = side // size
+        rows = np.maximum.reduce([picture[:, row::step] for row in range(step)])
+        return np.maximum.reduce([rows[..., column::step] for column in range(step)])
+    return np.stack([_resize(plane, size) for plane in picture])
+
+
+def local_contrast(square: Array, cells: int = 32) -> Array:
+    """(3, S, S) in 0..1, black outside the field of view -> (3, S, S) in -4..4, zero outside it."""
+    side = square.shape[-1]
+    part = side // math.gcd(side // cells, 4)
+    field = (brightest(square) > _DARK).astype(np.float32)
+
+    def surround(values: Array, window: int) -> Array:
+        return _blur(_resize(_resize(values, part), cells), window) / np.maximum(_blur(weight, window), 1e-3)
+
+    weight = _resize(_resize(field, part), cells)
+    made = np.empty_like(square)
+    for plane, centred in zip(square, made, strict=True):
+        cv2.subtract(plane, _resize(surround(cv2.multiply(plane, field), 3), side), centred)
+        cv2.multiply(centred, field, centred)
+        deviation = np.sqrt(np.maximum(surround(cv2.multiply(centred, centred), 7), 0))
+        cv2.divide(centred, _resize(deviation + np.float32(0.02), side), centred)
+        np.clip(centred, -4, 4, out=centred)
+    return made
+
+
+def arrange(config: SynthesisConfig, colour: Array, contrast: Array | None) -> Array:
+    """Colour in 0..1 and its local contrast (3, size, size) -> a synthesis net's input (channels, size, size)."""
+    if config.inputs == "contrast" and contrast is not None:
+        return contrast
+    signed = colour * np.float32(2) - np.float32(1)
+    return np.concatenate([signed, contrast]) if config.inputs == "both" and contrast is not None else signed
+
+
+def recolour(maps: Array, colour: Array) -> Array:
+    """Affine maps (planes * 4, h, w) and colour in 0..1 (3, H, W) -> planes in 0..1 (planes, H, W)."""
+    logarithm = [cv2.log(plane + np.float32(DARKEST)) for plane in colour]
+    made = np.empty((len(maps) // 4, *colour.shape[1:]), np.float32)
+    for number, affine in enumerate(maps.reshape(-1, 4, *maps.shape[1:])):
+        *gains, offset = (_resize(each, colour.shape[-1]) for each in affine)
+        for gain, channel in zip(gains, logarithm, strict=True):
+            cv2.accumulateProduct(gain, channel, offset)
+        made[number] = 1 / (1 + cv2.exp(-offset))
+    return made
+
+
+def colour_view(square: Array) -> Array:
+    """(3, v, v) in 0..1 -> what the colour encoder sees (6, v, v)."""
+    return np.concatenate([square * 2 - 1, local_contrast(square) / 2])
+
+
+def brightest(square: Array) -> Array:
+    """(3, S, S) -> (S, S): the largest channel of each pixel."""
+    return cv2.max(cv2.max(square[0], square[1]), square[2])
+
+
+def _resize(plane: Array, size: int) -> Array:
+    method = cv2.INTER_AREA if size < plane.shape[0] else cv2.INTER_LINEAR
+    return plane if size == plane.shape[0] else cv2.resize(plane, (size, size), interpolation=method)
+
+
+def _blur(plane: Array, window: int) -> Array:
+    return cv2.blur(plane, (window, window), borderType=cv2.BORDER_CONSTANT)

@@ -1,0 +1,90 @@
+"""What shapes the networks, and the names of what they say. Nothing heavy is imported here."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .. import labels
+
+GRADE, OEDEMA, GRADABLE, FUNDUS = "GRADE", "DME", "GRADABLE", "FUNDUS"
+OUTPUTS = (*labels.FINDINGS, GRADE, OEDEMA, GRADABLE, FUNDUS)
+
+PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pooling
+DARKEST = 0.02  # added to colour in 0..1 before its logarithm is taken
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """One synthesis net.
+
+    size: side of the square it works on [px]. inputs: "colour" (RGB), "contrast" (see `local_contrast`) or "both".
+    unshuffle: pixels per side folded into channels before the first convolution, so that no wide layer runs at full
+    resolution. widths: channels per level, each level half the resolution of the one before. planes: outputs.
+    head: "pixels" gives each pixel its own logit; "affine" gives each place an affine map from the logarithm of a
+    pixel's colour to its logits (after Gharbi et al. 2017), so that a band is as sharp as the photograph.
+    """
+
+    size: int
+    inputs: str
+    unshuffle: int
+    widths: tuple[int, ...]
+    planes: int
+    head: str = "pixels"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the net's input."""
+        return 6 if self.inputs == "both" else 3
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """One encoder. inputs: channels; widths: channels at strides 2, 4, 8 and 16; features: channels handed on."""
+
+    inputs: int
+    widths: tuple[int, int, int, int]
+    features: int
+
+
+def _default_synthesis() -> dict[str, SynthesisConfig]:
+    planes = {modality.name: len(modality.planes) for modality in labels.SYNTHESES}
+    slim = (16, 32, 48, 64, 96)
+    return {
+        "ffa_arterial": SynthesisConfig(512, "both", 2, slim, planes["ffa_arterial"]),
+        "ffa_arteriovenous": SynthesisConfig(512, "both", 2, slim, planes["ffa_arteriovenous"]),
+        "msi": SynthesisConfig(512, "colour", 4, (24, 32, 48, 64), planes["msi"], "affine"),
+        "lesions": SynthesisConfig(1024, "both", 2, slim, planes["lesions"]),
+        "disc_cup": SynthesisConfig(256, "both", 2, slim, planes["disc_cup"]),
+        "vessels": SynthesisConfig(512, "contrast", 2, slim, planes["vessels"]),
+    }
+
+
+def _default_encoders() -> dict[str, EncoderConfig]:
+    encoders = {labels.COLOUR.name: EncoderConfig(6, (24, 48, 96, 128), 64)}
+    for modality in labels.SYNTHESES:
+        encoders[modality.name] = EncoderConfig(len(modality.planes), (12, 24, 48, 64), 64)
+    return encoders
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole network. square: side of the canonical square [px]; view: side the encoders see [px]."""
+
+    square: int = 1024
+    view: int = 256
+    features: int = 64
+    heads: int = 4
+    synthesis: Mapping[str, SynthesisConfig] = field(default_factory=_default_synthesis)
+    encoders: Mapping[str, EncoderConfig] = field(default_factory=_default_encoders)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """Raises TypeError on a missing or an unknown field."""
+        values = dict(values)
+        synthesis = {k: SynthesisConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["synthesis"].items()}
+        encoders = {k: EncoderConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["encoders"].items()}
+        return cls(**{**values, "synthesis": synthesis, "encoders": encoders})

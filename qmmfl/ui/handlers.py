@@ -1,0 +1,214 @@
+"""What answers which control of the page. A handler gets the case of its own session and returns what changes."""
+
+import html
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from .. import labels, laterality, photograph, prose, review
+from ..guard import gradio
+from ..records import PhotographError
+from . import answers
+from .border import Stopped, told
+from .cases import Case, as_dicom, as_json, export, forget, open_case, take, upload_of
+from .layout import FILES
+from .reader import NO_WHY, Reader, check, explained, stop
+
+NO_UPLOAD = "Send one uploaded photograph as gradio.FileData; gradio_client.handle_file makes it of a file."
+
+
+class Handlers:
+    """The handlers of one page. Holds no case: each comes from the session that asks."""
+
+    def __init__(self, page: SimpleNamespace, reader: Reader, eyes: list[Path]) -> None:
+        """page: as `layout.lay_out` made it. eyes: the simulated examples."""
+        self.page, self.reader, self.eyes = page, reader, eyes
+
+    def show(self, case: Case | None, marks: str = "GRADE", space: str = labels.FUSED) -> dict:
+        """Every part of the page for a case."""
+        gr, page = gradio(), self.page
+        eye, eyes = (case.eye, case.eyes) if case else (None, ())
+        parts = answers.everything(case, self.reader, marks, space)
+        result = {page.state: case, **{place: parts[name] for name, place in page.places.items()}}
+        result |= dict(zip(page.files, self.close_files(case), strict=True))
+        can = explained(eye)
+        suspected = prose.suspected(eye.report) if can and eye and eye.report else []
+        first = next((f.code for f in suspected if f.code in dict(can).values()), None)
+        result[page.finding] = gr.Dropdown(can, value=first or (can[0][1] if can else None))
+        titles = [(case.title(number), number) for number in range(len(eyes))] if case else []
+        result[page.which] = gr.Radio(titles, value=case.shown if titles and case else None, visible=len(titles) > 1)
+        poor = bool(eye and eye.report and not eye.report.quality.gradable)
+        result[page.override] = gr.Button(visible=poor and not (eye and eye.overridden))
+        result[page.measure] = gr.Button(visible=answers.can_measure(eye))
+        for number, side in enumerate(page.sides):
+            label = f"Photograph {number + 1} is of which eye?" if len(eyes) > 1 else "Which eye?"
+            value = answers.side_of(case, number)
+            result[side] = gr.Radio(answers.SIDES, value=value, label=label, visible=number < len(eyes))
+        return result
+
+    def close_files(self, case: Case | None) -> list[Any]:
+        """The buttons of the report without their files; that for DICOM only where the eye came as DICOM."""
+        came = bool(case and case.eye and case.eye.is_dicom)
+        close = gradio().DownloadButton
+        return [close(value=None, interactive=False, visible=came or name != "dicom") for name in FILES]
+
+    @told
+    def choose(self, paths: list[str] | str | None, case: Case | None) -> dict:
+        """Take what was chosen."""
+        return self._taken(paths, case)
+
+    @told
+    def choose_example(self, index: int, case: Case | None) -> dict:
+        """Take a simulated eye: into this case where it is the fellow eye, else into a new one."""
+        wanted = laterality.find_in_name(self.eyes[index].name)
+        if not case or len(case.eyes) != 1 or answers.side_of(case, 0) in (None, wanted):
+            forget(case)
+            case = open_case()
+        return self._taken([*case.files, str(self.eyes[index])], case)
+
+    def _taken(self, paths: list[str] | str | None, case: Case | None) -> dict:
+        stop(case)  # what is being read would answer for the photographs of before
+        given = [paths] if isinstance(paths, str) else paths or []
+        case, said = take(case if case and case.folder.is_dir() else open_case(), given)
+        _warn(said)
+        return {**self.show(case), self.page.file: case.files or None}
+
+    def clear(self, case: Case | None) -> dict:
+        """Forget the case."""
+        forget(case)
+        return {**self.show(None), self.page.file: None}
+
+    @told
+    def analyse(self, case: Case | None, progress: Callable, override: bool) -> dict:
+        """Read the case. progress: as gr.Progress."""
+        if case is None or not case.eyes:
+            raise PhotographError("Choose a photograph first.")
+        try:
+            case = self.reader.read(case, _shown(progress), override)
+            result = self.show(case)
+            check(case)
+            return result
+        except Stopped:
+            return self._stopped(case)
+
+    @told
+    def measure(self, case: Case | None, progress: Callable) -> dict:
+        """The vessels of the eye on the page. progress: as gr.Progress."""
+        if case is None or not answers.can_measure(case.eye):
+            raise PhotographError(NO_WHY)
+        try:
+            case = self.reader.measure(case, _shown(progress))
+            check(case)
+        except Stopped:
+            return self._stopped(case)
+        page, eye = self.page, case.eye
+        closed = dict(zip(page.files, self.close_files(case), strict=True))
+        reading = answers.reading(eye) if eye else ""
+        return {page.state: case, page.reading: reading, page.measure: gradio().Button(visible=False), **closed}
+
+    def _stopped(self, case: Case) -> dict:
+        if case.folder.is_dir():
+            gradio().Info("The analysis was stopped; the photograph is still here.", 6)
+        return {self.page.summary: gradio().skip()}
+
+    @told
+    def turn(self, number: int | None, case: Case | None) -> dict:
+        """The other eye onto the page."""
+        return self.show(replace(case, shown=number) if case and number is not None else case)
+
+    @told
+    def correct(self, number: int, side: str | None, case: Case | None) -> dict:
+        """The clinician's word on the side of eye `number`."""
+        if case is None or number >= len(case.eyes):
+            return self.show(case)
+        case = case.changed(number, chosen=side)
+        return self.show(case.changed(number, report=case.eyes[number].settled().report))
+
+    @told
+    def score(self, code: str | None, case: Case | None) -> str:
+        """The score panel of one finding."""
+        return answers.score(case, code)
+
+    @told
+    def note(self, text: str, case: Case | None) -> list[Any]:
+        """The review that the page sent; files made before it are stale."""
+        case = _reviewed(text, case)
+        return [case, *self.close_files(case)]
+
+    @told
+    def keep(self, text: str, case: Case | None) -> list[Any]:
+        """Write the files of the report."""
+        case, gr = _reviewed(text, case), gradio()
+        if case is None or case.eye is None or case.eye.report is None or not case.folder.is_dir():
+            return [gr.skip()] * len(FILES)
+        eye, number, whose = case.eye, case.shown, case.title(case.shown).lower()
+        pdf = prose.report_pdf(case.eye.report, eye.review)
+        read = [(each.report, each.review) for each in case.eyes if each.report]
+        files = [
+            (f"PDF, {whose}", export(case, number, "retinal_report.pdf", pdf)),
+            (f"JSON, {whose}", export(case, number, "retinal_report.json", as_json(eye))),
+            ("CSV, one row per finding", export(case, None, "retinal_review.csv", review.to_csv(read).encode())),
+        ]
+        buttons = [gr.DownloadButton(name, value=path, interactive=True) for name, path in files]
+        return [*buttons, self._dicom(case, eye, pdf, whose)]
+
+    def _dicom(self, case: Case, eye, pdf: bytes, whose: str) -> Any:
+        button = gradio().DownloadButton
+        if not eye.is_dicom:
+            return button(value=None, visible=False)
+        try:
+            path = export(case, case.shown, "retinal_report.dcm", as_dicom(eye, pdf))
+        except PhotographError as error:  # the other files are good
+            _warn([str(error)])
+            return button(value=None, interactive=False)
+        return button(f"DICOM, {whose}, names the patient", value=path, interactive=True)
+
+    @told
+    def explain(self, code: str | None, method: str, modality: str, case: Case | None) -> str:
+        """Where one score comes from."""
+        if not code:
+            raise PhotographError(NO_WHY)
+        return self.reader.explain(case and case.eye, code, method, modality)
+
+    @told
+    def drop(self, modality: str, case: Case | None) -> str:
+        """What if there were one modality less."""
+        return self.reader.drop(case and case.eye, modality)
+
+    @told
+    def hide(self, box: str, case: Case | None) -> str:
+        """What if the box were hidden."""
+        return self.reader.hide(case and case.eye, box)
+
+    @told
+    def place(self, subject: str, space: str, case: Case | None) -> str:
+        """Where the eye lies among the references."""
+        return self.reader.place(case and case.eye, subject, space)
+
+    @told
+    def analyse_file(self, given: Any) -> dict:
+        """report.json of one upload; given: whatever the caller sent, gradio.FileData or a dictionary of it."""
+        path = given.get("path") if isinstance(given, dict) else getattr(given, "path", None)
+        if not isinstance(path, str):
+            raise PhotographError(NO_UPLOAD)
+        return self.reader.ask(photograph.read(upload_of(Path(path)), None), None, False).to_dict()
+
+
+def _reviewed(text: str, case: Case | None) -> Case | None:
+    """The case with the review that the page sent, at the eye it was made for."""
+    whose = review.eye_of(text)
+    for number, each in enumerate(case.eyes if case else ()):
+        if case and each.report and each.report.photograph.sha256 == whose:
+            case = case.changed(number, review=review.parse(text))
+    return case
+
+
+def _shown(progress: Callable) -> Callable[[int, int, str], None]:
+    return lambda done, total, stage: progress((done, total), desc=stage)
+
+
+def _warn(said: list[str]) -> None:
+    for sentence in said:
+        gradio().Warning(html.escape(sentence), 12, title="Not read")

@@ -1,0 +1,124 @@
+"""Calibration and abstention: known probabilities come back, promises are kept, and what is undecided is said."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny_card, tiny_network
+
+pytest.importorskip("tqdm", reason="training needs the train extra")
+
+from cases import case
+
+from qmmfl import pipeline, prose, weights
+from qmmfl.nets import OUTPUTS
+from training import calibrate, conformal, targets
+
+
+def test_calibration_recovers_known_probabilities(numbers):
+    count = 6000
+    logit = numbers.normal(-1, 1.5, count)
+    truth = numbers.random(count) < 1 / (1 + np.exp(-logit))
+    cases = [case(i, split="train" if i % 2 else "val", findings=("DR",) * int(t)) for i, t in enumerate(truth)]
+    scores = np.zeros((count, len(targets.OUTPUTS)))
+    scores[:, targets.OUTPUTS.index("DR")] = 3 * logit + 2  # overconfident and shifted
+    fitted = calibrate.fit(targets.Targets(cases), scores)
+    assert fitted["DR"].scale == pytest.approx(1 / 3, abs=0.03)
+    assert fitted["DR"].offset == pytest.approx(-2 / 3, abs=0.12)
+    assert fitted["DR"].fitted == "validation eyes"
+    assert "CNV" not in fitted, "no positives: not assessed"
+
+
+def test_threshold_of_the_best_f1():
+    probability = np.array([0.9, 0.8, 0.6, 0.4, 0.2, 0.1])
+    truth = np.array([1, 1, 1, 0, 0, 0], bool)
+    assert calibrate.best_threshold(truth, probability) == pytest.approx(0.5)
+
+
+def test_band_by_hand_and_around_the_threshold():
+    truth = np.repeat([True, False], 9)
+    probability = np.concatenate([np.linspace(0.2, 0.9, 9), np.linspace(0.05, 0.6, 9)])
+    assert conformal.promised(truth)
+    assert conformal.band(truth, probability, 0.4) == pytest.approx((0.2, 0.6))
+    assert conformal.band(truth, probability, 0.1) == pytest.approx((0.1, 0.6)), "sets only grow"
+    assert not conformal.promised(truth[1:])
+    assert conformal.band(truth[1:], probability[1:], 0.4) == pytest.approx((0.0, 0.6)), "no promise: side open"
+
+
+def test_each_class_keeps_its_promise(numbers):
+    """Eyes like the validation eyes lose the true answer at most alpha of the time, also when it is rare."""
+
+    def eyes(count):
+        truth = numbers.random(count) < 0.15
+        return truth, 1 / (1 + np.exp(-numbers.normal(np.where(truth, 0.5, -1.5), 1.2)))
+
+    wrong = []
+    for _ in range(300):
+        truth, probability = eyes(150)
+        low, high = conformal.band(truth, probability, 0.3, 0.2)
+        truth, probability = eyes(400)
+        wrong.append([(probability[truth] < low).mean(), (probability[~truth] > high).mean()])
+    assert (np.mean(wrong, axis=0) <= 0.205).all()
+    assert (np.mean(wrong, axis=0) > 0.1).all(), "and it is not kept by never deciding"
+
+
+def test_coverage_curve_by_hand():
+    truth, probability = np.array([1, 1, 0, 0], bool), np.array([0.9, 0.1, 0.5, 0.2])
+    bands = np.array([[(0.3, 0.6)] * 4, [(0.0, 1.0)] * 4])
+    closed, open_ = conformal.curve(truth, probability, bands)
+    assert closed == pytest.approx({"decided": 0.75, "error": 1 / 3, "wrong_present": 0.5, "wrong_absent": 0.0})
+    assert open_["decided"] == 0
+    assert np.isnan(open_["error"])
+
+
+def fitted_eyes(numbers, positives: int):
+    truth = np.arange(600) < positives
+    logit = numbers.normal(np.where(truth, 1.0, -1.0), 1.0)
+    cases = [case(i, split="val" if i % 3 else "train", findings=("DR",) * int(t)) for i, t in enumerate(truth)]
+    logits = np.zeros((600, len(OUTPUTS)))
+    logits[:, OUTPUTS.index("DR")] = logit
+    every = targets.Targets(cases)
+    return every, logits, calibrate.fit(every, logits)
+
+
+def test_calibration_holds_a_band_and_thresholds_are_cross_fitted_where_few(numbers, monkeypatch):
+    every, logits, fitted = fitted_eyes(numbers, 90)
+    made = fitted["DR"]
+    assert made.undecided_low <= made.threshold <= made.undecided_high
+    assert made.undecided(made.threshold)
+    assert not made.undecided(0.999)
+    bands = calibrate.bands(every, logits, fitted)["DR"]
+    at = bands[conformal.ALPHAS.index(conformal.ALPHA)]
+    assert at == pytest.approx([made.undecided_low, made.undecided_high])
+    monkeypatch.setattr(calibrate, "LEAST_CHECKED", 100)
+    _, _, fitted = fitted_eyes(numbers, 90)
+    assert fitted["DR"].fitted.startswith("cross-fitted over 5 folds")
+    assert "90 with the finding" in fitted["DR"].fitted
+    assert fitted["DR"].undecided(0.5) is None
+
+
+def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
+    truth, probability = np.array([1, 0] * 20, bool), np.array([0.8, 0.2] * 20)
+    groups = np.array([f"p{i // 2}" for i in range(40)])
+    assert calibrate.cross_fitted_threshold(truth, probability, groups) == pytest.approx(0.5)
+
+
+def test_an_undecided_finding_is_said_so(eye):
+    unsure = weights.Calibration(1.1, 0.2, 0.4, "validation eyes", 0.0, 1.0)
+    card = tiny_card()
+    card = dataclasses.replace(card, calibrations={**card.calibrations, "DR": unsure})
+    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
+    assert report.finding("DR").undecided is True
+    assert report.finding("DN").undecided is None, "the card promises nothing"
+    assert prose.call(report.finding("DR")).endswith(", undecided")
+    assert "undecided" not in prose.call(report.finding("DN"))
+    assert {f["code"]: f["undecided"] for f in report.to_dict()["findings"]}["DR"] is True
+
+
+def test_cards_of_before_still_load():
+    values = json.loads(json.dumps(tiny_card().to_dict()))
+    for each in values["calibrations"].values():
+        del each["undecided_low"], each["undecided_high"]
+    assert weights.Card.from_dict(values).calibrations["DR"].undecided(0.4) is None
+    weights.read_card(ROOT / "weights")

@@ -1,0 +1,80 @@
+"""Rivals and ablations: alike in what they read, paired by patient, and shuffled or dropped one modality at a time."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config
+
+pytest.importorskip("tqdm", reason="training needs the train extra")
+
+from cases import case
+
+from qmmfl import labels
+from qmmfl.nets import OUTPUTS
+from training import ablate, card_tables, comparison, fusion, rivals, targets
+
+
+def test_differences_are_paired_by_patient(numbers):
+    cases = [case(i, findings=("DR",) * (i % 3 == 0), group=f"p{i // 2}", grade=i % 5) for i in range(120)]
+    cases += [case(i, "idrid", group=f"q{i}", grade=i % 5) for i in range(50)]
+    every = targets.Targets(cases)
+    good, noise = np.zeros((170, len(OUTPUTS))), numbers.normal(size=(170, len(OUTPUTS)))
+    good[:, OUTPUTS.index("DR")] = every.column("DR") * 2 + numbers.normal(size=170)
+    found = comparison.compare(every, {"fusion": good, "twin": good.copy(), "noise": noise}, ["DR"], 100)
+    assert found["twin"]["fusion_minus"]["macro_auc"] == [0, 0, 0]
+    value, low, high = found["noise"]["fusion_minus"]["macro_auc"]
+    assert 0 < low < value < high
+    assert value == pytest.approx(found["fusion"]["macro_auc"][0] - found["noise"]["macro_auc"][0])
+    assert "referable_rahim" not in found["fusion"], "no eyes, no figure"
+    assert comparison.counted(every, 10) == ["DR"]
+    titles = {"fusion": "Fusion", "twin": "Twin", "noise": "Noise"}
+    results = {"models": found, "titles": titles, "eyes": 170, "split": "test", "findings": ["DR"]}
+    assert "| Noise |" in card_tables.ablations(results)
+
+
+def test_shuffling_stays_in_the_set_and_moves_every_eye():
+    every = targets.Targets([case(i, "odir5k" if i < 30 else "idrid") for i in range(50)])
+    order = comparison.shuffled(every, 0)
+    assert (order != np.arange(50)).all()
+    assert (every.folder[order] == every.folder).all()
+    assert sorted(order) == list(range(50))
+
+
+class Means(torch.nn.Module):
+    """(B, M, D, h, w) -> (B, M)."""
+
+    def forward(self, features):
+        return features.mean(dim=(2, 3, 4))
+
+
+def test_shuffling_a_modality_changes_only_that_modality(numbers):
+    features = numbers.random((6, len(labels.MODALITIES), 2, 3, 3)).astype(np.float16)
+    chosen, order = np.array([0, 2, 3, 5]), np.array([5, 0, 2, 3])
+    straight = ablate.logits_of(Means(), features, chosen)
+    swapped = ablate.logits_of(Means(), features, chosen, swapped={"msi": order})
+    msi = [m.name for m in labels.MODALITIES].index("msi")
+    others = [i for i in range(len(labels.MODALITIES)) if i != msi]
+    np.testing.assert_array_equal(swapped[:, others], straight[:, others])
+    np.testing.assert_allclose(swapped[:, msi], straight[[3, 0, 1, 2], msi])
+    silent = ablate.logits_of(Means(), features, chosen, ("colour",))
+    assert (silent[:, 1:] == 0).all()
+    np.testing.assert_array_equal(silent[:, 0], straight[:, 0])
+
+
+def test_every_model_reads_the_same_features():
+    config, features = tiny_config(), torch.rand(2, len(labels.MODALITIES), 16, 4, 4)
+    assert len(ablate.models()) == 3 + 2 * len(labels.MODALITIES)
+    for make in (fusion.FusionHeads, rivals.ColourHeads, rivals.PaperFusion):
+        module = make(config).eval()
+        assert module(features).shape == (2, len(OUTPUTS))
+        assert module.heads.cuts.shape == (len(labels.GRADES) - 1,)
+    colour = rivals.ColourHeads(config)
+    assert torch.equal(colour(features), colour(torch.cat([features[:, :1], torch.rand(2, 6, 16, 4, 4)], dim=1)))
+
+
+def test_resnet18_is_the_plain_one():
+    pytest.importorskip("torchvision")
+    logits, extras = rivals.ResNet18().eval()(torch.rand(1, 3, 64, 64))
+    assert (logits.shape, extras.shape) == ((1, len(OUTPUTS)), (1, 2))
+    with pytest.raises(ValueError, match="none or imagenet"):
+        rivals.ResNet18("clip")

@@ -1,0 +1,261 @@
+"""DICOM in and out, on files made here from a simulated eye: the right pixels, the side, and no word of a patient."""
+
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fakes import FakePipeline
+from test_ui import silent, upload
+
+from qmmfl import cli, dicom, photograph, prose, review
+from qmmfl.records import Eye, PhotographError
+from qmmfl.ui import cases
+from qmmfl.ui.reader import Reader
+
+pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed (qmmfl[dicom])")
+from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.encaps import encapsulate  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    generate_uid,
+)
+
+NAME, NUMBER, BORN = "Müster^Jane", "4711-X", "19500203"
+STUDY = generate_uid(prefix=None, entropy_srcs=["study"])
+
+
+def dataset(pixels: np.ndarray, **changes) -> Dataset:
+    """An Ophthalmic Photography 8 Bit image of a person, as a camera makes it; a value of None leaves it out."""
+    values = {
+        "SpecificCharacterSet": "ISO_IR 192",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.5.1",
+        "SOPInstanceUID": generate_uid(prefix=None, entropy_srcs=["image"]),
+        "StudyInstanceUID": STUDY,
+        "StudyDate": "20260102",
+        "PatientName": NAME,
+        "PatientID": NUMBER,
+        "PatientBirthDate": BORN,
+        "PatientSex": "F",
+        "InstitutionName": "Clinic of Müster",
+        "PatientComments": f"{NAME} was here",
+        "Modality": "OP",
+        "ImageLaterality": "R",
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "RGB",
+        "PlanarConfiguration": 0,
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "PixelData": pixels.tobytes(),
+    }
+    made = Dataset()
+    for name, value in {**values, **changes}.items():
+        if value is not None:
+            setattr(made, name, value)
+    return made
+
+
+def written(made: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = syntax
+    file = io.BytesIO()
+    made.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def ybr(pixels: np.ndarray) -> np.ndarray:
+    """As DICOM wants it: the full range of JPEG, Cb before Cr."""
+    return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]])
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    return encapsulate([cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()])
+
+
+@pytest.fixture(scope="module")
+def pixels(eye):
+    return eye.photograph
+
+
+def kinds(pixels: np.ndarray) -> dict[str, bytes]:
+    inside = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": jpeg(pixels)}
+    planes = {"PlanarConfiguration": 1, "PixelData": np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes()}
+    return {
+        "rgb": written(dataset(pixels)),
+        "implicit": written(dataset(pixels), ImplicitVRLittleEndian),
+        "planes": written(dataset(pixels, **planes)),
+        "ybr": written(dataset(ybr(pixels), PhotometricInterpretation="YBR_FULL")),
+        "jpeg": written(dataset(pixels, **inside), JPEGBaseline8Bit),
+    }
+
+
+KINDS = ("rgb", "implicit", "planes", "ybr", "jpeg")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_picture_and_the_side_are_read_and_nothing_else(pixels, kind, capfd, caplog, recwarn):
+    read = photograph.read(kinds(pixels)[kind], "no_suffix")
+    limit = {"ybr": 2, "jpeg": 12}.get(kind, 0)
+    assert np.abs(read.pixels.astype(int) - pixels).mean() <= limit / 4
+    assert np.percentile(np.abs(read.pixels.astype(int) - pixels), 99) <= limit
+    assert read.side == "right"
+    assert photograph.NOTE_SIDE.format("right") in read.notes
+    told = f"{read.notes}{read.name}{caplog.text}{capfd.readouterr()}{[str(each.message) for each in recwarn]}"
+    assert not any(word in told for word in ("ster", NUMBER, BORN))
+
+
+def test_a_side_is_read_from_either_tag_or_not_at_all(pixels):
+    def side(**tags):
+        return photograph.read(written(dataset(pixels, **{"ImageLaterality": None, **tags}))).side
+
+    assert side(Laterality="L") == "left"
+    assert side(ImageLaterality="L", Laterality="R") == "left", "the picture's own tag before that of its series"
+    assert side(ImageLaterality="B") is None
+    assert side() is None
+
+
+def test_text_in_the_pixels_is_told(pixels):
+    assert dicom.NOTE_TEXT in photograph.read(written(dataset(pixels, BurnedInAnnotation="YES"))).notes
+    assert dicom.NOTE_TEXT not in photograph.read(written(dataset(pixels, BurnedInAnnotation="NO"))).notes
+
+
+def bad(pixels: np.ndarray) -> dict[str, tuple[bytes, str]]:
+    """Name -> a file that is refused, and the fault in the sentence."""
+    colour = "not in colour"
+    grey = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PlanarConfiguration": None}
+    deep = {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "PixelData": bytes(2 * pixels.size)}
+    large = cv2.resize(pixels, (2 * pixels.shape[1], 2 * pixels.shape[0]))
+    lie = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": jpeg(large)}
+    rgb = written(dataset(pixels))
+    return {
+        "grey": (written(dataset(pixels, PixelData=pixels[..., 0].tobytes(), **grey)), colour),
+        "palette": (
+            written(dataset(pixels, **{**grey, "PhotometricInterpretation": "PALETTE COLOR"})),
+            "not in colour",
+        ),
+        "frames": (written(dataset(pixels, NumberOfFrames=2, PixelData=2 * pixels.tobytes())), "several frames"),
+        "no pixels": (written(dataset(pixels, PixelData=None)), "holds no picture"),
+        "12 bits": (written(dataset(pixels, **deep)), "more than 8 bits"),
+        "truncated": (rgb[: len(rgb) // 2], "damaged or incomplete"),
+        "too few pixels": (written(dataset(pixels, PixelData=bytes(1000))), "damaged or incomplete"),
+        "head only": (rgb[:140], "damaged or incomplete"),
+        "no JPEG in it": (
+            written(dataset(pixels, PixelData=encapsulate([b"no JPEG at all"])), JPEGBaseline8Bit),
+            "damaged or incomplete",
+        ),
+        "another size inside": (written(dataset(pixels, **lie), JPEGBaseline8Bit), "another size"),
+        "deflated": (written(dataset(pixels), DeflatedExplicitVRLittleEndian), "compressed in a way"),
+        "RLE": (rgb.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"), "compressed in a way"),
+    }
+
+
+@pytest.mark.parametrize("name", list(bad(np.zeros((300, 300, 3), np.uint8))))
+def test_what_holds_no_single_colour_picture_is_refused_in_one_sentence(pixels, name, capfd, caplog, recwarn):
+    data, fault = bad(pixels)[name]
+    with pytest.raises(PhotographError, match=rf"^Cannot read eye\.dcm: [^.]*{fault}[^.]*; export [^.]*\.$") as caught:
+        photograph.read(data, "eye.dcm")
+    told = f"{caught.value}{caplog.text}{capfd.readouterr()}{[str(each.message) for each in recwarn]}"
+    assert not any(word in told for word in ("ster", NUMBER, BORN))
+    assert caught.value.__cause__ is None
+
+
+def test_its_size_is_checked_before_anything_is_decoded(pixels, monkeypatch):
+    def decoded(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(dicom, "_pixels", decoded)
+    for rows, columns, fault in ((60000, 60000, "more than 30 megapixels"), (100, 400, "at least 224")):
+        with pytest.raises(PhotographError, match=fault):
+            photograph.read(written(dataset(pixels, Rows=rows, Columns=columns)), "eye.dcm")
+
+
+def test_without_pydicom_the_sentence_says_what_to_install(pixels, monkeypatch):
+    data = written(dataset(pixels))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(PhotographError, match=r"pydicom is not installed; install qmmfl\[dicom\]"):
+        photograph.read(data, "eye.dcm")
+
+
+@pytest.fixture
+def case(pixels, tmp_path):
+    """A DICOM case that was read."""
+    path = tmp_path / "image.dcm"
+    path.write_bytes(written(dataset(pixels)))
+    opened, said = cases.take(cases.open_case(), [upload(str(path), "IMG_0001.dcm")])
+    assert said == []
+    yield Reader(FakePipeline()).read(opened, silent)
+    cases.forget(opened)
+
+
+def test_the_tag_settles_the_side_and_a_conflict_is_asked_about(case):
+    eye = case.changed(0, seen=Eye(None, None)).eye
+    assert eye.settle() == (Eye("right", "DICOM tag"), None)
+    for other in (replace(eye, named="left"), replace(eye, seen=Eye("left", "place of the disc"))):
+        assert other.settle()[0].side is None
+        assert "The DICOM tag says right eye" in other.settle()[1]
+    assert replace(eye, named="left", chosen="left").settle()[0].side == "left"
+
+
+def test_no_export_but_the_dicom_names_the_patient(case):
+    report = case.eye.report
+    texts = [cases.as_json(case.eye), prose.report_pdf(report), review.to_csv([(report, case.eye.review)]).encode()]
+    texts += [json.dumps(report.to_dict()).encode(), *(path.read_bytes() for path in case.folder.rglob("*.jpg"))]
+    assert len(texts) > 4
+    for text in texts:
+        assert not any(word in text for word in (b"ster^Jane", NUMBER.encode(), BORN.encode(), STUDY.encode()))
+
+
+def test_the_report_goes_out_as_a_new_document_of_the_same_study(case, tmp_path):
+    pdf = prose.report_pdf(case.eye.report)
+    path = Path(cases.export(case, 0, "retinal_report.dcm", cases.as_dicom(case.eye, pdf)))
+    assert path.name == "retinal_report_right_eye.dcm"
+    made, source = pydicom.dcmread(path), pydicom.dcmread(case.eye.file)
+    assert made.SOPClassUID == "1.2.840.10008.5.1.4.1.1.104.1"
+    assert made.EncapsulatedDocument[: made.EncapsulatedDocumentLength] == pdf
+    assert made.MIMETypeOfEncapsulatedDocument == "application/pdf"
+    for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate"):
+        assert made[name].value == source[name].value, name
+    assert str(made.PatientName) == NAME
+    assert made.SOPInstanceUID not in (source.SOPInstanceUID, STUDY)
+    assert made.SeriesInstanceUID not in (STUDY, made.SOPInstanceUID)
+    assert made.SourceInstanceSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert (made.Modality, made.Laterality, made.VerificationFlag) == ("DOC", "R", "UNVERIFIED")
+    assert made.file_meta.MediaStorageSOPInstanceUID == made.SOPInstanceUID
+    assert not any(name in made for name in ("InstitutionName", "PatientComments", "PixelData", "Rows"))
+    again = pydicom.dcmread(io.BytesIO(cases.as_dicom(case.eye, pdf)))
+    assert again.SOPInstanceUID != made.SOPInstanceUID, "a second export is another document"
+
+
+def test_a_source_that_names_nobody_gives_a_document_of_nobody(pixels):
+    nobody = dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"))
+    out = dicom.encapsulate(written(dataset(pixels, **nobody)), b"%PDF-1.4", None, "2026-01-02T03:04:05+00:00")
+    made = pydicom.dcmread(io.BytesIO(out))
+    assert (str(made.PatientName), made.PatientID, made.Laterality) == ("", "", "")
+    assert made.StudyInstanceUID
+    assert made.EncapsulatedDocumentLength == 8
+
+
+def test_a_folder_of_dicom_is_read_and_the_patient_stays_in_the_dicom(pixels, tmp_path, tiny_folder, capfd):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "IMG_0001.dcm").write_bytes(written(dataset(pixels)))
+    out = tmp_path / "out"
+    arguments = ["read", str(tmp_path / "in"), "--out", str(out), "--weights", str(tiny_folder), "--device", "cpu"]
+    assert cli.main(arguments) == cli.OK
+    made = pydicom.dcmread(out / "IMG_0001" / "report.dcm")
+    assert (str(made.PatientName), made.StudyInstanceUID) == (NAME, STUDY)
+    assert made.EncapsulatedDocument.startswith((out / "IMG_0001" / "report.pdf").read_bytes())
+    others = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".dcm"]
+    assert len(others) > 4
+    assert not any(NUMBER.encode() in path.read_bytes() for path in others)
+    assert NUMBER not in "".join(capfd.readouterr())
