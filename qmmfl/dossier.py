@@ -1,4 +1,4 @@
-"""An explanation on disk: a folder of maps in the photograph's frame, explanation.json, and one page of text.
+"""An explanation, or a what-if, on disk: maps in the photograph's frame, numbers as JSON, and one page of text.
 
 explanation.json      schema of `explain.Explanation.to_dict`
 explanation.md, .pdf  the same in words
@@ -6,18 +6,26 @@ map.png               the map over the photograph, the photograph's size, RGB, m
 map_values.png        the map alone, 8-bit grey: 128 is zero where the map is signed
 map_<modality>.png    each modality's part of it (exact maps of all modalities)
 shares.png            each modality's share of the score
+whatif.json, .md      what was changed, and how every score moves
+whatif.png            the largest moves
 """
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
 from . import draw
-from .explain import Explanation
-from .explain.figures import overlay, raw, share_chart
-from .prose.explanation import explanation_pdf, explanation_text
+from .explain import Explanation, WhatIf
+from .explain.figures import move_chart, overlay, raw, share_chart
+from .prose.explanation import explanation_pdf, explanation_text, whatif_text
+from .records import Photograph
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write(folder: Path, explanation: Explanation) -> None:
@@ -28,9 +36,27 @@ def write(folder: Path, explanation: Explanation) -> None:
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(draw.encode(picture, "png"))
     (folder / "map_values.png").write_bytes(cv2.imencode(".png", raw(explanation))[1].tobytes())
-    chart = io.BytesIO()
-    share_chart(explanation).savefig(chart, format="png", dpi=150)
-    (folder / "shares.png").write_bytes(chart.getvalue())
-    (folder / "explanation.json").write_text(json.dumps(explanation.to_dict(), indent=1, allow_nan=False) + "\n")
+    _write_chart(folder / "shares.png", share_chart(explanation))
+    _write_numbers(folder / "explanation.json", explanation.to_dict())
     (folder / "explanation.md").write_text(explanation_text(explanation))
     (folder / "explanation.pdf").write_bytes(explanation_pdf(explanation))
+
+
+def write_whatif(folder: Path, photograph: Photograph, whatif: WhatIf) -> None:
+    """Write one experiment. Raises OSError where the folder cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = {"name": photograph.name, "sha256": photograph.sha256}
+    moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
+    _write_numbers(folder / "whatif.json", {"input": source, "change": whatif.change, "moves": moves})
+    (folder / "whatif.md").write_text(whatif_text(whatif))
+    _write_chart(folder / "whatif.png", move_chart(whatif))
+
+
+def _write_numbers(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def _write_chart(path: Path, figure: "Figure") -> None:
+    chart = io.BytesIO()
+    figure.savefig(chart, format="png", dpi=150)
+    path.write_bytes(chart.getvalue())

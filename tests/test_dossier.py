@@ -90,7 +90,7 @@ def test_an_explanation_that_breaks_down_is_one_sentence(
     monkeypatch.setattr(explain, "explain", fail)
     assert run(eye_file, tiny_folder, tmp_path / "out", "--finding", "DR") == cli.REFUSED
     told = capsys.readouterr().err
-    assert f"Explanation of DR: {words}" in told
+    assert f"qmmfl explain: {words}" in told
     assert len(told.splitlines()) == 1
     assert "secret" not in told
 
@@ -113,3 +113,29 @@ def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
     assert "27 IDRiD test eyes (DR): 0.41 of what raises the score lies in cells with a mark (at random 0.22)" in text
     assert words.UNMEASURED not in text
     assert words.explanation_pdf(made) == words.explanation_pdf(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(("--without", "lesions"), "without lesion"), (("--hide", "100", "120", "90", "80"), "of the field hidden")],
+)
+def test_a_what_if_is_told_in_a_folder(eye_file, tmp_path, tiny_folder, capsys, change, words):
+    out = tmp_path / "what"
+    arguments = ["whatif", str(eye_file), "--weights", str(tiny_folder), "--runtime", "torch", "--out", str(out)]
+    assert cli.main([*arguments, *change]) == cli.OK
+    told = json.loads((out / "whatif.json").read_text())
+    assert words in told["change"]
+    moved = [move for move in told["moves"].values() if abs(move["after"] - move["before"]) > 1e-6]
+    assert moved
+    text = (out / "whatif.md").read_text()
+    assert all(f"| {move['name']} | {100 * move['before']:.1f} % |" in text for move in told["moves"].values())
+    assert (out / "whatif.png").read_bytes().startswith(b"\x89PNG")
+    changed = any(move["crosses"] for move in told["moves"].values())
+    assert capsys.readouterr().out.startswith("changed" if changed else "unchanged")
+
+
+def test_a_what_if_of_an_average_eye_wants_weights_that_know_one(eye_file, tmp_path, tiny_folder, capsys):
+    arguments = ["whatif", str(eye_file), "--weights", str(tiny_folder), "--out", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--average", "colour"]) == cli.USAGE
+    assert "carry no mean features" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,8 @@
-"""qmmfl explain, evidence and atlas: one photograph looked at more closely."""
+"""qmmfl explain, whatif, evidence and atlas: one photograph looked at more closely."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from .. import labels
@@ -20,13 +22,28 @@ def declare(verbs) -> None:
         default=labels.FUSED,
         help="the encoder that is looked at (default: all, fused)",
     )
-    explain.set_defaults(run=_explain)
+    explain.set_defaults(run=partial(_guarded, _explain))
+
+    whatif = verbs.add_parser("whatif", help="change one thing and see how every probability moves")
+    whatif.add_argument("path", metavar="PATH", help="a photograph")
+    whatif.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for numbers, text and chart")
+    change = whatif.add_mutually_exclusive_group(required=True)
+    change.add_argument("--without", choices=tuple(labels.BY_NAME), metavar="MODALITY", help="drop a modality")
+    change.add_argument("--average", choices=tuple(labels.BY_NAME), metavar="MODALITY", help="that of an average eye")
+    change.add_argument(
+        "--hide",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="paint over a box of the photograph [px]",
+    )
+    whatif.set_defaults(run=partial(_guarded, _whatif))
 
     evidence = verbs.add_parser("evidence", help="measure what can be checked: lesions by place, cup, vessels")
     evidence.add_argument("path", metavar="PATH", help="a photograph")
     evidence.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for numbers, text and picture")
     evidence.add_argument("--repeat", action="store_true", help="read a second copy: shows vessel numbers that repeat")
-    evidence.set_defaults(run=_evidence)
+    evidence.set_defaults(run=partial(_guarded, _evidence))
 
     place = verbs.add_parser("atlas", help="place a photograph among the reference eyes")
     place.add_argument("path", metavar="PATH", help="a photograph")
@@ -36,70 +53,74 @@ def declare(verbs) -> None:
     place.add_argument(
         "--modality", choices=(labels.FUSED, *labels.BY_NAME), default=labels.FUSED, help="default: all, fused"
     )
-    place.set_defaults(run=_atlas)
-    offer_weights(explain)
-    offer_weights(evidence)
-    offer_weights(place)
+    place.set_defaults(run=partial(_guarded, _atlas))
+    for verb in (explain, whatif, evidence, place):
+        offer_weights(verb)
 
 
-def _explain(options: argparse.Namespace) -> int:
-    from .. import dossier, explain, pipeline, stages
+def _guarded(work: Callable[[argparse.Namespace], str], options: argparse.Namespace) -> int:
+    """Do the work and print what it says; every way in which it can fail becomes one sentence and a status."""
+    from .. import atlas, explain, stages
     from ..records import PhotographError
 
     try:
-        explain.check(options.finding, options.method, options.modality)
-        reader = pipeline.load(options.weights, options.device, options.runtime)
-        made = explain.explain(reader, options.path, options.finding, options.method, options.modality)
-        dossier.write(options.out, made)
-    except (PhotographError, explain.ExplanationError) as error:
+        said = work(options)
+    except (PhotographError, explain.ExplanationError, atlas.AtlasError) as error:
         return refuse(error)
-    except ValueError as error:  # an unknown finding, or weights that cannot be used
+    except ValueError as error:  # an unknown finding, weights or an atlas that cannot be used, no such device
         return complain(str(error))
     except OSError as error:
         return complain(f"cannot write to {options.out}: {error.strerror}; name another folder with --out")
     except stages.FAILURES as error:
-        return refuse(stages.describe(f"Explanation of {options.finding}", error))
-    print(f"{made.code:<11} {options.out}")
+        return refuse(stages.describe(f"qmmfl {options.verb}", error))
+    print(f"{said:<11} {options.out}")
     return OK
 
 
-def _evidence(options: argparse.Namespace) -> int:
+def _explain(options: argparse.Namespace) -> str:
+    from .. import dossier, explain, pipeline
+
+    explain.check(options.finding, options.method, options.modality)
+    reader = pipeline.load(options.weights, options.device, options.runtime)
+    made = explain.explain(reader, options.path, options.finding, options.method, options.modality)
+    dossier.write(options.out, made)
+    return made.code
+
+
+def _whatif(options: argparse.Namespace) -> str:
+    from .. import dossier, explain, photograph, pipeline
+
+    reader = pipeline.load(options.weights, options.device, options.runtime)
+    picture = photograph.read(options.path)
+    if options.hide:
+        found = explain.hide_region(reader, picture, tuple(options.hide))
+    elif options.without:
+        found = explain.drop_modality(reader, picture, options.without)
+    else:
+        found = explain.swap_modality(reader, picture, options.average)
+    dossier.write_whatif(options.out, picture, found)
+    return "changed" if any(move.crosses for move in found.moves.values()) else "unchanged"
+
+
+def _evidence(options: argparse.Namespace) -> str:
     from .. import evidence, leaflet, pipeline
-    from ..records import PhotographError
 
-    try:
-        reader = pipeline.load(options.weights, options.device, options.runtime)
-        report = reader(options.path)
-        again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
-        leaflet.write_evidence(options.out, report, evidence.measure(report, reader.card.lesion_thresholds, again))
-    except PhotographError as error:
-        return refuse(error)
-    except ValueError as error:  # weights that cannot be used, or no such device
-        return complain(str(error))
-    except OSError as error:
-        return complain(f"cannot write to {options.out}: {error.strerror}; name another folder with --out")
-    print(f"{'ok' if report.quality.gradable else 'ungradable':<11} {options.out}")
-    return OK
+    reader = pipeline.load(options.weights, options.device, options.runtime)
+    report = reader(options.path)
+    again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
+    leaflet.write_evidence(options.out, report, evidence.measure(report, reader.card.lesion_thresholds, again))
+    return "ok" if report.quality.gradable else "ungradable"
 
 
-def _atlas(options: argparse.Namespace) -> int:
+def _atlas(options: argparse.Namespace) -> str:
     from .. import atlas, leaflet, pipeline, weights
-    from ..records import PhotographError
 
+    reader = pipeline.load(options.weights, options.device, options.runtime)
     try:
-        reader = pipeline.load(options.weights, options.device, options.runtime)
         found = atlas.load(weights.find(options.weights)[0], reader.card.sha256)
-    except ValueError as error:  # weights or an atlas that cannot be used, or no such device
-        return complain(str(error))
-    try:
-        report = reader(options.path)
-        placement = found.place(report, options.modality)
-        leaflet.write_placement(options.out, report, found, placement, options.by, options.references)
-    except (PhotographError, atlas.AtlasError) as error:
-        return refuse(error)
-    except ValueError as error:  # an unknown finding
-        return complain(str(error))
-    except OSError as error:
-        return complain(f"cannot write to {options.out}: {error.strerror}; name another folder with --out")
-    print(f"{'far' if placement.far else 'placed':<11} {options.out}")
-    return OK
+    except atlas.AtlasError as error:
+        raise ValueError(str(error)) from None  # the weights are to blame, not the photograph
+    report = reader(options.path)
+    placement = found.place(report, options.modality)
+    leaflet.write_placement(options.out, report, found, placement, options.by, options.references)
+    return "far" if placement.far else "placed"

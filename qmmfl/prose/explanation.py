@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .. import draw, labels
-from ..explain import Explanation, title
+from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay, scale_of
 from ..nets import GRADE
 from .paper import bind
@@ -32,6 +32,12 @@ _MIXED = (
     "Hiding a region, occlusion and gradients of one modality ask the photograph instead."
 )
 UNMEASURED = "How well maps of this kind agree with marked lesions has not been measured for these weights."
+
+
+EXPERIMENT = (
+    "An experiment with the model: it says what the change does to the score, not what the eye would be like. Of the "
+    "grade, the probability of more than mild."
+)
 
 
 def standing_text(explanation: Explanation) -> str:
@@ -133,6 +139,17 @@ def explanation_pdf(explanation: Explanation) -> bytes:
     origin = explanation.report.provenance
     foot = f"{CAUTIONS['shares']} Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
     return bind("qmmfl explanation", origin.created, [draw.sheet(heading, labels.NOTICE, pictures, tables, foot, 2.1)])
+
+
+def whatif_text(whatif: WhatIf) -> str:
+    """How every probability moves, the largest move first, Markdown."""
+    rows = [
+        f"| {move.name} | {percent(move.before)} | {percent(move.after)} | {100 * (move.after - move.before):+.1f} "
+        f"| {percent(move.threshold)} | {'changes' if move.crosses else ''} |"
+        for move in whatif.ranked
+    ]
+    head = ("| score | before | after | points | threshold | call |", "| --- " * 6 + "|")
+    return "\n".join([f"# The same eye {whatif.change}", "", *head, *rows, "", EXPERIMENT, ""])
 
 
 def _small(picture: np.ndarray, side: int = 900) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from .. import labels
 from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay
-from .explanation import agreement_text, limits_text, map_text, share_rows, standing_text
+from .explanation import EXPERIMENT, agreement_text, limits_text, map_text, share_rows, standing_text
 from .markup import Save, figure_html, pairs_html
 from .sentences import CAUTIONS, percent
 
@@ -51,8 +51,7 @@ def whatif_html(whatif: WhatIf) -> str:
     )
     return (
         f"<table><caption>The same eye {escape(whatif.change)}</caption><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table><p>An experiment with the model: it says what the change does to the score, not "
-        "what the eye would be like. Of the grade, the probability of more than mild.</p>"
+        f"<tbody>{rows}</tbody></table><p>{EXPERIMENT}</p>"
     )
 
 
