@@ -504,7 +504,7 @@ def test_a_hostile_environment_changes_nothing(tiny_folder, tiny_pipeline, eye_f
     bare.mkdir(mode=0o500)
     monkeypatch.chdir(bare)
     arguments = ["read", str(eye_file), "--out", str(out), "--weights", str(tiny_folder), "--device", "cpu"]
-    assert cli.main([*arguments, "--no-planes", "--no-pdf"]) == cli.OK
+    assert cli.main([*arguments, "--no-planes", "--no-pdf", "--runtime", "torch"]) == cli.OK
     assert list(bare.iterdir()) == []
     told = json.loads(next(out.glob("*/report.json")).read_text())
     here = json.loads(json.dumps(tiny_pipeline(eye_file).to_dict()))
