@@ -11,18 +11,18 @@ from qmmfl import labels
 
 from .recipe import RUNS, parse
 
-_PLANES = "--batch 16 --validate 120 --rate 0.003"
+_PLANES = "--batch 16 --validate 200 --rate 0.003"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
-    "synthesis lesions --steps 2000 --validate 200 --squares 2 --coarsest 0.6",
+    "synthesis lesions --steps 2400 --validate 200 --squares 2 --coarsest 0.5",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     "synthesis ffa_arteriovenous --steps 800 --validate 200 --phantoms 60",
     "synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {run}/synthesis_vessels/best.pt",
-    "encoders colour --steps 1500 --batch 32 --side 160 --rate 0.003",
+    "encoders colour --steps 3500 --batch 32 --side 192 --rate 0.002",
     "planes",
-    *(f"encoders {modality.name} --steps 240 {_PLANES}" for modality in labels.SYNTHESES),
-    "fusion --steps 240 --batch 24 --validate 80 --rate 0.0015",
+    *(f"encoders {modality.name} --steps 800 {_PLANES}" for modality in labels.SYNTHESES),
+    "fusion --steps 700 --batch 24 --validate 100 --rate 0.0015",
     "export --out weights",
     "evaluate --weights weights",
 )
