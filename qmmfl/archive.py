@@ -17,7 +17,7 @@ from .records import WeightsError
 
 SUMS, LICENCE = "SHA256SUMS", "LICENSE"
 SUFFIX = ".qmmfl.zip"
-_KNOWN = {SUMS, LICENCE, *weights.FILES}
+_KNOWN = {SUMS, LICENCE, *weights.FILES, *weights.EXTRAS}
 _SMALL = 2**22  # [bytes], more than any card, licence or list of sums has
 _CHUNK = 2**20
 _AGAIN = "copy the file again, or export it again with `qmmfl weights export`"
@@ -32,7 +32,7 @@ def write(folder: Path, target: Path) -> Path:
     card = weights.verify(folder)
     if target.is_dir():
         target = target / f"{card.name}-{card.version}-{card.sha256[:8]}{SUFFIX}"
-    names = [name for name in (*weights.FILES, LICENCE) if (folder / name).is_file()]
+    names = [name for name in (*weights.FILES, *weights.EXTRAS, LICENCE) if (folder / name).is_file()]
     sums = "".join(f"{weights.digest(folder / name)}  {name}\n" for name in names)
     partial = target.with_name(target.name + ".partial")
     try:
@@ -80,7 +80,7 @@ def _check(archive: zipfile.ZipFile, name: str) -> list[str]:
     members = archive.infolist()
     names = [member.filename for member in members]
     stored = all(m.compress_type == zipfile.ZIP_STORED and not m.flag_bits & 1 for m in members)
-    small = all(m.file_size <= _SMALL for m in members if m.filename != weights.MODEL)
+    small = all(m.file_size <= _SMALL for m in members if m.filename not in (weights.MODEL, *weights.EXTRAS))
     if not {SUMS, *weights.FILES} <= set(names) <= _KNOWN or len(set(names)) < len(names) or not stored or not small:
         raise WeightsError(f"{name} is not an archive of weights as qmmfl writes them; {_AGAIN}")
     sums = archive.read(SUMS).decode("ascii", "replace").splitlines()

@@ -6,6 +6,7 @@ process (this file, run as a module). Environment variables of the client are ho
 HF_HUB_OFFLINE, HF_TOKEN and proxies.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ BRANCH = "main"  # where no revision is named
 DEADLINE = 60.0  # [s], for an attempt at start; the embedded weights stand by
 FETCH_DEADLINE = 900.0  # [s], for an attempt that somebody asked for and waits for
 _ANSWER = 10.0  # [s], for the Hub's first word
+_MAYBE = "?"  # behind a name that need not be there
 _REACHED, _MISSING, _UNREACHABLE = "folder", "missing", "unreachable"  # what the child says
 
 
@@ -28,13 +30,14 @@ class Unreachable(WeightsError):
     """The Hub did not give the files this time: no network, no answer in time, an error of the server's."""
 
 
-def find(repository: str, revision: str | None, names: Sequence[str]) -> Path:
+def find(repository: str, revision: str | None, names: Sequence[str], extras: Sequence[str] = ()) -> Path:
     """Folder with the files `names` of "owner/repo" at a branch, tag or commit (None: BRANCH).
 
-    A cached snapshot is used at once, also of a branch that has moved since; `fetch` brings the newest.
-    Raises Unreachable, or WeightsError where the Hub says that there is no such thing.
+    `extras` come along where the repository has them. A cached snapshot is used at once, also of a branch that has
+    moved since; `fetch` brings the newest. Raises Unreachable, or WeightsError where the Hub says that there is no such
+    thing.
     """
-    return find_cached(repository, revision, names) or fetch(repository, revision, names, deadline=DEADLINE)
+    return find_cached(repository, revision, names) or fetch(repository, revision, names, extras, deadline=DEADLINE)
 
 
 def find_cached(repository: str, revision: str | None, names: Sequence[str]) -> Path | None:
@@ -53,17 +56,21 @@ def fetch(
     repository: str,
     revision: str | None,
     names: Sequence[str],
+    extras: Sequence[str] = (),
     *,
     anew: bool = False,
     deadline: float = FETCH_DEADLINE,
 ) -> Path:
-    """One attempt to bring `names` into the client's cache; returns the snapshot's folder.
+    """One attempt to bring `names`, and what there is of `extras`, into the client's cache; the snapshot's folder.
 
     anew: download also what is cached (it may be damaged). deadline [s]: for everything together.
     Raises Unreachable or WeightsError like `find`.
     """
     shown = f"{repository}@{revision or BRANCH}"
-    answer = _ask([repository, revision or BRANCH, "anew" if anew else "", *names], deadline)
+    answer = _ask(
+        [repository, revision or BRANCH, "anew" if anew else "", *names, *(f"{name}{_MAYBE}" for name in extras)],
+        deadline,
+    )
     if _REACHED in answer:
         return Path(answer[_REACHED])
     if _MISSING in answer:
@@ -106,7 +113,11 @@ def _download(repository: str, revision: str, anew: bool, names: Sequence[str]) 
     try:
         # This call is not retried by the client: without a network it fails at once.
         commit = HfApi().model_info(repository, revision=revision, timeout=_ANSWER).sha or revision
-        paths = [hf_hub_download(repository, name, revision=commit, force_download=anew) for name in names]
+        needed = [name for name in names if not name.endswith(_MAYBE)]
+        paths = [hf_hub_download(repository, name, revision=commit, force_download=anew) for name in needed]
+        for name in set(names).difference(needed):
+            with contextlib.suppress(errors.RemoteEntryNotFoundError):
+                hf_hub_download(repository, name.removesuffix(_MAYBE), revision=commit, force_download=anew)
         if commit != revision:  # only now does the cache learn where the branch points: never to half a snapshot
             hf_hub_download(repository, names[0], revision=revision)
     except (*gone, errors.DisabledRepoError, errors.HFValidationError) as error:
@@ -125,7 +136,7 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The child: REPOSITORY REVISION "anew"|"" NAME... -> one line of JSON on standard output."""
+    """The child: REPOSITORY REVISION "anew"|"" NAME... EXTRA?... -> one line of JSON on standard output."""
     signal.signal(signal.SIGTERM, _leave)
     repository, revision, anew, *names = arguments
     print(json.dumps(_download(repository, revision, bool(anew), names)))

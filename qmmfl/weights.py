@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODEL, CARD = "model.safetensors", "card.json"
 FILES = (CARD, MODEL)
+ATLAS = "atlas.safetensors"
+EXTRAS = (ATLAS,)  # beside them, where there are any
 SCHEMA = 1
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 
@@ -153,7 +155,7 @@ def find(source: str | Path | None = None) -> tuple[Path, str]:
     if folder.is_dir():
         return folder, folder.resolve().name
     repository, revision = _repository(source)
-    return _named(source, hub.find(repository, revision, FILES))
+    return _named(source, hub.find(repository, revision, FILES, EXTRAS))
 
 
 def fetch(source: str) -> tuple[Path, str]:
@@ -161,7 +163,7 @@ def fetch(source: str) -> tuple[Path, str]:
     cache repaired. Returns and raises like `find`.
     """
     repository, revision = _repository(source)
-    return _named(source, hub.fetch(repository, revision, FILES, anew=True))
+    return _named(source, hub.fetch(repository, revision, FILES, EXTRAS, anew=True))
 
 
 def _repository(source: str | Path) -> tuple[str, str | None]:

@@ -41,12 +41,14 @@ def test_round_trip(tiny_folder, exported, tmp_path):
     assert weights.load(tmp_path / "new" / "weights")[1] == card
 
 
-def test_the_licence_travels_with_the_weights(tmp_path):
+def test_licence_and_atlas_travel_with_the_weights(tmp_path):
     source = tmp_path / "source"
     weights.save(source, tiny_network(), tiny_card())
     (source / "LICENSE").write_text("terms")
+    (source / weights.ATLAS).write_bytes(b"places")
     archive.read(archive.write(source, tmp_path), tmp_path / "out")
     assert (tmp_path / "out" / "LICENSE").read_text() == "terms"
+    assert (tmp_path / "out" / weights.ATLAS).read_bytes() == b"places"
     assert [path.name for path in tmp_path.glob("*.zip")] == [
         f"tiny-0-{weights.read_card(source).sha256[:8]}.qmmfl.zip"
     ]

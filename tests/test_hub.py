@@ -73,8 +73,18 @@ def test_published_weights_are_loaded_and_named_in_the_report(server, tiny_folde
     assert len(server.asked) == asked, "what is cached is not asked for again"
 
 
+def test_an_atlas_comes_along_where_there_is_one(server, tiny_folder, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_folder, source)
+    (source / weights.ATLAS).write_bytes(b"places")
+    publish.publish(source, tmp_path / "page", REPOSITORY)
+    folder, _ = weights.find(REPOSITORY)
+    assert (folder / weights.ATLAS).read_bytes() == b"places"
+
+
 def test_the_page_s_metadata_come_from_the_card(tiny_folder, tmp_path):
     import json
+import shutil
 
     from huggingface_hub import ModelCard
 

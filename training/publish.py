@@ -37,7 +37,7 @@ def write(source: Path, folder: Path, repository: str = "owner/repo") -> weights
     """
     card = weights.verify(source)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*weights.FILES, LICENCE):
+    for name in (*weights.FILES, *weights.EXTRAS, LICENCE):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     config = {"model_type": "qmmfl", "library_name": "qmmfl", "schema": weights.SCHEMA, **card.config.to_dict()}
@@ -72,7 +72,7 @@ def publish(source: Path, folder: Path, repository: str, *, private: bool = Fals
     card = write(source, folder, repository)
     api = HfApi()
     api.create_repo(repository, private=private, exist_ok=True)
-    names = [*weights.FILES, CONFIG, PAGE, LICENCE]
+    names = [*weights.FILES, *weights.EXTRAS, CONFIG, PAGE, LICENCE]
     message = f"{card.name} {card.version} ({card.status}), sha256 {card.sha256[:12]}"
     commit = api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=names, commit_message=message).oid
     if tag:

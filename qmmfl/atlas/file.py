@@ -10,10 +10,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .. import labels
+from .. import labels, weights
 from .places import SPACES, Atlas, AtlasError, Space
 
-FILE = "atlas.safetensors"
+FILE = weights.ATLAS
 SCHEMA = "1"
 _CODES = ",".join(labels.FINDINGS)
 _KINDS = {
