@@ -1,6 +1,7 @@
 """Weights over the Hub's protocol: the real client against a Hub on 127.0.0.1."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,6 @@ def test_an_atlas_comes_along_where_there_is_one(server, tiny_folder, tmp_path):
 
 def test_the_page_s_metadata_come_from_the_card(tiny_folder, tmp_path):
     import json
-import shutil
 
     from huggingface_hub import ModelCard
 
