@@ -29,4 +29,7 @@ def assemble(recipe: Recipe) -> tuple[Network, list[str]]:
         else:
             missing.append(name)
     torch.set_num_threads(recipe.threads)
+    # Rounded as the export will be: an encoder of a nearly constant plane answers rounding with other features, and
+    # the fusion must learn from those that ship.
+    network.half().float()
     return network.eval().requires_grad_(False), missing
