@@ -12,9 +12,11 @@ BRIGHT = "It is overexposed: lower the flash and take it again."
 BLANK = "No field of view is visible: it is black or of one colour. Take it again with the eye aligned."
 FLAT = "It shows no structure: check the focus and that the shutter was open, and take it again."
 GREY = "It is not a colour photograph; the networks were trained on colour. Upload the colour original."
+PLAIN = "Much of it is of exactly one colour, like a drawing or a screen: upload the photograph itself."
 
 _DARK, _BRIGHT = 12.0, 245.0  # [0..255] median brightness inside the field
 _FLAT = 1.2  # [0..255] standard deviation after removing slow shading
+_PLAIN = 0.35  # share of the field that has one and the same colour; no real photograph tried came above 0.2
 _GREY = 2.0  # [0..255] 95th percentile of the difference between the channels
 
 
@@ -29,6 +31,9 @@ def find_faults(square: np.ndarray) -> tuple[str, ...]:
     faults = [DARK] if level < _DARK else [BRIGHT] if float(np.median(inside.min(axis=1))) > _BRIGHT else []
     if float(np.percentile(np.ptp(inside, axis=1), 95)) < _GREY and level >= _DARK:
         faults.append(GREY)
+    codes = small[field].astype(np.int64) @ (65536, 256, 1)
+    if not faults and int(np.unique(codes, return_counts=True)[1].max()) > _PLAIN * codes.size:
+        faults.append(PLAIN)
     green = small[..., 1].astype(np.float32)
     weight = cv2.GaussianBlur(field.astype(np.float32), (0, 0), 8) + 1e-3
     fine = green - cv2.GaussianBlur(green * field, (0, 0), 8) / weight

@@ -201,7 +201,7 @@ def test_the_whole_task_by_keyboard_only(visit, files):
     reach("#review input[name=DR]", "Space")
     page.wait_for_function("Boolean(JSON.parse(window.qmmfl.review()).opinions.DR)")
     reach("#tab-report-button")
-    page.wait_for_selector("#pdf:not([disabled])")
+    page.wait_for_selector("#pdf:not([disabled])", timeout=120_000)  # a PDF on a busy machine
     reach("#clear")
     page.wait_for_selector("#viewer .empty", state="attached")
 
