@@ -16,7 +16,7 @@ PLAIN = "Much of it is of exactly one colour, like a drawing or a screen: upload
 
 _DARK, _BRIGHT = 12.0, 245.0  # [0..255] median brightness inside the field
 _FLAT = 1.2  # [0..255] standard deviation after removing slow shading
-_PLAIN = 0.35  # share of the field that has one and the same colour; no real photograph tried came above 0.2
+_PLAIN = 0.35  # share of the field of one and the same colour; no photograph fit to be read came above 0.16
 _GREY = 2.0  # [0..255] 95th percentile of the difference between the channels
 
 
