@@ -40,8 +40,8 @@ def screen(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that starts here sends nothing anywhere
     try:
-        import ray.data
-        import ray.exceptions
+        import ray.data  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise RunError('a cluster needs Ray: pip install "qmmfl[cluster]"') from error
 

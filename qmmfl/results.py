@@ -185,8 +185,8 @@ def write_parquet(summary: Path) -> Path | None:
     """
     if find_spec("pyarrow") is None:
         return None
-    import pyarrow
-    from pyarrow import csv, parquet
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    from pyarrow import csv, parquet  # pyright: ignore[reportMissingImports]
 
     types = dict.fromkeys(SUMMARY_COLUMNS, pyarrow.int8())
     types |= dict.fromkeys(_TEXTS, pyarrow.string()) | dict.fromkeys(_NUMBERS, pyarrow.float64())

@@ -6,6 +6,7 @@ runs/<run>/planes, in the order of the cached cases, and done.npy, uint8 (N, mod
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,10 +17,10 @@ import torch
 from tqdm import tqdm
 
 from qmmfl import fundus, labels
-from qmmfl.nets import Network
-from qmmfl.nets.blocks import fold_norms
+from qmmfl.nets import runtime
+from qmmfl.nets.eager import Eager
 
-from . import data
+from . import data, loop
 from .assemble import assemble
 from .recipe import RUNS, Recipe, parse
 
@@ -37,7 +38,7 @@ class PlanesRecipe(Recipe):
 
 
 _COLUMNS = [modality.name for modality in labels.SYNTHESES]
-_network: Network | None = None  # of a worker process
+_nets: runtime.Runtime | None = None  # of a worker process
 
 
 def build(recipe: PlanesRecipe) -> None:
@@ -96,24 +97,27 @@ def _order(cases: list[data.Case]) -> list[int]:
 
 
 def _start(recipe: PlanesRecipe) -> None:
-    global _network
+    global _nets
     cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # bounds OpenVINO, which has no other setting here
     network, missing = assemble(recipe)
     lacking = [name for name in missing if name.startswith("synthesis")]
     if lacking:
         raise RuntimeError(f"train these first: {', '.join(lacking)}")
-    fold_norms(network)
-    _network = network.to(memory_format=torch.channels_last)
+    if runtime.choose(runtime.AUTO, recipe.device) == runtime.OPENVINO:
+        from qmmfl.nets.accelerated import Accelerated
+
+        _nets = Accelerated(network.config, {key: each.numpy() for key, each in network.state_dict().items()})
+    else:
+        _nets = Eager(network.to(loop.device_of(recipe), memory_format=torch.channels_last))
 
 
-@torch.no_grad()
 def _planes_of(path: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    square = data.square_of(path, fundus.Prep())
-    x = torch.from_numpy(square).permute(2, 0, 1)[None].contiguous().float() / 255
-    prepared = _network.prepare(x)
-    planes = {name: _network.synthesize(prepared, name) for name in wanted}
-    seen = {name: (_network.view(x, planes, name)[0] + 1) / 2 for name in planes}
-    return {name: (view * 255).round().byte().permute(1, 2, 0).numpy() for name, view in seen.items()}
+    passed = _nets.start(data.square_of(path, fundus.Prep()))
+    for name in wanted:
+        passed.synthesize(name)
+    views = {name: (passed.view(name) + 1) / 2 * 255 for name in wanted}
+    return {name: view.round().astype(np.uint8).transpose(1, 2, 0) for name, view in views.items()}
 
 
 if __name__ == "__main__":

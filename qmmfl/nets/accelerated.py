@@ -86,23 +86,23 @@ class AcceleratedPass:
         self.planes[modality] = planes * self.fields[net.size]
         return self.planes[modality]
 
+    def view(self, modality: str) -> np.ndarray:
+        """See `runtime.Pass`."""
+        side = self.runtime.config.view
+        if modality == labels.COLOUR.name:
+            return arrays.colour_view(arrays.pooled(self.square, side))
+        return arrays.pooled(self.planes[modality], side, peaks=modality in PEAKS) * 2 - 1
+
     def fuse(self) -> Scores:
         """See `runtime.Pass`."""
         weight, bias = self.runtime.weight, self.runtime.bias
-        (fused,) = self.runtime.infer(_FUSION, [self._view(modality.name) for modality in labels.MODALITIES])
+        (fused,) = self.runtime.infer(_FUSION, [self.view(modality.name) for modality in labels.MODALITIES])
         features = fused.mean(axis=(2, 3))
         logits = bias + np.einsum("kmd,md->k", weight, features)
         maps = np.einsum("kmd,mdp->kmp", weight, fused.reshape(*features.shape, -1), optimize=True)
         if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
             raise NotFinite
         return Scores(logits, bias, maps.reshape(*weight.shape[:2], *fused.shape[2:]), features)
-
-    def _view(self, modality: str) -> np.ndarray:
-        """What a modality's encoder sees, (k, view, view)."""
-        side = self.runtime.config.view
-        if modality == labels.COLOUR.name:
-            return arrays.colour_view(arrays.pooled(self.square, side))
-        return arrays.pooled(self.planes[modality], side, peaks=modality in PEAKS) * 2 - 1
 
 
 def _graph_of(key: str) -> str:

@@ -43,6 +43,11 @@ class EagerPass:
         return _array(self.planes[modality])
 
     @torch.inference_mode()
+    def view(self, modality: str) -> np.ndarray:
+        """See `runtime.Pass`."""
+        return _array(self.network.view(self.x, self.planes, modality))
+
+    @torch.inference_mode()
     def fuse(self) -> Scores:
         """See `runtime.Pass`."""
         heads = self.network.heads

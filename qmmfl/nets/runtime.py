@@ -34,6 +34,10 @@ class Pass(Protocol):
         """The planes of one modality, float32 (k, s, s) in 0..1, zero outside the field of view."""
         ...
 
+    def view(self, modality: str) -> np.ndarray:
+        """What the encoder of one modality sees, float32 (k, view, view), scaled for it, once that was synthesized."""
+        ...
+
     def fuse(self) -> Scores:
         """What encoders, fusion and heads say, after every modality was synthesized."""
         ...
