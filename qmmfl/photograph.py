@@ -42,6 +42,7 @@ _CURE = "export it as JPEG or PNG and upload it again"
 _CURE_SIZE = "export it in another size and upload it again"
 _NAME_LENGTH = 60  # longest file name in a message
 _MAX_PAGES = 100  # pages are counted up to here
+_STRIP = 64  # [px] rows that are copied at a time: few enough to stay in a processor's cache
 # What Pillow and the decoders under it raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError)
 _DAMAGED = (*_DAMAGED, struct.error, zlib.error)
@@ -157,19 +158,20 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
         alpha = image.getchannel("A")
         if not alpha.getbbox():
             _refuse(name, "it is fully transparent")
-    if image.mode not in ("L", "CMYK"):
+    if image.mode not in ("L", "CMYK", "RGB"):
         image = image.convert("RGB")
     if profile:
         image = _to_srgb(image, profile, notes)
-    image = image.convert("RGB")
+    if image.mode != "RGB":  # to convert what is RGB already is to copy it
+        image = image.convert("RGB")
     if alpha is not None and ImageChops.invert(alpha).getbbox():
         image.paste((0, 0, 0), mask=ImageChops.invert(alpha))
         notes.append(NOTE_ALPHA)
     if turn is not None:
         image = image.transpose(turn)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, 256):  # in strips: Pillow's own way to an array holds three copies at once
-        pixels[top : top + 256] = np.asarray(image.crop((0, top, image.width, min(top + 256, image.height))))
+    for top in range(0, image.height, _STRIP):  # Pillow's own way to an array holds three copies at once
+        pixels[top : top + _STRIP] = np.asarray(image.crop((0, top, image.width, min(top + _STRIP, image.height))))
     return pixels, (*notes, *_looks(pixels))
 
 
@@ -205,8 +207,8 @@ def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Imag
 def _looks(pixels: np.ndarray) -> tuple[str, ...]:
     """Notes on pixels uint8 (H, W, 3): whether they are grey, whether they are few."""
     step = 1 + math.isqrt(pixels.shape[0] * pixels.shape[1] // 1_000_000)
-    sample = pixels[::step, ::step].astype(np.int16)
-    spread = np.abs(sample[..., :2] - sample[..., 1:]).max(axis=-1)
+    sample = np.ascontiguousarray(pixels[::step, ::step].transpose(2, 0, 1))
+    spread = (np.maximum(sample[:2], sample[1:]) - np.minimum(sample[:2], sample[1:])).max(axis=0)
     grey, few = np.mean(spread > 2) < 0.001, min(pixels.shape[:2]) < LOW_SIDE
     return tuple(note for note, holds in ((NOTE_GREY, grey), (NOTE_SMALL, few)) if holds)
 

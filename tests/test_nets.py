@@ -5,7 +5,7 @@ from conftest import tiny_config, tiny_network
 
 from qmmfl import labels
 from qmmfl.nets import OUTPUTS, Config, Network
-from qmmfl.nets.blocks import local_contrast, pooled
+from qmmfl.nets.blocks import local_contrast, pooled, smoothed
 from qmmfl.nets.fusion import AdditiveHeads, grade_probabilities
 
 
@@ -102,6 +102,14 @@ def test_local_contrast_does_not_see_exposure_or_colour(square):
     assert correlation > 0.97
     assert not a[(square.amax(1, keepdim=True) == 0).expand_as(square)].any()
     assert a.abs().max() <= 4
+
+
+def test_smoothing_takes_the_checkerboard_away_and_leaves_the_rest():
+    board = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1
+    maps = torch.stack([board + 3, torch.full((8, 8), 5.0), torch.arange(8.0).expand(8, 8)])[None]
+    inner = smoothed(maps)[0, :, 1:-1, 1:-1]
+    torch.testing.assert_close(inner[0], torch.full((6, 6), 3.0))
+    torch.testing.assert_close(inner[1:], maps[0, 1:, 1:-1, 1:-1])
 
 
 def test_pooling_keeps_peaks():

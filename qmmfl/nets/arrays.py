@@ -13,6 +13,7 @@ from .config import DARKEST, SynthesisConfig
 
 Array = np.ndarray
 
+_BINOMIAL = np.array([0.25, 0.5, 0.25], np.float32)
 _DARK = 0.02  # of 0..1; darker pixels are outside the field for `local_contrast`
 
 
@@ -61,7 +62,7 @@ def recolour(maps: Array, colour: Array) -> Array:
     logarithm = [cv2.log(plane + np.float32(DARKEST)) for plane in colour]
     made = np.empty((len(maps) // 4, *colour.shape[1:]), np.float32)
     for number, affine in enumerate(maps.reshape(-1, 4, *maps.shape[1:])):
-        *gains, offset = (_resize(each, colour.shape[-1]) for each in affine)
+        *gains, offset = (_resize(_smoothed(each), colour.shape[-1]) for each in affine)
         for gain, channel in zip(gains, logarithm, strict=True):
             cv2.accumulateProduct(gain, channel, offset)
         made[number] = 1 / (1 + cv2.exp(-offset))
@@ -85,3 +86,8 @@ def _resize(plane: Array, size: int) -> Array:
 
 def _blur(plane: Array, window: int) -> Array:
     return cv2.blur(plane, (window, window), borderType=cv2.BORDER_CONSTANT)
+
+
+def _smoothed(plane: Array) -> Array:
+    """See `blocks.smoothed`."""
+    return cv2.sepFilter2D(plane, -1, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REPLICATE)

@@ -93,6 +93,12 @@ class CrossModalAttention(nn.Module):
         return tokens.reshape(batch, length, self.heads, channels // self.heads).transpose(1, 2)
 
 
+def smoothed(maps: Tensor) -> Tensor:
+    """(B, C, H, W) -> the same, weighted 1 2 1 along both axes: the checkerboard of pixel shuffles is gone, exactly."""
+    padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, 2, 1), 2, 1)
+
+
 def local_contrast(square: Tensor, cells: int = 32) -> Tensor:
     """Colour relative to its surround, which cameras and pigment change far less than colour itself.
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ConvBlock, PixelShuffleUp, ResidualBlock, local_contrast, pooled
+from .blocks import ConvBlock, PixelShuffleUp, ResidualBlock, local_contrast, pooled, smoothed
 from .config import DARKEST, SynthesisConfig
 
 
@@ -82,7 +82,7 @@ class SynthesisNet(nn.Module):
 
     def _recolour(self, maps: Tensor, colour: Tensor) -> Tensor:
         """Affine maps (B, planes * 4, h / u, w / u) and colour in -1..1 (B, 3, h, w) -> logits (B, planes, h, w)."""
-        maps = F.interpolate(maps, scale_factor=self.config.unshuffle, mode="bilinear", align_corners=False)
+        maps = F.interpolate(smoothed(maps), scale_factor=self.config.unshuffle, mode="bilinear", align_corners=False)
         gains, offset = maps.unflatten(1, (self.config.planes, 4)).split([3, 1], dim=2)
         logarithm = (colour.add(1).mul(0.5) + DARKEST).log()
         return (gains * logarithm[:, None]).sum(2) + offset[:, :, 0]
