@@ -5,10 +5,17 @@ Rows 1 to 62 are files and requests, F1 to F15 faults around them. A name withou
 
 import ast
 import contextlib
+import errno
+import hashlib
 import io
+import itertools
 import json
 import locale
+import os
+import pickle
 import re
+import shutil
+import tempfile
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -16,11 +23,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from fakes import FakePipeline
 from PIL import Image
 
-from qmmfl import cli, labels, phantom, photograph, pipeline, quality
+from qmmfl import cli, labels, phantom, photograph, pipeline, quality, weights
+from qmmfl.guard import gradio, private_folder
 from qmmfl.records import PhotographError
+from qmmfl.ui import border, cases
 
 TESTS = Path(__file__).parent
 BAD_FILE = "test_server::test_every_bad_file_gets_one_sentence_and_the_next_photograph_its_report"
@@ -35,6 +45,7 @@ METADATA = "test_photograph::test_rows_37_38_and_45_nothing_but_pixels_is_left"
 QUIET = "test_server::test_names_and_metadata_stay_out_of_the_answer_and_the_log"
 NAMES = "test_photograph::test_rows_49_and_51_any_name_is_read"
 UPLOAD = "test_server::test_an_upload_stays_in_its_folder"
+RENAMED = "test_ui::test_an_upload_is_renamed_and_the_original_is_gone"
 PROBES = "test_server::test_files_of_the_server_are_not_read_for_others"
 STAGE = "test_stages::test_a_stage_that_fails_gives_a_partial_report_and_the_next_is_whole"
 DICOM = "test_dicom_is_refused_with_the_cure"
@@ -60,13 +71,13 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         ),
     ),
     9: ("PNG with a wrong checksum", "refused: damaged", (DAMAGED, BAD_FILE)),
-    10: ("1x1", "refused: too small", (SIZE,)),
-    11: ("1x5000", "refused: too small", (SIZE,)),
-    12: ("64x64", "refused: too small", (SIZE,)),
+    10: ("1x1", "refused: too small", (SIZE, BAD_FILE)),
+    11: ("1x5000", "refused: too small", (SIZE, BAD_FILE)),
+    12: ("64x64", "refused: too small", (SIZE, BAD_FILE)),
     13: (
         "223x223 and 224x224",
         "refused; read with a note",
-        (SIZE, "test_photograph::test_row_13_the_smallest_and_the_longest_are_read"),
+        (SIZE, BAD_FILE, "test_photograph::test_row_13_the_smallest_and_the_longest_are_read"),
     ),
     14: ("20000x20000 1-bit PNG", "refused before decoding", (BOMB, BAD_FILE)),
     15: ("7000x7000 RGB PNG of 144 KB", "refused before decoding", (BOMB, BAD_FILE)),
@@ -93,7 +104,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         "filled with black, noted",
         ("test_photograph::test_rows_23_and_24_alpha_is_filled_with_black",),
     ),
-    24: ("transparent everywhere", "refused", ("test_photograph::test_row_24_fully_transparent_is_refused",)),
+    24: ("transparent everywhere", "refused", ("test_photograph::test_row_24_fully_transparent_is_refused", BAD_FILE)),
     25: ("1-bit PNG", "refused", (PIXELS, BAD_FILE)),
     26: ("int32 TIFF", "refused", (PIXELS, BAD_FILE)),
     27: ("float32 TIFF of NaN", "refused", (PIXELS, BAD_FILE)),
@@ -109,7 +120,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     30: (
         "BigTIFF that claims 5 GB",
         "refused at once",
-        ("test_photograph::test_row_30_a_bigtiff_that_claims_five_gigabytes_is_refused",),
+        ("test_photograph::test_row_30_a_bigtiff_that_claims_five_gigabytes_is_refused", BAD_FILE),
     ),
     31: ("animated GIF", "refused: not readable", (FILE, BAD_FILE)),
     32: ("animated WebP", "refused with the number of pages", (PAGES, BAD_FILE)),
@@ -124,7 +135,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     ),
     35: ("EXIF orientation 99", "ignored", ("test_photograph::test_rows_35_and_36_a_broken_orientation_is_ignored",)),
     36: ("60 KB of random EXIF", "ignored", ("test_photograph::test_rows_35_and_36_a_broken_orientation_is_ignored",)),
-    37: ("name and record number in EXIF, text, XMP, IPTC", "no byte of it anywhere", (METADATA, QUIET)),
+    37: ("name and record number in EXIF, text, XMP, IPTC", "no byte of it anywhere", (METADATA, QUIET, RENAMED)),
     38: ("place in EXIF", "no byte of it anywhere", (METADATA, QUIET)),
     39: (
         "broken ICC profile",
@@ -146,8 +157,8 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     48: ("PNG with 80 MB of compressed text", "refused without expanding it", (DAMAGED, BAD_FILE)),
     49: (
         "odd characters in the name",
-        "read; shown escaped",
-        (NAMES, UPLOAD, "test_fuzz::test_any_name_gives_one_line_without_a_folder"),
+        "read; never shown on the page",
+        (NAMES, UPLOAD, RENAMED, "test_fuzz::test_any_name_gives_one_line_without_a_folder"),
     ),
     50: (
         "name of 300 characters, NUL, ../../x.jpg, CON.jpg",
@@ -165,7 +176,14 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         ("test_photograph::test_row_52_too_many_bytes_are_refused", "test_server::test_large_files_are_refused"),
     ),
     53: ("60 MB data: URL in JSON", "413", ("test_server::test_large_bodies_are_refused",)),
-    54: ("1000 files in one upload", "refused", ("test_server::test_a_thousand_files_are_refused",)),
+    54: (
+        "1000 files in one upload",
+        "refused; a case takes two eyes",
+        (
+            "test_server::test_a_thousand_files_are_refused",
+            "test_ui::test_a_case_holds_two_photographs_and_loses_none_to_a_bad_third",
+        ),
+    ),
     55: ("FileData path=/etc/passwd", "refused, nothing echoed", (PROBES,)),
     56: (
         "FileData url=http://169.254.169.254/",
@@ -194,17 +212,34 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     60: (
         "4000x300 strip; crop without a rim, half a field, upside down, mirrored",
         "refused for its shape; the others read",
-        (SIZE, "test_unusual_framings_are_read", "test_fundus::test_crop_without_rim_keeps_what_is_lit"),
+        (
+            SIZE,
+            BAD_FILE,
+            "test_unusual_framings_are_read",
+            "test_fundus::test_crop_without_rim_keeps_what_is_lit",
+            "test_ui::test_a_conflict_of_sides_is_asked_about_and_the_clinician_decides",
+        ),
     ),
     61: (
-        "DICOM in colour, with a patient's name",
-        "read where pydicom is installed; nothing but the side is kept",
-        ("test_dicom::test_the_picture_and_the_side_are_read_and_nothing_else", DICOM),
+        "DICOM in colour, palette or grey, with a patient's name and burnt-in text",
+        "colour is read where pydicom is installed, nothing but the side is kept, text is told and no network sees "
+        "what lies outside the field; palette and grey are refused as not in colour",
+        (
+            "test_dicom::test_the_picture_and_the_side_are_read_and_nothing_else",
+            "test_dicom::test_text_in_the_pixels_is_told",
+            "test_dicom::test_what_holds_no_single_colour_picture_is_refused_in_one_sentence",
+            "test_fundus::test_field_ignores_shift_and_text",
+            DICOM,
+        ),
     ),
     62: (
-        "DICOM without pixels, grey, cut, of several frames",
-        "refused in one sentence",
-        ("test_dicom::test_what_holds_no_single_colour_picture_is_refused_in_one_sentence", DICOM),
+        "DICOM without pixels, cut, of several frames, 12 bits, compressed in another way; side in doubt",
+        "refused in one sentence; a conflict of sides is asked about",
+        (
+            "test_dicom::test_what_holds_no_single_colour_picture_is_refused_in_one_sentence",
+            "test_dicom::test_the_tag_settles_the_side_and_a_conflict_is_asked_about",
+            DICOM,
+        ),
     ),
     "F1": (
         "the Hub cannot be reached",
@@ -232,6 +267,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         (
             "test_screening::test_a_full_disk_is_said_and_the_run_goes_on_later",
             "test_server::test_a_full_store_or_disk_takes_no_more_files",
+            "test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file",
         ),
     ),
     "F6": ("a network gives NaN or infinity", "partial report: no number, the reason said", (STAGE,)),
@@ -248,7 +284,10 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     "F9": (
         "the client closes the tab",
         "its place is free again",
-        ("test_server::test_an_answer_nobody_waits_for_holds_up_nobody",),
+        (
+            "test_server::test_an_answer_nobody_waits_for_holds_up_nobody",
+            "test_ui::test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared",
+        ),
     ),
     "F10": (
         "20 users at once",
@@ -275,7 +314,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "F14": ("port in use, host or password file wrong", "one line, status 2", ("test_what_cannot_be_served_is_said",)),
     "F15": (
-        "other time zone, language, no home, folder that must stay clean",
+        "other time zone, language, a clock that jumps, no home, folder that must stay clean",
         "the same report, nothing written",
         ("test_a_hostile_environment_changes_nothing",),
     ),
@@ -286,14 +325,28 @@ def test_the_table_is_complete():
     assert set(ROWS) == set(range(1, 63)) | {f"F{number}" for number in range(1, 16)}
 
 
-def test_every_test_named_in_the_table_exists():
-    named = {name if "::" in name else f"test_abuse::{name}" for _, _, names in ROWS.values() for name in names}
-    assert all(names for _, _, names in ROWS.values())
+def there_are(named: set[str]) -> bool:
+    """Whether every test, "module::name", is in its file; "module" alone is the file."""
     for module in sorted({name.partition("::")[0] for name in named}):
         tree = ast.parse((TESTS / f"{module}.py").read_text())
-        there = {f"{module}::{node.name}" for node in tree.body if isinstance(node, ast.FunctionDef)}
-        wanted = {name for name in named if name.startswith(f"{module}::")}
+        there = {module} | {f"{module}::{node.name}" for node in tree.body if isinstance(node, ast.FunctionDef)}
+        wanted = {name for name in named if name.partition("::")[0] == module}
         assert wanted <= there, wanted - there
+    return bool(named)
+
+
+def test_every_test_named_in_the_table_exists():
+    assert all(names for _, _, names in ROWS.values())
+    named = {name if "::" in name else f"test_abuse::{name}" for _, _, names in ROWS.values() for name in names}
+    assert there_are(named)
+
+
+def test_every_promise_names_tests_that_exist():
+    told = (TESTS.parent / "SECURITY.md").read_text()
+    rows = [row for row in told.partition("| promise |")[2].splitlines()[2:] if row.startswith("| **")]
+    named = [set(re.findall(r"`(test_\w+(?:::test_\w+)?)`", row)) for row in rows]
+    assert len(rows) >= 15
+    assert all(there_are(names) for names in named)
 
 
 def withheld(report) -> bool:
@@ -458,6 +511,34 @@ def test_dicom_is_refused_with_the_cure(data):  # none of them says how its pixe
     assert "DOE" not in str(caught.value)
 
 
+def torch_file(value: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("save", [pickle.dumps, torch_file], ids=["pickle", "torch.save"])
+def test_weights_that_are_a_pickle_are_refused_and_run_nothing(tiny_folder, tmp_path, save):
+    mark, folder = tmp_path / "ran", shutil.copytree(tiny_folder, tmp_path / "weights")
+    data = save(Trap(mark))
+    (folder / weights.MODEL).write_bytes(data)
+    card = json.loads((folder / weights.CARD).read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}
+    (folder / weights.CARD).write_text(json.dumps(card))
+    with pytest.raises(weights.WeightsError, match="damaged"):
+        pipeline.load(folder, "cpu")
+    assert not mark.exists()
+
+
 def test_what_cannot_be_served_is_said(monkeypatch, tmp_path, capsys):
     import socket
 
@@ -481,14 +562,46 @@ def test_what_cannot_be_served_is_said(monkeypatch, tmp_path, capsys):
             assert "Traceback" not in told
 
 
+def test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file(eye, monkeypatch):
+    def upload() -> str:
+        path = Path(tempfile.mkdtemp(dir=private_folder())) / "eye.png"
+        Image.fromarray(eye.photograph).save(path)
+        return str(path)
+
+    def fill(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    case = cases.open_case()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", fill)
+        with pytest.raises(gradio().Error) as caught:
+            border.told(cases.take)(case, [upload()])
+    assert re.fullmatch(r"The analysis failed and no result is shown; quote reference .*\.", str(caught.value.message))
+    assert list(case.folder.iterdir()) == []
+    again, said = cases.take(case, [upload()])
+    assert (len(again.eyes), said) == (1, [])
+    cases.forget(again)
+
+
+def test_cases_that_nobody_cleared_are_deleted_and_no_others():
+    old, kept = cases.open_case(), cases.open_case()
+    long_ago = time.time() - 2 * cases.KEEP - 60
+    os.utime(old.folder, (long_ago, long_ago))
+    cases.open_case()
+    assert not old.folder.exists()
+    assert kept.folder.exists()
+
+
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Another time zone and language, and no home."""
-    before = locale.setlocale(locale.LC_ALL)
+    """Another time zone and language, a clock that is set back a day at every look, and no home."""
+    before, clock, looks = locale.setlocale(locale.LC_ALL), time.time, itertools.count(1)
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Pacific/Kiritimati")
         patch.setenv("LC_ALL", "de_DE.UTF-8")
         patch.delenv("HOME", raising=False)
+        patch.setattr(time, "time", lambda: clock() - 86400 * next(looks))
         time.tzset()
         with contextlib.suppress(locale.Error):  # not every machine has it
             locale.setlocale(locale.LC_ALL, "de_DE.UTF-8")
@@ -511,6 +624,7 @@ def test_a_hostile_environment_changes_nothing(tiny_folder, tiny_pipeline, eye_f
     assert told["provenance"]["created"].endswith("+00:00")
     began = datetime.fromisoformat(told["provenance"]["created"])
     assert abs(datetime.now(timezone.utc) - began) < timedelta(hours=1), "the clock is not shifted"
+    assert 0 <= told["provenance"]["seconds"] < 600, "durations are not read off the clock"
     for each in (told, here):
         for volatile in ("created", "seconds"):
             each["provenance"].pop(volatile)

@@ -20,17 +20,13 @@ COUNT = 24
 @pytest.fixture(scope="module")
 def workers():
     ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "qmmfl[cluster]"')
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing asks the network
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the workers import the stub
-    ray.init(
-        num_cpus=2,
-        object_store_memory=200 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
-    yield ray
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # nothing asks the network
+        patch.setenv("RAY_worker_niceness", "0")  # else a busy machine starves them
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))  # they import the stub
+        ray.init(num_cpus=2, object_store_memory=200 * 2**20, include_dashboard=False, log_to_driver=False)
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture

@@ -72,6 +72,15 @@ def test_every_model_reads_the_same_features():
     assert torch.equal(colour(features), colour(torch.cat([features[:, :1], torch.rand(2, 6, 16, 4, 4)], dim=1)))
 
 
+def test_pooled_features_keep_their_means(numbers):
+    features = numbers.normal(size=(3, 2, 4, 16, 16)).astype(np.float16)
+    pooled = ablate.pooled(features, 2)
+    assert pooled.shape == (3, 2, 4, 8, 8)
+    cell = features[2, 1, 3, 4:6, 10:12].astype(np.float32).mean()
+    assert pooled[2, 1, 3, 2, 5] == pytest.approx(cell, abs=1e-3)
+    np.testing.assert_array_equal(ablate.pooled(features, 1), features)
+
+
 def test_resnet18_is_the_plain_one():
     pytest.importorskip("torchvision")
     logits, extras = rivals.ResNet18().eval()(torch.rand(1, 3, 64, 64))

@@ -267,19 +267,16 @@ def test_a_jpeg_with_a_preview_is_read_with_a_note():
     assert photograph.NOTE_FIRST in read.notes
 
 
-def test_row_30_a_bigtiff_that_claims_five_gigabytes_is_refused():
-    entries = [
-        (256, 4, 300),
-        (257, 4, 300),
-        (258, 3, 8),
-        (259, 3, 1),
-        (262, 3, 1),
-        (273, 16, 5 << 30),
-        (277, 3, 1),
-    ]
-    entries += [(278, 4, 300), (279, 16, 5 << 30)]
+def bigtiff(claimed: int) -> bytes:
+    """A grey BigTIFF whose one strip begins at `claimed` and is that long [bytes]."""
+    entries = [(256, 4, 300), (257, 4, 300), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 16, claimed), (277, 3, 1)]
+    entries += [(278, 4, 300), (279, 16, claimed)]
     body = b"".join(struct.pack("<HHQQ", tag, kind, 1, value) for tag, kind, value in entries)
-    refused(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(entries)) + body + bytes(8))
+    return struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(entries)) + body + bytes(8)
+
+
+def test_row_30_a_bigtiff_that_claims_five_gigabytes_is_refused():
+    refused(bigtiff(5 << 30))
 
 
 PIXELS = {

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import test_photograph
 from fakes import fake_photograph
+from PIL import Image
 from served import JSON, Server, serve
 
 from qmmfl import draw, guard, photograph
@@ -232,6 +233,7 @@ def test_names_and_metadata_stay_out_of_the_answer_and_the_log(server):
             assert "Doe_John" not in text
 
 
+SIZES = ((1, 1), (1, 5000), (64, 64), (223, 223), (4000, 300))
 BAD = {
     **test_photograph.UNREADABLE,
     **test_photograph.DAMAGED,
@@ -239,6 +241,9 @@ BAD = {
     **{name: data for name, (data, _) in test_photograph.SEVERAL.items()},
     **test_photograph.PIXELS,
     "1 empty": b"",
+    **{f"10 to 13 and 60, {size}": test_photograph.encode(Image.new("RGB", size)) for size in SIZES},
+    "24 transparent": test_photograph.encode(Image.new("RGBA", (240, 240))),
+    "30 bigtiff": test_photograph.bigtiff(5 << 30),
 }
 
 
@@ -418,6 +423,18 @@ def test_two_thousand_requests_leave_nothing_behind(tmp_path):
         assert grown["files"] <= 8
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [number for number in numbers if parent_of(number) == pid]
+
+
+def parent_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+    return None
+
+
 def test_a_signal_in_the_middle_leaves_nothing_behind(server):
     _, (path,) = server.upload(("Doe_John.png", eye(7, 440)))
     assert server.figures()["files"] > 0
@@ -428,10 +445,11 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(server):
     while not (server.folder / "reading").exists() and time.monotonic() < limit:
         time.sleep(0.05)
     assert (server.folder / "reading").exists(), "a photograph is being read, which takes a minute"
-    said = len(server.log.read_text())
+    said, started = len(server.log.read_text()), children(server.child.pid)
     assert server.stop(signal.SIGTERM) < 5 * patience()
     assert server.child.returncode == 0
     assert list(server.temporary.iterdir()) == [], "the private folder is gone"
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in started), "and no process of its own runs on"
     assert {path.name.partition("-")[0] for path in server.home.iterdir()} <= {"fontlist"}
     assert "Traceback" not in server.log.read_text()[said:]
     with pytest.raises(OSError, match="refused"):

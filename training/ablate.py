@@ -1,15 +1,16 @@
 """What the fusion is worth: the same frozen features, the same budget, everything that could embarrass it.
 
-    python -m training.ablate fusions  --run first --steps 240 --batch 24 --validate 80 --rate 0.0015
-    python -m training.ablate resnet18 --run first --steps 1600 --batch 32 --side 160 --rate 0.003 --validate 400
-    python -m training.ablate figures  --run first [--final --into weights]
+    python -m training.ablate fusions     --run first --steps 300 --batch 24 --validate 100 --rate 0.0015 --pool 2
+    python -m training.ablate photographs --run first --steps 800 --batch 32 --side 160 --rate 0.003 --validate 400
+    python -m training.ablate figures     --run first --pool 2 [--final --into weights]
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
-encoder, and the paper's fusion block, one after the other. "resnet18" sees the photograph at the same size in as many
-image passes as the colour encoder did (if that had a second run at full size, give this one the same with --start).
-"figures" scores all that is trained, and the fusion with each modality shuffled between eyes, on the validation split;
-with --final on the locked test split, whose planes and features are computed then, once. Figures go to
-runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every stage resumes.
+encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the
+photograph alone, both from scratch, at the same size and in as many image passes (the encoders below the fusions may
+have had more: compare these two with each other). "figures" scores all that is trained, and the fusion with each
+modality shuffled between eyes, on the validation split; with --final on the locked test split, whose planes and
+features are computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a
+card. Every stage resumes.
 """
 
 import dataclasses
@@ -32,17 +33,25 @@ from .targets import Targets
 
 FOLDER = "ablation"
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
-RESNET = "resnet18"
+PHOTOGRAPHS = {  # name -> title and net, both seeing the photograph alone
+    "resnet18": ("ResNet-18 on the photograph, from scratch", lambda init: rivals.ResNet18(init)),
+    "colour_net": (
+        "Our colour encoder on the photograph, likewise",
+        lambda _: encoders.Classifier(Config(), labels.COLOUR.name),
+    ),
+}
 _NAMES = tuple(labels.BY_NAME)
 
 
 @dataclasses.dataclass(frozen=True)
 class AblationRecipe(planes.PlanesRecipe, encoders.EncoderRecipe):
-    """only: comma-separated models to train, "all" for all; init: of ResNet-18, none or imagenet; final: figures on
+    """only: comma-separated models to train, "all" for all; pool: cells of the features along a side that are averaged
+    first, for all fusions alike (2 takes a fifth of the time); init: of ResNet-18, none or imagenet; final: figures on
     the locked test split; into: folder of weights whose card takes the final figures; limit: test eyes at most.
     """
 
     only: str = "all"
+    pool: int = 1
     init: str = "none"
     repeats: int = 500  # bootstrap draws
     final: bool = False
@@ -73,15 +82,25 @@ def models() -> dict[str, Model]:
 
 
 def _cached(recipe: AblationRecipe) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and features of the run; its nets are put together only where the features are not there yet."""
+    """Rows and pooled features of the run; its nets are put together only where the features are not there yet."""
     done = (RUNS / recipe.run / "features.npy").exists()
-    return fusion.cached_features(recipe, Network(Config()) if done else assemble(recipe)[0])
+    rows, features = fusion.cached_features(recipe, Network(Config()) if done else assemble(recipe)[0])
+    return rows, pooled(features, recipe.pool)
+
+
+def pooled(features: np.ndarray, cells: int) -> np.ndarray:
+    """Features (n, M, D, h, w) -> float16 (n, M, D, h / cells, w / cells), means."""
+    side = features.shape[-1] // cells
+    result = np.empty((*features.shape[:3], side, side), np.float16)
+    for part in np.array_split(np.arange(len(features)), len(features) // 256 + 1):
+        seen = np.asarray(features[part], np.float32)
+        result[part] = seen.reshape(*seen.shape[:3], side, cells, side, cells).mean(axis=(-3, -1))
+    return result
 
 
 def train_fusions(recipe: AblationRecipe) -> None:
     """Train every model on the cached features of the run, each from the same seed."""
     rows, features = _cached(recipe)
-    features = np.asarray(features)  # in memory, once for all models
     cases, _ = data.load()
     every = Targets([cases[row] for row in rows])
     for name, model in models().items():
@@ -91,19 +110,23 @@ def train_fusions(recipe: AblationRecipe) -> None:
             fusion.fit(f"{FOLDER}/{name}", module, recipe, every, features, model.modalities)
 
 
-def train_resnet18(recipe: AblationRecipe) -> None:
-    """Train ResNet-18 on the photographs exactly as `training.encoders` trains the colour encoder."""
-    torch.manual_seed(recipe.seed)
-    module = rivals.ResNet18(recipe.init)
-    loop.load_start(module, recipe.start, "")
-    encoders.fit(f"{FOLDER}/{RESNET}", module, labels.COLOUR.name, recipe)
+def train_photographs(recipe: AblationRecipe) -> None:
+    """Train the nets that see the photograph alone exactly as `training.encoders` trains the colour encoder."""
+    for name, (_, make) in PHOTOGRAPHS.items():
+        if recipe.only == "all" or name in recipe.only.split(","):
+            torch.manual_seed(recipe.seed)
+            encoders.fit(f"{FOLDER}/{name}", make(recipe.init), labels.COLOUR.name, recipe)
 
 
 def figures(recipe: AblationRecipe) -> dict[str, Any]:
     """Figures of all that is trained, written to runs/<run>/ablation/<split>.json."""
     split = "test" if recipe.final else "val"
     cases, views = data.load()
-    rows, features = locked_features(recipe, assemble(recipe)[0]) if recipe.final else _cached(recipe)
+    if recipe.final:
+        rows, features = locked_features(recipe, assemble(recipe)[0])
+        features = pooled(features, recipe.pool)
+    else:
+        rows, features = _cached(recipe)
     chosen = np.flatnonzero([cases[row].split == split for row in rows])
     every = Targets([cases[row] for row in rows[chosen]])
     logits, titles = {}, {}
@@ -111,9 +134,11 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         logits[name], titles[name] = made, title
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
-    steps = {name: _steps(recipe, name) for name in (*models(), RESNET) if name in logits}
-    if len({number for name, number in steps.items() if name != RESNET}) > 1:
-        raise RuntimeError(f"the fusions were not trained equally long, train them to the same --steps: {steps}")
+    steps = {name: _steps(recipe, name) for name in (*models(), *PHOTOGRAPHS) if name in logits}
+    for names in (models(), PHOTOGRAPHS):
+        if len({number for name, number in steps.items() if name in names}) > 1:
+            raise RuntimeError(f"they were not trained equally long, train them to the same --steps: {steps}")
+    titles |= {name: f"{titles[name]}, {steps[name]} steps" for name in PHOTOGRAPHS if name in steps}
     codes = comparison.counted(every, LEAST[split])
     result = {
         "run": recipe.run,
@@ -150,9 +175,10 @@ def _scored(
         for name in _NAMES:
             title = f"Shuffled between eyes: {labels.BY_NAME[name].title}"
             yield f"shuffled_{name}", title, logits_of(module, features, chosen, _NAMES, {name: order})
-    module = _trained(recipe, RESNET, lambda _: rivals.ResNet18(), config)
-    if module is not None:
-        yield RESNET, "Plain ResNet-18 on the photograph", _photograph_logits(module, views, rows)
+    for name, (title, make) in PHOTOGRAPHS.items():
+        module = _trained(recipe, name, lambda _, make=make: make("none"), config)
+        if module is not None:
+            yield name, title, _photograph_logits(module, views, rows)
 
 
 def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Module], config: Config):
@@ -221,11 +247,11 @@ def locked_features(recipe: AblationRecipe, network: Network) -> tuple[np.ndarra
 
 
 if __name__ == "__main__":
-    settings, stage = parse(AblationRecipe, stage=("fusions", "resnet18", "figures"))
+    settings, stage = parse(AblationRecipe, stage=("fusions", "photographs", "figures"))
     if stage == "fusions":
         train_fusions(settings)
-    elif stage == "resnet18":
-        train_resnet18(settings)
+    elif stage == "photographs":
+        train_photographs(settings)
     else:
         found = figures(settings)
         print(card_tables.ablations(found))

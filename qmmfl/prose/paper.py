@@ -49,7 +49,7 @@ def bind(title: str, created: str, pages: list) -> bytes:
     data = io.BytesIO()
     when = datetime.fromisoformat(created)
     about = {"Title": title, "Subject": labels.NOTICE, "CreationDate": when, "ModDate": when}
-    with rc_context({"pdf.fonttype": 42, "font.size": 8}), PdfPages(data, metadata=about) as file:
+    with rc_context({"font.size": 8}), PdfPages(data, metadata=about) as file:
         for page in pages:
             file.savefig(page)
     return data.getvalue()

@@ -197,17 +197,17 @@ def _taken(case: Case, path: Path) -> Taken:
     folder = _new_folder(case.folder)
     suffix = path.suffix.lower() if path.suffix.lower() in FILE_TYPES else ".img"
     file = folder / f"{f'{named}_eye' if named else 'photograph'}{suffix}"
-    shutil.copyfile(source, file)
-    if source.parent.parent == private_folder() and source.parent.name != "eyes":  # an upload, not an example
-        shutil.rmtree(source.parent, ignore_errors=True)
     taken = Taken(file, named)
     try:
+        shutil.copyfile(source, file)
+        if source.parent.parent == private_folder() and source.parent.name != "eyes":  # an upload, not an example
+            shutil.rmtree(source.parent, ignore_errors=True)
         picture = taken.read()
-    except PhotographError:
+        step = max(1, -(-max(picture.width, picture.height) // SIDE))
+        taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")
+    except (PhotographError, OSError):  # no half file where the disk is full
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    step = max(1, -(-max(picture.width, picture.height) // SIDE))
-    taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")
     return replace(taken, tagged=picture.side, is_dicom=dicom.is_dicom(file.read_bytes()))
 
 
