@@ -55,6 +55,7 @@ def screen(
     try:
         if not ray.is_initialized():
             ray.init(address=None if address == LOCAL else address, log_to_driver=False, include_dashboard=False)
+        ray.data.DataContext.get_current().enable_progress_bars = False  # whoever takes the rows shows how many
         count = workers or int(ray.cluster_resources().get("CPU", 1))
         shares = ray.data.from_items(given, override_num_blocks=-(-len(given) // _SHARE))
         worker: Any = _Worker  # Ray makes one in each process

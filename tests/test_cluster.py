@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -39,11 +40,9 @@ def eyes(tmp_path):
     return tmp_path / "in"
 
 
-def screen(eyes, deadly=None, sha256=HASH):
-    from functools import partial
-
+def screen(eyes, sha256=HASH, **stub):
     with runs.Run(eyes.parent / "out", sha256, results.Parts(pdf=False, planes=False)) as run:
-        load = partial(Stub, eyes.parent / "notes", deadly)
+        load = partial(Stub, eyes.parent / "notes", **stub)
         return list(cluster.screen(run.pending([eyes]), run, load, workers=2))
 
 
@@ -60,9 +59,9 @@ def check(eyes):
 
 @pytest.mark.slow
 def test_two_workers_share_the_eyes(workers, eyes):
-    assert len(screen(eyes)) == COUNT + 1
+    assert len(screen(eyes, together=2)) == COUNT + 1
     check(eyes)
-    assert len({path.name.split("-")[0] for path in (eyes.parent / "notes").iterdir()}) == 2
+    assert len({path.name.split("-")[0] for path in (eyes.parent / "notes").glob("*-*")}) == 2
     assert screen(eyes) == [], "a second run reads nothing again"
 
 

@@ -110,6 +110,16 @@ def test_a_net_learns_and_resumes(tmp_path, monkeypatch, eye, interrupted):
     assert [line.split(",")[0] for line in log] == ["step", "20", "40", "60", "80"]
 
 
+def test_correlation_of_patches_ignores_gain_and_what_is_outside(numbers):
+    a = torch.from_numpy(numbers.random((2, 1, 64, 64))).float()
+    care = torch.zeros(2, 1, 64, 64)
+    care[..., 8:40] = 1
+    other = torch.where(care > 0, 0.3 * a + 0.2, torch.rand_like(a))
+    torch.testing.assert_close(tasks.patch_correlation(a, other, care), torch.ones(2, 1), atol=0.02, rtol=0)
+    torch.testing.assert_close(tasks.patch_correlation(a, -other, care), -torch.ones(2, 1), atol=0.02, rtol=0)
+    assert tasks.patch_correlation(a, other, torch.zeros_like(care)).abs().max() == 0
+
+
 def test_recipe_fields_are_options():
     settings, modality = recipe.parse(
         recipe.Recipe, ["msi", "--steps", "7"], modality=[m.name for m in labels.SYNTHESES]

@@ -2,19 +2,27 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from fakes import FakePipeline, fake_report
 
 
 class Stub(FakePipeline):
-    """A network that takes no time and notes which process read what; `deadly` kills its process once."""
+    """A network that takes no time and notes which process read what; `deadly` kills its process once.
 
-    def __init__(self, notes: Path, deadly: str | None = None):
+    together: processes that must have started before the first photograph is read.
+    """
+
+    def __init__(self, notes: Path, deadly: str | None = None, together: int = 1):
         super().__init__()
-        self.notes, self.deadly = notes, deadly
+        self.notes, self.deadly, self.together = notes, deadly, together
+        (notes / f"{os.getpid()}.started").touch()
 
     def __call__(self, photograph, progress=None):
+        limit = time.monotonic() + 120
+        while len(list(self.notes.glob("*.started"))) < self.together and time.monotonic() < limit:
+            time.sleep(0.05)
         mark = self.notes / "died"
         if photograph.name == self.deadly and not mark.exists():
             mark.touch()

@@ -247,13 +247,26 @@ def segmentation_loss(
 
 
 def image_loss(made: Tensor, truth: Tensor, care: Tensor) -> Terms:
-    """L1 and 1 - local correlation over 17 px windows, both inside `care`."""
+    """L1, and one minus the correlation inside `care`: over 17 px windows, and over the patch, whole and with the mean
+    over 51 px taken out. Correlations do not see a camera's own brightness and contrast.
+    """
     level = ((made - truth).abs() * care).sum() / care.sum().clamp_min(1)
     a, b = made - local_mean(made), truth - local_mean(truth)
     covariance, va, vb, share = (F.avg_pool2d(x, 17, 4) for x in (a * b * care, a * a * care, b * b * care, care))
     alike = covariance / ((va + 1e-4) * (vb + 1e-4)).sqrt()
     inner = (share > 0.8).float()
-    return {"level": level, "detail": 0.5 * ((1 - alike) * inner).sum() / inner.sum().clamp_min(1)}
+    detail = ((1 - alike) * inner).sum() / inner.sum().clamp_min(1)
+    whole = 1 - patch_correlation(made, truth, care).mean()
+    vessels = 1 - patch_correlation(made - local_mean(made, 51), truth - local_mean(truth, 51), care).mean()
+    return {"level": level, "detail": 0.5 * detail, "whole": 0.25 * whole, "vessels": 0.5 * vessels}
+
+
+def patch_correlation(a: Tensor, b: Tensor, care: Tensor) -> Tensor:
+    """Correlation of a and b (B, C, H, W) inside care (B, 1, H, W): (B, C), 0 where there is nothing to compare."""
+    count = care.sum((2, 3)).clamp_min(1)
+    a, b = ((x - (x * care).sum((2, 3), keepdim=True) / count[..., None, None]) * care for x in (a, b))
+    variances = (a.square().sum((2, 3)) / count + 1e-4) * (b.square().sum((2, 3)) / count + 1e-4)
+    return (a * b).sum((2, 3)) / count / variances.sqrt()
 
 
 def colour_error(bands: Tensor, square: Tensor, to_colour: Tensor, blue: float) -> Tensor:
