@@ -20,17 +20,20 @@ INCOMPLETE = "withheld: the analysis is incomplete"
 
 _NOT_FUNDUS = "It does not look like a colour photograph of the fundus; upload one, or take it again."
 _POOR = "Image quality is too low to rely on: check focus, lighting and lashes, and take it again."
+_NO_VESSELS = "No retinal vessels are seen: the view may be clouded (as by a cataract) or out of focus; take it again."
 _FLAGGED = "another finding is flagged"
 _NO_DISC = "withheld: no optic disc was found"
 
 Planes = Mapping[str, np.ndarray]  # modality -> (k, s, s)
 
 
-def find_gates(card: Card, scores: Scores | None, reasons: tuple[str, ...]) -> tuple[Quality, Fundus]:
+def find_gates(card: Card, scores: Scores | None, planes: Planes, reasons: tuple[str, ...]) -> tuple[Quality, Fundus]:
     """Whether the photograph can be read, and whether it is one of a fundus; `reasons` speak against it already."""
     if scores is None:
         return Quality(False, None, reasons), Fundus(False, None)
     (gradable, sharp), (is_fundus, fundus_ok) = (_gate(card, scores, name) for name in (GRADABLE, FUNDUS))
+    if measures.vessel_share(planes[labels.VESSELS.name]) < card.least_vessels:
+        reasons = (*reasons, _NO_VESSELS)
     reasons = (*reasons, *(() if fundus_ok else (_NOT_FUNDUS,)), *(() if sharp else (_POOR,)))
     return Quality(not reasons, gradable, reasons), Fundus(fundus_ok, is_fundus)
 

@@ -8,6 +8,7 @@ from .records import Eye, Lesion
 _REGION = 0.5  # probability from which a pixel belongs to disc or cup
 _SMALLEST = 4  # [px] lesions of fewer pixels are noise at the working resolution
 _OFF_CENTRE = 0.25  # [radii of the field] disc this far from the middle tells the side
+_GLANCE = 256  # [px] side at which the share of vessels is taken, that of the views which its limit was chosen on
 _LEAST_DISC, _MOST_DISC = 0.002, 0.12  # share of the square that a disc can cover
 
 
@@ -41,6 +42,12 @@ def find_side(disc: np.ndarray) -> Eye:
     if abs(offset) < _OFF_CENTRE:
         return Eye(None, None)
     return Eye("right" if offset > 0 else "left", "position of the optic disc")
+
+
+def vessel_share(vessels: np.ndarray) -> float:
+    """Share of the square that arteries and veins, float32 (2, s, s) in 0..1, cover when seen at 256 px."""
+    seen = [cv2.resize(plane, (_GLANCE, _GLANCE), interpolation=cv2.INTER_AREA) for plane in vessels]
+    return float((np.maximum(*seen) >= _REGION).mean())
 
 
 def lesion_regions(plane: np.ndarray, threshold: float, field: np.ndarray) -> tuple[np.ndarray, int]:

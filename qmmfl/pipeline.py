@@ -109,7 +109,7 @@ class Pipeline:
     ) -> Report:
         """frame: None where no network was asked."""
         card, planes, scores = self.card, outcome.planes, outcome.scores
-        read, fundus_seen = conclusions.find_gates(card, scores, (*faults, *outcome.failures.values()))
+        read, fundus_seen = conclusions.find_gates(card, scores, planes, (*faults, *outcome.failures.values()))
         withheld = None
         if scores is None or not (read.gradable or override):
             withheld = conclusions.INCOMPLETE if outcome.failures else conclusions.UNGRADABLE

@@ -66,7 +66,8 @@ class Card:
 
     status: "interim" or "released". calibrations: output -> Calibration; an output without one is not assessed.
     lesion_thresholds: lesion -> probability; a lesion without one is not counted. plane_errors: plane -> expected
-    absolute error 0..1. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what
+    absolute error 0..1. least_vessels: a photograph in which vessels cover less (`measures.vessel_share`) cannot be
+    read. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what
     they were trained on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the
     evaluation wrote them.
     """
@@ -83,6 +84,7 @@ class Card:
     calibrations: Mapping[str, Calibration]
     lesion_thresholds: Mapping[str, float]
     plane_errors: Mapping[str, float] = field(default_factory=dict)
+    least_vessels: float = 0.0
     vcdr_error: float | None = None
     data: tuple[Mapping[str, str], ...] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

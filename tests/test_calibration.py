@@ -104,6 +104,22 @@ def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
     assert calibrate.cross_fitted_threshold(truth, probability, groups) == pytest.approx(0.5)
 
 
+def test_an_eye_without_vessels_is_not_gradable_but_can_be_asked_for(eye):
+    card = tiny_card(least_vessels=1.01)  # more than there can be
+    reader = pipeline.Pipeline(tiny_network(), card, "test", "cpu")
+    report = reader(eye.photograph)
+    assert not report.quality.gradable
+    assert "No retinal vessels" in report.quality.reasons[0]
+    assert report.finding("DR").probability is None
+    assert reader(eye.photograph, override=True).finding("DR").probability is not None
+
+
+def test_the_limit_for_vessels_is_half_of_what_readable_eyes_have():
+    cases_ = [case(folder="rahim", gradable=1) for _ in range(100)] + [case(folder="odir5k", gradable=1)] * 50
+    shares = np.concatenate([np.linspace(0.02, 0.1, 100), np.zeros(50)])
+    assert calibrate.least_vessels(targets.Targets(cases_), shares) == pytest.approx(0.01, abs=1e-4)
+
+
 def test_an_undecided_finding_is_said_so(eye):
     unsure = weights.Calibration(1.1, 0.2, 0.4, "validation eyes", 0.0, 1.0)
     card = tiny_card()

@@ -30,6 +30,16 @@ def test_side_from_the_disc(x, side):
     assert measures.find_side(ellipse(256, x, 120, 20, 22)).side == side
 
 
+def test_vessels_are_shared_out_at_any_resolution():
+    vessels = np.zeros((2, 512, 512), np.float32)
+    vessels[0, 100:108] = 0.9
+    vessels[1, 300:] = 0.4  # not likely enough to be one
+    vessels[1, :, 200:204] = 0.6
+    expected = (8 * 512 + 4 * 512 - 8 * 4) / 512**2
+    assert measures.vessel_share(vessels) == pytest.approx(expected)
+    assert measures.vessel_share(vessels.repeat(2, 1).repeat(2, 2)) == pytest.approx(expected)
+
+
 def test_lesions_are_counted_by_region():
     field = ellipse(200, 100, 100, 100, 100) > 0
     plane = sum(ellipse(200, x, 100, 4, 4) for x in (40, 80, 120)) * 0.9

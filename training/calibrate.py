@@ -17,6 +17,7 @@ LEAST_TRAINED = 10  # positive training eyes below which a finding is not assess
 LEAST_CHECKED = 5  # positive validation eyes below which training eyes help to place the threshold, and it is marked
 REFUSED = 0.01  # share of good validation photographs that a gate may refuse
 FOLDS = 5  # of a cross-fitted threshold
+READ = ("idrid", "rahim", "palm", "drimdb", "eyepacs")  # sets without cataracts so dense that no vessel is seen
 LEAST_F1 = 0.1  # a lesion whose pixels are found no better on validation eyes is not counted in reports
 SURE = 0.1  # a gate refuses below this at most: its bad examples come from few cameras, good ones from any
 
@@ -124,6 +125,12 @@ def lesion_thresholds(task: tasks.Lesions, module: torch.nn.Module) -> dict[str,
         if f1 >= LEAST_F1:
             result[name.removeprefix("lesion_")] = round(threshold, 4)
     return result
+
+
+def least_vessels(targets: Targets, shares: np.ndarray) -> float:
+    """Half of what vessels cover (`measures.vessel_share`, (N,)) in all but one in a thousand readable photographs."""
+    readable = np.isin(targets.folder, READ) & (targets.column(GRADABLE) == 1) & (targets.column(FUNDUS) == 1)
+    return round(float(np.quantile(shares[readable], 0.001)) / 2, 5)
 
 
 def plane_errors(task: tasks.Task, module: torch.nn.Module) -> dict[str, float]:

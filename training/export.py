@@ -16,7 +16,7 @@ from qmmfl import weights
 from qmmfl.fundus import Prep
 from qmmfl.nets import Network
 
-from . import calibrate, conformal, data, fusion, tasks
+from . import calibrate, conformal, data, fusion, planes, tasks
 from .assemble import assemble
 from .recipe import parse
 from .synthesis import SynthesisRecipe
@@ -96,16 +96,20 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
             raise SystemExit("--no-calibrate takes calibrations from other weights: name their folder with --start")
         kept = weights.read_card(recipe.start)
         promised = {key: kept.metrics[key] for key in ("conformal",) if key in kept.metrics}
-        return {"grade": kept.grade, "calibrations": kept.calibrations, "counts": kept.counts, "metrics": promised}
+        fields = {name: getattr(kept, name) for name in ("grade", "calibrations", "counts", "least_vessels")}
+        return {**fields, "metrics": promised}
     rows, features = fusion.cached_features(recipe, network)
     cases, _ = data.load()
     targets = Targets([cases[row] for row in rows])
     logits = logits_of(network, features)
     calibrations = calibrate.fit(targets, logits)
+    vessels = planes.load(qmmfl.labels.VESSELS.name, recipe.run)
+    shares = np.array([(vessels[row].max(axis=-1) > 127).mean() for row in rows])
     return {
         "grade": calibrate.fit_grade(targets, logits),
         "calibrations": calibrations,
         "counts": _counts(targets),
+        "least_vessels": calibrate.least_vessels(targets, shares),
         "metrics": {"conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}},
     }
 
