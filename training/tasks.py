@@ -286,7 +286,8 @@ def colour_error(bands: Tensor, square: Tensor, to_colour: Tensor, blue: float) 
 
 def local_mean(values: Tensor, window: int = 17) -> Tensor:
     """Local mean of the same size (B, C, H, W)."""
-    return F.avg_pool2d(values, window, 1, window // 2, count_include_pad=False)
+    rows = F.avg_pool2d(values, (window, 1), 1, (window // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, window), 1, (0, window // 2), count_include_pad=False)
 
 
 def compose_arterial(sample: pixels.Sample) -> np.ndarray:
