@@ -10,7 +10,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import CODES, case
 
-from training import card_tables, conformal, model_card, reading_figures, scores, strangers
+from training import card_tables, conformal, data, model_card, reading_figures, scores, strangers
 
 
 def scored(probability: np.ndarray, **changes) -> scores.Scores:
@@ -70,7 +70,9 @@ def test_figures_of_a_data_set():
 
 def test_gates_count_strangers_and_good_photographs():
     cases = [case(0, "drimdb", gradable=1), case(1, "drimdb", fundus=0), case(2, "ffa_phase", fundus=0), case(3)]
-    made = scored(np.full(4, 0.5), gradable=np.array([False, False, True, True]), fundus=np.array([True] * 4))
+    cases.append(case(4, odir=tuple(int(letter == "C") for letter in data.ODIR_CLASSES)))
+    gradable = np.array([False, False, True, True, False])
+    made = scored(np.full(5, 0.5), gradable=gradable, fundus=np.array([True] * 5))
     noise = scored(np.full(2, 0.5), gradable=np.zeros(2, bool), fundus=np.zeros(2, bool))
     found = reading_figures.gates(cases, made, {"noise": noise})
     assert found["strangers"]["noise"] == {"pictures": 2, "refused": 2, "not_a_fundus": 2}
@@ -78,7 +80,8 @@ def test_gates_count_strangers_and_good_photographs():
     assert found["strangers_refused"] == pytest.approx(3 / 4)
     assert found["good"]["drimdb"] == {"photographs": 1, "refused": 1, "not_a_fundus": 0, "labelled_good": True}
     assert found["good"]["odir5k"]["labelled_good"] is False
-    assert found["good_refused"] == 0.5
+    assert found["good_refused"] == 0.5, "an eye with a cataract may hide its fundus"
+    assert found["cataract"] == {"photographs": 1, "refused": 1, "not_a_fundus": 0}
     assert "| noise | 2 | 2 | 2 |" in card_tables.gates({"gates": found})
 
 

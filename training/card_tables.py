@@ -109,6 +109,9 @@ def gates(metrics: Mapping[str, Any]) -> str:
         )
         for name, each in own.get("good", {}).items()
     ]
+    if clouded := own.get("cataract"):
+        keys = ("photographs", "refused", "not_a_fundus")
+        rows.append(("eyes with a cataract, odir5k (not among the good)", *(str(clouded[key]) for key in keys)))
     return table(("pictures", "number", "refused", "of these as not a fundus"), rows) if rows else ""
 
 

@@ -83,7 +83,7 @@ CLASSIFICATION = (
 
 GATES = (
     ("Pictures that are no fundus photograph, refused", "strangers_refused", "1", ""),
-    ("Good photographs refused", "good_refused", "<= .01", ""),
+    ("Good photographs refused (eyes with a cataract not counted)", "good_refused", "<= .01", ""),
 )
 
 

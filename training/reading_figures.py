@@ -13,7 +13,7 @@ import numpy as np
 from qmmfl import labels
 
 from . import conformal, metrics, odir
-from .data import CODES, Case
+from .data import CODES, ODIR_CLASSES, Case
 from .scores import Scores
 from .targets import Targets
 
@@ -197,7 +197,8 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
     """What the gates refuse. strangers: kind -> counts; good: data set -> share of good photographs refused.
 
     Good is what its set labels so (EyeQ good or usable, DRIMDB good), or, in sets without such labels, every
-    photograph. refused: by any gate; not_a_fundus: by that gate alone.
+    photograph but those of eyes with a cataract, which may hide the fundus and are counted apart. refused: by any gate;
+    not_a_fundus: by that gate alone.
     """
     kinds: dict[str, list[int]] = {}
     for number, case in enumerate(cases):
@@ -206,16 +207,22 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
     strangers = {kind: scores[np.array(rows)] for kind, rows in kinds.items()} | dict(made)
     good: dict[str, Any] = {}
     for folder in sorted({case.folder for case in cases if case.fundus == 1}):
-        here = [number for number, case in enumerate(cases) if case.folder == folder and case.fundus == 1]
+        here = [n for n, case in enumerate(cases) if case.folder == folder and case.fundus == 1 and not _clouded(case)]
         labelled = [number for number in here if cases[number].gradable == 1]
         rows = np.array(labelled or here)
         good[folder] = {"photographs": len(rows), **_refused(scores[rows]), "labelled_good": bool(labelled)}
+    clouded = scores[np.array([number for number, case in enumerate(cases) if _clouded(case)], int)]
     return {
+        "cataract": {"photographs": len(clouded.gradable), **_refused(clouded)},
         "strangers": {kind: {"pictures": len(s.gradable), **_refused(s)} for kind, s in strangers.items()},
         "strangers_refused": _share([s.gradable for s in strangers.values()]),
         "good": good,
         "good_refused": sum(g["refused"] for g in good.values()) / max(sum(g["photographs"] for g in good.values()), 1),
     }
+
+
+def _clouded(case: Case) -> bool:
+    return bool(case.odir) and case.odir[ODIR_CLASSES.index("C")] == 1
 
 
 def _refused(scores: Scores) -> dict[str, int]:

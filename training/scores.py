@@ -23,7 +23,8 @@ from qmmfl import labels, pipeline, weights
 
 from .recipe import RUNS
 
-_CODE = ("fundus", "photograph", "pipeline", "quality", "weights")  # of the package, beside nets
+_CODE = ("conclusions", "fundus", "measures", "photograph", "pipeline", "quality", "weights")
+_SAID = ("sha256", "prep", "config", "grade", "calibrations", "least_vessels")  # of the card
 _reader: pipeline.Pipeline | None = None  # of a worker process
 
 
@@ -88,8 +89,10 @@ def reader() -> pipeline.Pipeline:
 
 
 def read(picture: str | np.ndarray) -> dict[str, Any]:
-    """Scores of one picture, a path or uint8 (H, W, 3), as JSON types."""
+    """Scores of one picture, a path or uint8 (H, W, 3), as JSON types. Raises RuntimeError where a network failed."""
     report = reader()(picture, override=True)
+    if report.failures:
+        raise RuntimeError(f"no figure can be made of a partial report: {report.failures}")
     logits = {code: sum(shares.values()) for code, shares in report.contributions.items()}
     return {
         "logit": [logits.get(finding.code) for finding in report.findings],
@@ -128,7 +131,7 @@ def cached(
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits of what the scores depend on: the card but its figures, and the code that reads."""
     card = weights.read_card(folder).to_dict()
-    said = {k: v for k, v in card.items() if k in ("sha256", "prep", "config", "grade", "calibrations")}
+    said = {k: v for k, v in card.items() if k in _SAID}
     state = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     package = Path(qmmfl.__file__).parent
     for path in [*(package / f"{name}.py" for name in _CODE), *sorted((package / "nets").glob("*.py"))]:
