@@ -33,6 +33,7 @@ LAYER_TITLES = MappingProxyType(
 COLOUR_NAMES = MappingProxyType(
     dict(zip(COLOURS, ("green", "sky blue", "purple", "yellow", "white", "orange", "vermilion", "blue"), strict=True))
 )
+OUTLINES = f"{labels.SYNTHESIZED} OUTLINES"  # over a photograph, which is none
 LINE = 0.5  # probability at which outlines are drawn
 HEAT_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
 _HEAT_OPACITY = 0.7  # of a cell at HEAT_TOP
@@ -49,18 +50,18 @@ def grey(plane: np.ndarray) -> np.ndarray:
     return np.repeat(levels[..., None], 3, axis=2)
 
 
-def mark_synthesized(image: np.ndarray) -> np.ndarray:
-    """A copy of a uint8 picture (h, w, 3 or 4) with SYNTHESIZED burned in at its lower left."""
+def mark_synthesized(image: np.ndarray, words: str = labels.SYNTHESIZED) -> np.ndarray:
+    """A copy of a uint8 picture (h, w, 3 or 4) with SYNTHESIZED, or other words, burned in at its lower left."""
     marked = np.ascontiguousarray(image).copy()
     height, width = marked.shape[:2]
     scale = max(min(height, width), 120) / 900
     thick = max(1, round(1.6 * scale))
-    (w, h), below = cv2.getTextSize(labels.SYNTHESIZED, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    (w, h), below = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
     pad = max(2, h // 2)
     white = (255, 255, 255, 255)[: marked.shape[2]]
     cv2.rectangle(marked, (0, height - h - below - 2 * pad), (w + 2 * pad, height), (0, 0, 0, 255)[: len(white)], -1)
     where = (pad, height - below - pad)
-    cv2.putText(marked, labels.SYNTHESIZED, where, cv2.FONT_HERSHEY_SIMPLEX, scale, white, thick, cv2.LINE_AA)
+    cv2.putText(marked, words, where, cv2.FONT_HERSHEY_SIMPLEX, scale, white, thick, cv2.LINE_AA)
     return marked
 
 
@@ -102,7 +103,7 @@ def layer(report: Report, name: str, side: int | None = None) -> np.ndarray:
         outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(alpha, outline, -1, 255, width)
     colour = np.broadcast_to(np.array(COLOURS[name], np.uint8), (*alpha.shape, 3))
-    return mark_synthesized(np.dstack([colour, alpha]))
+    return mark_synthesized(np.dstack([colour, alpha]), OUTLINES)
 
 
 def overlay(report: Report, names: tuple[str, ...] = LAYERS, side: int | None = None) -> np.ndarray:
@@ -114,7 +115,7 @@ def overlay(report: Report, names: tuple[str, ...] = LAYERS, side: int | None = 
         opacity = picture[..., 3:].astype(np.float32) / 255
         result += opacity * (picture[..., :3] - result)
     result = (result + 0.5).astype(np.uint8)
-    return mark_synthesized(result) if drawn else result
+    return mark_synthesized(result, OUTLINES) if drawn else result
 
 
 def heat(report: Report, code: str, side: int | None = None) -> np.ndarray:

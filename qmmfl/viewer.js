@@ -65,6 +65,7 @@ window.qmmfl = (() => {
     pane.querySelector(".ground").classList.toggle("redfree", option.value === "redfree");
     over.hidden = !shown;
     if (shown && over.getAttribute("src") !== address) over.src = address;
+    pane.querySelector(".slide").style.visibility = shown ? "" : "hidden"; // a photograph has no opacity
     over.alt = `${option.textContent}, ${made ? "synthesized" : "as acquired"}`;
     pane.querySelector(".badge").hidden = !shown;
     keep.hidden = !address || option.value === "redfree"; // that one exists in the browser only
@@ -317,6 +318,8 @@ window.qmmfl = (() => {
   let seen = ["", ""];
   new MutationObserver(() => {
     const viewer = one("#viewer .viewer"), found = one("#score [data-score]"), form = one("#review form");
+    const more = one('#upload [aria-label="common.upload"]'); // Gradio 6.31 has no word for its own button
+    if (more) more.ariaLabel = more.title = "Add a photograph";
     if (one("#viewer .empty")) said = {};
     if (form && (!form.dataset.filled || form.dataset.eye !== lately)) fill(form);
     const now = [viewer?.querySelector(".ground").getAttribute("src") || "", found?.dataset.score || ""];

@@ -70,8 +70,9 @@ def files(tmp_path_factory):
         paths[name].write_bytes(draw.encode(fake_photograph(seed, 640, 560).pixels, "png"))
     paths["dark"] = folder / "dark.png"
     paths["dark"].write_bytes(draw.encode(fake_photograph(3).pixels // 60, "png"))
-    paths["text"] = folder / "letter.jpg"
-    paths["text"].write_text("Dear colleague")
+    for name in ("letter.jpg", "letter.pdf", "letter"):
+        (folder / name).write_text("Dear colleague")
+    paths["bad"] = [folder / name for name in ("letter.jpg", "letter.pdf", "letter")]
     return paths
 
 
@@ -251,7 +252,8 @@ def test_both_eyes(visit, files):
     first = page.inner_text("#reading")
     page.locator("#which label", has_text="Left eye").click()
     page.wait_for_function("said => document.querySelector('#reading').innerText !== said", arg=first)
-    page.wait_for_selector("#summary dd:has-text('Left (chosen by the clinician)')")
+    page.wait_for_selector("#reading td:has-text('Left (chosen by the clinician)')")
+    assert page.locator("#summary dd", has_text="Left").count() == 1
     here.open("Both eyes")
     assert page.locator("#both figure img").count() == 2
     assert page.locator("#both thead th", has_text="Left eye").count() == 2
@@ -291,7 +293,7 @@ def test_a_dicom_case_keeps_its_report_as_dicom(visit, files, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     from test_dicom import NAME, dataset, written
 
-    path = tmp_path / "IMG_0001.dcm"
+    path = tmp_path / "IMG_0001"  # cameras write DICOM without a suffix: the content says what it is
     path.write_bytes(written(dataset(fake_photograph(5).pixels)))
     here = visit()
     here.read(path)
@@ -313,15 +315,16 @@ def address_of(page) -> str:
     return re.match(r"http://127\.0\.0\.1:\d+/", page.url)[0]
 
 
-def test_bad_file_gets_a_sentence_and_the_next_good_one_works(visit, files):
+def test_bad_files_get_a_sentence_each_and_the_next_good_one_works(visit, files):
     here = visit()
     here.read(files["Doe_John"])
-    here.choose(files["text"])
     page = here.page
-    page.wait_for_selector("[data-testid=toast-body]")
-    said = page.inner_text("[data-testid=toast-body]")
-    assert "Traceback" not in said
-    assert "/tmp" not in said
+    page.locator("#upload input[type=file]").first.set_input_files([str(path) for path in files["bad"]])
+    page.wait_for_selector("[data-testid=toast-body]")  # Gradio gathers equal sentences into one
+    for said in page.locator("[data-testid=toast-body]").all_inner_texts():
+        assert re.search(r"Cannot read the photograph: [^.]+; export it as JPEG or PNG and upload it again\.", said)
+        assert "/tmp" not in said
+    assert page.locator("#upload .file-preview tr").count() == 1, "none of them stays"
     assert page.locator("#summary .glance").count() == 1, "nothing is lost"
     page.click("#clear")
     page.wait_for_selector("#viewer .empty")
@@ -383,9 +386,10 @@ def test_text_is_legible(visit, files, scheme):
         assert here.page.evaluate(CONTRAST) == []
 
 
-# The button of Gradio's own file field holds an input, which is beyond us.
-AXE = """async () => (await axe.run({exclude: [['#upload']]})).violations
-  .filter(each => ['serious', 'critical'].includes(each.impact))"""
+# Gradio's own button that adds a file is a button around an input (nested-interactive): beyond us, it alone is left out.
+AXE = """async within => (await axe.run({include: [[within]], exclude: [['#upload button:has(input[type=file])']]},
+  {resultTypes: ['violations']})).violations.filter(each => ['serious', 'critical'].includes(each.impact)
+  || each.id === 'heading-order')"""
 
 
 def test_axe_finds_no_serious_fault(visit, files):
@@ -394,12 +398,16 @@ def test_axe_finds_no_serious_fault(visit, files):
     here.read(files["Doe_John"])
     here.page.evaluate((Path(package.__file__).parent / "axe.min.js").read_text())
     faults = {}
-    for tab in TABS:
+    for tab in TABS:  # the last one with everything around it
         here.open(tab)
         here.page.wait_for_timeout(250)
-        for each in here.page.evaluate(AXE):
+        for each in here.page.evaluate(AXE, "html" if tab == TABS[-1] else f"#{tab_of(here.page)}"):
             faults |= {f"{tab}, {each['id']}: {node['html'][:160]}": each["help"] for node in each["nodes"]}
     assert faults == {}
+
+
+def tab_of(page) -> str:
+    return page.get_attribute("#tabs [role=tab][aria-selected=true]", "aria-controls")
 
 
 NAMELESS = """() => [...document.querySelectorAll('button, a, input:not([type=file]), select, textarea, [tabindex="0"], [role=dialog]')]
@@ -436,11 +444,32 @@ def test_names_roles_and_order(visit, files):
         f"all => all.map(q => document.querySelector(q)).every((e, n, all) => !n || {follows})", places
     )
     assert order
-    page.set_viewport_size({"width": 820, "height": 1180})
-    page.wait_for_timeout(1000)  # tabs without room fold away, some time after
-    for tab in page.locator("#tabs [role=tab]:visible").all_inner_texts():
-        here.open(tab)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), tab
+
+
+CUT_OFF = """() => [...document.querySelectorAll('.gradio-container *')]
+  .filter(e => e.checkVisibility({checkVisibilityCSS: true}) && !e.closest('.stage, .visually-hidden, svg'))
+  .filter(e => { const box = e.getBoundingClientRect(); return box.width && (box.right > innerWidth + 1 || box.left < -1) })
+  .map(e => e.outerHTML.slice(0, 80))"""  # noqa: E501
+OVERLAP = """() => { const [a, b] = ['.viewer', '#reading'].map(q => document.querySelector(q).getBoundingClientRect());
+  const parts = [...document.querySelectorAll('.viewer .stage, .viewer .head, .viewer .tile')].map(e => e.getBoundingClientRect());
+  return parts.some(part => part.right > a.right + 3) || (a.right > b.left && a.bottom > b.top && b.bottom > a.top) }"""  # noqa: E501
+
+
+def test_nothing_is_cut_off_on_a_small_screen_or_a_tablet(visit, files):
+    here = visit()
+    here.read(files["Doe_John"])
+    page = here.page
+    for size in ({"width": 1280, "height": 720}, {"width": 820, "height": 1180}):
+        page.set_viewport_size(size)
+        page.wait_for_timeout(1000)  # tabs without room fold away, some time after
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+        assert not page.evaluate(OVERLAP)
+        names = page.locator("#tabs [role=tab]:visible").all_inner_texts()
+        assert len(names) > 4
+        for tab in names:
+            here.open(tab)
+            assert page.evaluate(CUT_OFF) == [], (size, tab)
+        here.open("Reading")
 
 
 @pytest.fixture(scope="module")

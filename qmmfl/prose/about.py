@@ -81,7 +81,7 @@ def _errors(name: str, figures: Mapping[str, Any]) -> str:
     low, said = 20 * len(rows) + 4, f"Calibration error, {name}: findings with at least {LEAST} positive eyes"
     alternative = "; ".join(f"{labels.FINDINGS.get(code, code)} {b:.3f} before, {a:.3f} after" for code, b, a in rows)
     return (
-        f'<figure class="errors"><svg viewBox="0 0 420 {low + 16}" role="img" aria-label="{escape(alternative)}">'
+        f'<figure class="errors"><svg viewBox="-20 0 440 {low + 16}" role="img" aria-label="{escape(alternative)}">'
         f'<path d="M210 0V{low}H390"/>{drawn}<text x="210" y="{low + 12}">0</text>'
         f'<text x="390" y="{low + 12}">{top:.2f}</text></svg><figcaption>{escape(said)}; ring before, dot after '
         f"calibration. {ECE}</figcaption></figure>"
@@ -111,10 +111,12 @@ def _curves(found: Mapping[str, Any]) -> str:
             said = f"Calibration of {labels.FINDINGS.get(code, code)}, {name}"
             made += (
                 f'<figure><svg viewBox="-4 -4 108 108" role="img" aria-label="{escape(said)}" class="curve">'
-                f'<path d="M0 100 100 0"/>{dots}</svg><figcaption>{escape(said)}: observed share against probability'
-                "</figcaption></figure>"
+                f'<path d="M0 100 100 0"/>{dots}</svg><figcaption>{escape(said)}</figcaption></figure>'
             )
-    return f'<div class="figures small">{made}</div>' if made else ""
+    if not made:
+        return ""
+    title = "Calibration curves: observed share against probability, one per data set and finding"
+    return f'<details><summary>{title}</summary><div class="figures small">{made}</div></details>'
 
 
 def _interval(values: Any) -> str:

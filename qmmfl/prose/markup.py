@@ -73,7 +73,7 @@ def grade_html(report: Report) -> str:
         for number, (name, p) in enumerate(zip(labels.GRADES, report.dr.probabilities, strict=True))
     )
     return (
-        f'<section aria-label="{SCORES[GRADE]}"><h3>{_name(GRADE, report)}</h3><ol class="grades" '
+        f'<section aria-label="{SCORES[GRADE]}"><h2>{_name(GRADE, report)}</h2><ol class="grades" '
         f'start="0">{steps}</ol><p>{SINGLE_FIELD}</p></section>'
     )
 
@@ -105,7 +105,8 @@ def summary_html(report: Report) -> str:
             f"<ul>{reasons}</ul><p>{advice(report)}</p></div>"
         )
     doubt = f'<p class="question">{escape(said)}</p>' if (said := conflict(report)) else ""
-    cells = {"DR grade": grade(report), "Cup-to-disc ratio": cup_to_disc(report), "Eye": eye(report)}
+    cup, side = cup_to_disc(report).replace(" mean absolute error", ""), eye(report).partition(" (")[0]
+    cells = {"DR grade": grade(report), "Cup-to-disc ratio": cup, "Eye": side}  # in full among the measurements
     if report.dme.probability is not None:
         cells[SCORES[OEDEMA]] = oedema(report).partition(" (")[0]
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in cells.items())
@@ -159,9 +160,9 @@ def planes_html(report: Report, modality: labels.Modality, save: Save, side: int
         figure_html(*_plane(report, name, save, side)) for name in modality.planes if name in report.planes
     )
     if not figures:
-        return f"<h3>{escape(modality.title)}</h3><p>{escape(absence(report, modality))}</p>"
+        return f"<h2>{escape(modality.title)}</h2><p>{escape(absence(report, modality))}</p>"
     caution = CAUTIONS.get(modality.name, f"Synthesized: {modality.source}.")
-    return f'<h3>{escape(modality.title)}</h3><p>{escape(caution)}</p><div class="figures small">{figures}</div>'
+    return f'<h2>{escape(modality.title)}</h2><p>{escape(caution)}</p><div class="figures small">{figures}</div>'
 
 
 def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
@@ -177,8 +178,8 @@ def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
         f"<span>0</span><i></i><span>≥ {draw.HEAT_TOP:.0f} logit</span></div>"
     )
     return (
-        f'<section data-score="{address}" data-code="{code}" data-title="Heat map: {name}" aria-label="{name}"><h3>'
-        f'{name}</h3>{scale}<p id="score-caption">{escape(heat_caption(report, code))}</p>{shares_html(report, code)}'
+        f'<section data-score="{address}" data-code="{code}" data-title="Heat map: {name}" aria-label="{name}"><h2>'
+        f'{name}</h2>{scale}<p id="score-caption">{escape(heat_caption(report, code))}</p>{shares_html(report, code)}'
         "</section>"
     )
 
@@ -197,6 +198,7 @@ def figure_html(name: str, address: str, caption: str, alternative: str) -> str:
 
 def _plane(report: Report, name: str, save: Save, side: int) -> tuple[str, str, str, str]:
     plane = report.planes[name]
-    error = "" if plane.error is None else f", expected error ± {plane.error:.2f} of the full range"
+    band = name in labels.MSI.planes  # the mean error of a map that is nearly empty says nothing: it is near 0 anyhow
+    error = f", expected error ± {plane.error:.2f} of the full range" if band and plane.error is not None else ""
     title = f"{plane.title} (synthesized){error}"
     return name, save(name, draw.plane(report, name, side), "jpeg"), title, f"Synthesized picture: {plane.title}"

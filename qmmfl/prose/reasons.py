@@ -27,10 +27,10 @@ def explanation_html(explanation: Explanation, save: Save, side: int) -> str:
         ("It cannot show", limits_text(explanation)),
         ("Can it be trusted?", agreement_text(explanation)),
     )
-    words = "".join(f"<h4>{head}</h4><p>{escape(text)}</p>" for head, text in said)
+    words = "".join(f"<h3>{head}</h3><p>{escape(text)}</p>" for head, text in said)
     shares = pairs_html("What the score is made of [logit]", share_rows(explanation))
     return (
-        f'<h3>{escape(explanation.name)}</h3><div class="beside"><div>{picture}{shares}<p>'
+        f'<h2>{escape(explanation.name)}</h2><div class="beside"><div>{picture}{shares}<p>'
         f"{CAUTIONS['shares']}</p></div><div>{words}</div></div>"
     )
 

@@ -147,7 +147,7 @@ def _outlines(layers: dict[str, str]) -> str:
 def _keys() -> str:
     rows = "".join(f"<dt><kbd>{escape(key)}</kbd></dt><dd>{escape(what)}</dd>" for key, what in KEYS.items())
     return (
-        '<div class="keys" role="dialog" aria-label="Keys of the viewer" hidden><h3>Keys of the viewer</h3>'
+        '<div class="keys" role="dialog" aria-label="Keys of the viewer" hidden><h2>Keys of the viewer</h2>'
         "<p>They act while the viewer has the focus. "
         f'<button type="button" data-act="keys">Close</button></p><dl>{rows}</dl></div>'
     )

@@ -18,6 +18,7 @@ WELCOME = (
 )
 ON_REQUEST = "Shown on request, although the photograph is not gradable: these numbers are not to be relied on."
 MEASURE = "Measure the vessels (reads a second copy)"
+MAKING = "The files are made when this tab opens, with your review in them, which takes some seconds."
 METHOD = "Method"  # of the control that sentences name
 SIDES = [("Right", "right"), ("Left", "left"), ("Not known", laterality.UNKNOWN)]
 

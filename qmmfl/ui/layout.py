@@ -11,7 +11,7 @@ from ..guard import gradio
 from ..prose import about
 from ..prose.similar import SUBJECTS
 from . import answers, examples
-from .cases import FILE_TYPES, KEEP, MOST, forget
+from .cases import KEEP, MOST, forget
 from .reader import Reader
 
 PLACES = (  # of HTML, each with the name of its part in `answers.everything`
@@ -58,10 +58,9 @@ def _side(page: SimpleNamespace, eyes: list[Path]) -> None:
     """The column of what goes in."""
     gr = gradio()
     _put("title", "<h1>Retinal photograph reading</h1>")
-    page.file = gr.File(
-        label="Colour fundus photographs, one of each eye", file_types=list(FILE_TYPES), file_count="multiple",
-        height=130, elem_id="upload",
-    )  # fmt: skip
+    page.file = gr.File(  # of any name: what a file is, its content decides
+        label="Fundus photographs", file_count="multiple", height=130, elem_id="upload"
+    )
     page.question = _put("question")
     page.sides = [gr.Radio(answers.SIDES, visible=False, elem_id=f"side-{n + 1}") for n in range(MOST)]
     with gr.Row(elem_id="go"):
@@ -71,7 +70,7 @@ def _side(page: SimpleNamespace, eyes: list[Path]) -> None:
     page.offered = None
     if eyes:
         page.offered = gr.Dataset(
-            label="Simulated examples (no person's eye)", components=[gr.Textbox(visible=False)],
+            label="Simulated eyes (no person)", components=[gr.Textbox(visible=False)],
             samples=[[examples.title(path)] for path in eyes], type="index", elem_id="examples",
         )  # fmt: skip
     _put("privacy", f"<p>{answers.PRIVACY}</p>")
@@ -103,6 +102,7 @@ def _tabs(page: SimpleNamespace, pipeline: Any, reader: Reader) -> None:
                 shown = name != "dicom"  # only where the photograph came as DICOM
                 button = gr.DownloadButton(name.upper(), interactive=False, visible=shown, elem_id=name)
                 setattr(page, name, button)
+        _put("making", f"<p>{answers.MAKING}</p>")
         page.provenance = _put("provenance")
     with gr.Tab("About", elem_id="tab-about"):
         _put("about", about.about_html(pipeline.card, pipeline.source))
@@ -111,13 +111,13 @@ def _tabs(page: SimpleNamespace, pipeline: Any, reader: Reader) -> None:
 def _explanations(page: SimpleNamespace) -> None:
     gr = gradio()
     seen = [("All, fused", labels.FUSED), *((m.title, m.name) for m in labels.MODALITIES)]
-    with gr.Row():
+    with gr.Row(elem_id="why"):
         page.finding = _choice("finding", "Finding", [])
         page.method = _choice("method", answers.METHOD, [(name, key) for key, name in labels.METHODS.items()])
         page.modality = _choice("modality", "Modality", seen)
-        page.ask = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
+        page.ask = gr.Button("Explain", variant="primary", elem_id="explain", scale=0, min_width=110)
     page.explanation = _put("explanation")
-    _put("whatif-title", "<h3>What if</h3>")
+    _put("whatif-title", "<h2>What if</h2>")
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             page.dropped = _choice("dropped", "Leave a modality out", seen[1:])

@@ -31,6 +31,7 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
         pwa=False, mcp_server=False, strict_cors=True, theme=theme, css_paths=_HERE / "style.css",
         head=f"<script>{(_HERE / 'viewer.js').read_text()}</script>",
         app_kwargs={"middleware": [Middleware(Guard)]}, prevent_thread_lock=True,
+        _frontend=False,  # else Gradio gives up, and asks for a share link, where a busy machine takes 3 s for the page
     )  # fmt: skip
     print(f"qmmfl: {labels.NOTICE}\nqmmfl: open {demo.local_url}", flush=True)
     if wait:
