@@ -51,6 +51,7 @@ def gradio() -> Any:  # a module, whose own annotations hide half of what it off
         os.environ.pop(f"GRADIO_{name}", None)
     os.environ.update(
         GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_ANALYTICS_MAX_EVENTS="100",  # who asked what and when: 10,000 would be kept, and gone through each time
         HF_HUB_DISABLE_TELEMETRY="1",
         GRADIO_RUN_HISTORY="False",
         GRADIO_TEMP_DIR=str(private_folder()),

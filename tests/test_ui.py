@@ -7,6 +7,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +266,36 @@ def test_a_case_holds_two_photographs_and_loses_none_to_a_bad_third(eye, tmp_pat
     more, said = cases.take(case, [*case.files, upload(eye(3)[0])])
     assert more.files == case.files
     assert "two photographs" in said[0]
+
+
+def test_a_case_that_nobody_cleared_is_swept_out_after_its_time(eye):
+    old, fresh = cases.open_case(), cases.open_case()
+    past = time.time() - 2 * cases.KEEP - 60
+    os.utime(old.folder, (past, past))
+    cases.forget(cases.open_case())
+    assert not old.folder.exists()
+    assert fresh.folder.exists()
+    cases.forget(fresh)
+
+
+def test_what_the_page_promises_of_gradio(pipeline):
+    page = ui.build(pipeline)
+    assert page.analytics_enabled is False, "no telemetry"
+    assert page._queue.max_size == 16, "a queue with a bound"
+    kept = [each for each in page.blocks.values() if type(each).__name__ == "State"]
+    assert [each.time_to_live for each in kept] == [cases.KEEP]
+    assert page.delete_cache == (600, cases.KEEP), "uploads are gone after their time"
+    assert not any(getattr(each, "show_share_button", False) for each in page.blocks.values())
+
+
+def test_a_photograph_is_known_by_its_content_whatever_its_name(eye):
+    case, said = cases.take(cases.open_case(), [upload(eye(7)[0], "IMG_0001")])
+    assert said == []
+    assert case.eye.read().width == 480
+    cases.forget(case)
+    page = ui.build(FakePipeline())
+    picker = next(each for each in page.blocks.values() if each.elem_id == "upload")
+    assert picker.file_types is None, "the browser refuses no name"
 
 
 def test_a_file_of_the_server_cannot_be_taken(eye):

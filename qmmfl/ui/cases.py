@@ -1,6 +1,7 @@
 """What a session holds: a private folder per case, in it one per photograph; gone when the case is cleared."""
 
 import json
+import os
 import secrets
 import shutil
 import time
@@ -159,6 +160,13 @@ def upload_of(path: Path) -> Path:
     return path
 
 
+def discard(upload: Path) -> None:
+    """Delete an upload that is not needed any more, with the folder that Gradio made for it; an example stays."""
+    ours = upload.parent.parent == private_folder() and upload.parent.name != "eyes"
+    if ours and os.path.isfile(upload):  # a name may be too long to ask
+        shutil.rmtree(upload.parent, ignore_errors=True)
+
+
 def export(case: Case, number: int | None, name: str, data: bytes) -> str:
     """Write a file to be kept, in a folder of its own; its path. The name holds the side of eye `number`, no more."""
     report = None if number is None else case.eyes[number].report
@@ -200,8 +208,7 @@ def _taken(case: Case, path: Path) -> Taken:
     taken = Taken(file, named)
     try:
         shutil.copyfile(source, file)
-        if source.parent.parent == private_folder() and source.parent.name != "eyes":  # an upload, not an example
-            shutil.rmtree(source.parent, ignore_errors=True)
+        discard(source)
         picture = taken.read()
         step = max(1, -(-max(picture.width, picture.height) // SIDE))
         taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")

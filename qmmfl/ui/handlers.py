@@ -12,7 +12,7 @@ from ..guard import gradio
 from ..records import PhotographError
 from . import answers
 from .border import Stopped, told
-from .cases import Case, as_dicom, as_json, export, forget, open_case, take, upload_of
+from .cases import Case, as_dicom, as_json, discard, export, forget, open_case, take, upload_of
 from .layout import FILES
 from .reader import NO_WHY, Reader, check, explained, stop
 
@@ -189,11 +189,16 @@ class Handlers:
 
     @told
     def analyse_file(self, given: Any) -> dict:
-        """report.json of one upload; given: whatever the caller sent, gradio.FileData or a dictionary of it."""
+        """report.json of one upload, which is deleted then; given: whatever was sent, gradio.FileData or its dict."""
         path = given.get("path") if isinstance(given, dict) else getattr(given, "path", None)
         if not isinstance(path, str):
             raise PhotographError(NO_UPLOAD)
-        return self.reader.ask(photograph.read(upload_of(Path(path)), None), None, False).to_dict()
+        upload = upload_of(Path(path))
+        try:
+            picture = photograph.read(upload, None)
+        finally:
+            discard(upload)
+        return self.reader.ask(picture, None, False).to_dict()
 
 
 def _reviewed(text: str, case: Case | None) -> Case | None:
