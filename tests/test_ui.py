@@ -20,7 +20,8 @@ from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 from qmmfl import draw, guard, labels, photograph, review, ui, weights
 from qmmfl.prose import about, markup, paper, sentences
 from qmmfl.records import Eye
-from qmmfl.ui import answers, cases, examples, gpu
+from qmmfl.ui import answers, cases, examples, gpu, layout
+from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
 from qmmfl.ui.reader import Reader, stop
 
@@ -151,12 +152,17 @@ def test_wrong_json_types_are_told_in_one_sentence(port, pipeline):
     assert len(pipeline.seen) == seen
 
 
-def test_the_same_file_is_uploaded_into_folders_of_their_own(port, eye):
-    data, mark = Path(eye(7)[0]).read_bytes(), "boundary"
+def send(port: int, path: str) -> Path:
+    """Upload a file as the browser does; where Gradio put it."""
+    mark = "boundary"
     head = f'--{mark}\r\ncontent-disposition: form-data; name="files"; filename="eye.png"\r\n\r\n'
-    body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
+    body = head.encode() + Path(path).read_bytes() + f"\r\n--{mark}--\r\n".encode()
     kind = {"content-type": f"multipart/form-data; boundary={mark}"}
-    paths = [Path(json.loads(ask(port, "POST", "/gradio_api/upload", body, kind)[2])[0]) for _ in range(2)]
+    return Path(json.loads(ask(port, "POST", "/gradio_api/upload", body, kind)[2])[0])
+
+
+def test_the_same_file_is_uploaded_into_folders_of_their_own(port, eye):
+    paths = [send(port, eye(7)[0]) for _ in range(2)]
     one, two = (cases.take(cases.open_case(), [str(path)])[0] for path in paths)
     cases.forget(one)
     assert two.eye.read().sha256 == photograph.read(data).sha256
@@ -278,13 +284,45 @@ def test_a_case_that_nobody_cleared_is_swept_out_after_its_time(eye):
     cases.forget(fresh)
 
 
+def test_uploads_and_cases_that_nobody_clears_are_deleted_when_their_time_is_up(eye, monkeypatch):
+    for module in (layout, built):
+        monkeypatch.setattr(module, "KEEP", 1)
+    monkeypatch.setattr(built, "SWEEP", 0.2)
+    port = free_port()
+    demo = ui.serve(FakePipeline(), port=port, wait=False)
+    try:
+        kind, before = {"content-type": "application/json"}, set(guard.private_folder().glob("case-*"))
+        left, chosen = (send(port, eye(seed)[0]) for seed in (1, 2))
+        choose = next(each._id for each in demo.fns.values() if each.name == "choose")
+        given = [[{"path": str(chosen), "meta": {"_type": "gradio.FileData"}}], None]
+        body = json.dumps({"data": given, "fn_index": choose, "session_hash": "someone"}).encode()
+        assert ask(port, "POST", "/gradio_api/queue/join", body, kind)[0] == 200
+        assert b"preview.jpg" in ask(port, "GET", "/gradio_api/queue/data?session_hash=someone")[2]
+        (case,) = set(guard.private_folder().glob("case-*")) - before
+        limit = time.monotonic() + 10
+        while (left.exists() or case.exists()) and time.monotonic() < limit:
+            time.sleep(0.1)
+        assert not left.exists(), "an upload that was never taken into a case"
+        assert not case.exists(), "a case with its photograph and pictures"
+    finally:
+        demo.close()
+
+
+def test_run_history_is_off(port):
+    page = json.loads(ask(port, "GET", "/config")[2])
+    assert page["run_history"] is False, "the browser keeps no runs, and deletes those of before"
+    assert ask(port, "GET", "/gradio_api/runs")[0] == 404
+    assert ask(port, "POST", "/gradio_api/run-history/connect", b"{}")[0] in (404, 405), "nor does a bucket of the Hub"
+
+
 def test_what_the_page_promises_of_gradio(pipeline):
     page = ui.build(pipeline)
     assert page.analytics_enabled is False, "no telemetry"
     assert page._queue.max_size == 16, "a queue with a bound"
     kept = [each for each in page.blocks.values() if type(each).__name__ == "State"]
     assert [each.time_to_live for each in kept] == [cases.KEEP]
-    assert page.delete_cache == (600, cases.KEEP), "uploads are gone after their time"
+    assert page.delete_cache == (cases.SWEEP, cases.KEEP), "uploads are gone after their time"
+    assert cases.SWEEP <= cases.KEEP <= 3600
     assert not any(getattr(each, "show_share_button", False) for each in page.blocks.values())
 
 

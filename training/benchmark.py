@@ -1,6 +1,8 @@
 """How fast qmmfl is, side by side with what it is measured against, in one run: ratios, since machines differ.
 
-python -m training.benchmark [--repeats 5] [--threads 2] [--json FILE]     some minutes; on a machine that is quiet
+python -m training.benchmark [--repeats 5] [--threads 2] [--json FILE] [--readme README.md]
+
+Takes some minutes, on a machine that is quiet; --readme puts the table where the README marks it.
 
 Every round runs all contestants one after another, so that whatever else the machine does hits all of them; a ratio is
 the median over the rounds. Weights do not matter for speed: those of the rivals are random.
@@ -23,6 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+BEGIN, END = "<!-- benchmark -->", "<!-- end of benchmark -->"
 USERS = 8
 EYE = Path(__file__).parent.parent / "examples" / "eyes" / "simulated_right_severe_dr.jpg"
 CAMERA = (4288, 2848)  # [px] of the photograph that is decoded
@@ -61,6 +64,18 @@ class Row:
         aim = "" if self.target is None else f"{'<=' if self.most else '>='} {self.target:g} {self.unit}"
         verdict = {None: "", True: "met", False: "missed"}[self.met]
         return f"{self.what:<74} {self.value:>9.3g} {self.unit:<2}  {aim:<11} {verdict}"
+
+
+def with_table(readme: str, rows: list[Row], threads: int) -> str:
+    """The README with these rows between its marks."""
+    lines = ["| what | measured | target | |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        aim = "" if row.target is None else f"{'<=' if row.most else '>='} {row.target:g} {row.unit}"
+        verdict = {None: "", True: "met", False: "missed"}[row.met]
+        lines.append(f"| {row.what} | {row.value:.3g} {row.unit} | {aim} | {verdict} |")
+    before, rest = readme.split(BEGIN)
+    what = f"{platform.machine()}, {threads} threads:"
+    return f"{before}{BEGIN}\n\n{what}\n\n" + "\n".join(lines) + f"\n\n{END}{rest.split(END)[1]}"
 
 
 def interleave(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -206,6 +221,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: every core")
     parser.add_argument("--only", choices=("reports", "decoding", "starts", "users"), help="one part of it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table there, between its marks")
     options = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1", MPLCONFIGDIR=tempfile.gettempdir())
     import cv2
@@ -226,6 +242,9 @@ def main() -> None:
             for row in part():
                 print(row, flush=True)
                 rows.append(row)
+    if options.readme:
+        text = options.readme.read_text(encoding="utf-8")
+        options.readme.write_text(with_table(text, rows, options.threads), encoding="utf-8")
     if options.json:
         machine = {"machine": platform.machine(), "threads": options.threads, "repeats": options.repeats}
         told = [{**asdict(row), "met": row.met} for row in rows]

@@ -19,6 +19,7 @@ from ..review import Review
 SIDE = 1280  # [px] of the pictures on the page, at most
 FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
 KEEP = 3600  # [s] a case that nobody clears is deleted after this long
+SWEEP = 600  # [s] between looks for uploads that are older
 MOST = 2  # photographs in a case: one of each eye
 _MARK = "case-"
 

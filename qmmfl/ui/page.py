@@ -5,7 +5,7 @@ from typing import Any
 
 from ..guard import gradio
 from . import examples
-from .cases import KEEP
+from .cases import KEEP, SWEEP
 from .handlers import Handlers
 from .layout import lay_out
 from .reader import Reader, stop
@@ -19,7 +19,7 @@ def build(pipeline):
     """The page around a pipeline, a callable (Photograph, progress, *, override) -> Report: gr.Blocks, not launched."""
     gr = gradio()
     reader, eyes = Reader(pipeline), examples.copy_examples()
-    with gr.Blocks(title="qmmfl", analytics_enabled=False, fill_width=True, delete_cache=(600, KEEP)) as demo:
+    with gr.Blocks(title="qmmfl", analytics_enabled=False, fill_width=True, delete_cache=(SWEEP, KEEP)) as demo:
         page = lay_out(pipeline, reader, eyes)
         answer = Handlers(page, reader, eyes)
 
