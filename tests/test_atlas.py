@@ -130,14 +130,14 @@ def test_located_lies_among_the_nearest(found):
 
 
 def test_no_atlas_wrong_atlas_damaged_atlas(saved, tmp_path):
-    with pytest.raises(atlas.AtlasError, match="there is no atlas.safetensors"):
+    with pytest.raises(atlas.AtlasMissing, match="come without reference eyes"):
         atlas.load(tmp_path, WEIGHTS)
-    with pytest.raises(atlas.AtlasError, match=r"belongs to weights f+, not to these \(0+\)"):
+    with pytest.raises(atlas.AtlasError, match=r"belong to weights f+, not to these \(0+\)"):
         atlas.load(saved[0], "0" * 64)
     data = (saved[0] / atlas.FILE).read_bytes()
     for broken in (data[: len(data) // 2], data[:-9] + b"\x01" * 9, b"", b"no tensors"):
         (tmp_path / atlas.FILE).write_bytes(broken)
-        with pytest.raises(atlas.AtlasError, match=r"damaged|not the file"):
+        with pytest.raises(atlas.AtlasError, match=r"damaged|not what was written"):
             atlas.load(tmp_path, WEIGHTS)
 
 
@@ -146,7 +146,7 @@ def test_what_has_no_place_says_why(found, saved):
         found.place(fake_report(gradable=False))
     with pytest.raises(atlas.AtlasError, match="holds no features"):
         found.place(fake_report())
-    with pytest.raises(atlas.AtlasError, match="no map called"):
+    with pytest.raises(atlas.AtlasError, match="no map of the reference eyes called"):
         found.place(report_of(saved[1][0]), "tarot")
     other = replace(report_of(saved[1][0]), provenance=replace(fake_report().provenance, weights_sha256="0" * 64))
     with pytest.raises(atlas.AtlasError, match="other weights"):
@@ -283,11 +283,13 @@ def test_command_says_what_is_missing(tiny_folder, tiny_atlas, eye_file, tmp_pat
     import cv2
 
     assert run("atlas", eye_file, tmp_path / "o", tiny_folder) == cli.USAGE
-    assert "there is no atlas" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "without reference eyes, so similar eyes cannot be shown; " in said
+    assert "training.atlas" in said, "who has the command line may make them"
     black = tmp_path / "black.png"
     cv2.imwrite(str(black), np.zeros((300, 300, 3), np.uint8))
     assert run("atlas", black, tmp_path / "o", tiny_atlas) == cli.REFUSED
-    assert "black.png has no place in the atlas, because it is not gradable" in capsys.readouterr().err
+    assert "black.png has no place among the reference eyes, because it is not gradable" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
     assert run("atlas", tmp_path / "gone.jpg", tmp_path / "o", tiny_atlas) == cli.REFUSED
 

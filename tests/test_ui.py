@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -165,7 +166,7 @@ def test_the_same_file_is_uploaded_into_folders_of_their_own(port, eye):
     paths = [send(port, eye(7)[0]) for _ in range(2)]
     one, two = (cases.take(cases.open_case(), [str(path)])[0] for path in paths)
     cases.forget(one)
-    assert two.eye.read().sha256 == photograph.read(data).sha256
+    assert two.eye.read().sha256 == photograph.read(eye(7)[0]).sha256
     assert not any(path.exists() for path in paths), "neither upload is left"
     cases.forget(two)
 
@@ -284,28 +285,47 @@ def test_a_case_that_nobody_cleared_is_swept_out_after_its_time(eye):
     cases.forget(fresh)
 
 
-def test_uploads_and_cases_that_nobody_clears_are_deleted_when_their_time_is_up(eye, monkeypatch):
-    for module in (layout, built):
-        monkeypatch.setattr(module, "KEEP", 1)
-    monkeypatch.setattr(built, "SWEEP", 0.2)
-    port = free_port()
-    demo = ui.serve(FakePipeline(), port=port, wait=False)
-    try:
-        kind, before = {"content-type": "application/json"}, set(guard.private_folder().glob("case-*"))
-        left, chosen = (send(port, eye(seed)[0]) for seed in (1, 2))
-        choose = next(each._id for each in demo.fns.values() if each.name == "choose")
-        given = [[{"path": str(chosen), "meta": {"_type": "gradio.FileData"}}], None]
-        body = json.dumps({"data": given, "fn_index": choose, "session_hash": "someone"}).encode()
-        assert ask(port, "POST", "/gradio_api/queue/join", body, kind)[0] == 200
-        assert b"preview.jpg" in ask(port, "GET", "/gradio_api/queue/data?session_hash=someone")[2]
-        (case,) = set(guard.private_folder().glob("case-*")) - before
-        limit = time.monotonic() + 10
-        while (left.exists() or case.exists()) and time.monotonic() < limit:
-            time.sleep(0.1)
-        assert not left.exists(), "an upload that was never taken into a case"
-        assert not case.exists(), "a case with its photograph and pictures"
-    finally:
-        demo.close()
+@pytest.fixture
+def hurried(monkeypatch):
+    """Serves a page of its own with other times to live; returns its port and its gr.Blocks."""
+    running = []
+
+    def serve(module, **times):
+        for name, seconds in times.items():
+            monkeypatch.setattr(module, name, seconds)
+        port = free_port()
+        running.append(ui.serve(FakePipeline(), port=port, wait=False))
+        return port, running[-1]
+
+    yield serve
+    for each in running:
+        each.close()
+
+
+def gone(path: Path, limit: float = 20) -> bool:
+    """Whether it is deleted within `limit` seconds."""
+    end = time.monotonic() + limit
+    while path.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    return not path.exists()
+
+
+def test_an_upload_that_nobody_takes_is_deleted_when_its_time_is_up(eye, hurried):
+    port, _ = hurried(built, KEEP=1, SWEEP=0.2)
+    left = send(port, eye(1)[0])
+    assert left.is_file()
+    assert gone(left)
+
+
+def test_a_case_that_nobody_clears_is_deleted_when_its_time_is_up(eye, hurried):
+    port, demo = hurried(layout, KEEP=1)
+    choose = next(each._id for each in demo.fns.values() if each.name == "choose")
+    given = [[{"path": str(send(port, eye(2)[0])), "meta": {"_type": "gradio.FileData"}}], None]
+    body = json.dumps({"data": given, "fn_index": choose, "session_hash": "someone"}).encode()
+    assert ask(port, "POST", "/gradio_api/queue/join", body, {"content-type": "application/json"})[0] == 200
+    shown = ask(port, "GET", "/gradio_api/queue/data?session_hash=someone")[2]
+    case = guard.private_folder() / re.search(r"/(case-[\w-]+)/", shown.decode())[1]
+    assert gone(case), "with its photograph and pictures"
 
 
 def test_run_history_is_off(port):
@@ -470,6 +490,12 @@ def test_an_explanation_that_finds_nothing_names_the_control_of_the_page(tiny_pi
     assert dict((key, name) for name, key in control.choices)["exact"] in str(caught.value)
     assert "--" not in str(caught.value)
     cases.forget(case)
+
+
+def test_weights_without_reference_eyes_are_told_of_in_plain_words(tiny_pipeline):
+    for pipeline in (FakePipeline(), tiny_pipeline):
+        said = Reader(pipeline).place(None, "GRADE", labels.FUSED)
+        assert "These weights come without reference eyes, so similar eyes cannot be shown." in said
 
 
 def test_about_draws_the_calibration_that_the_card_holds():

@@ -9,7 +9,7 @@ placement = atlas.place(report)
 """
 
 from .file import FILE, load, save
-from .places import SPACES, TITLES, Atlas, AtlasError, Neighbour, Placement, Space, picture_of
+from .places import SPACES, TITLES, Atlas, AtlasError, AtlasMissing, Neighbour, Placement, Space, picture_of
 
 __all__ = [
     "FILE",
@@ -17,6 +17,7 @@ __all__ = [
     "TITLES",
     "Atlas",
     "AtlasError",
+    "AtlasMissing",
     "Neighbour",
     "Placement",
     "Space",

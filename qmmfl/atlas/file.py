@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from .. import labels, weights
-from .places import SPACES, Atlas, AtlasError, Space
+from .places import SPACES, Atlas, AtlasError, AtlasMissing, Space
 
 FILE = weights.ATLAS
 SCHEMA = "1"
@@ -26,25 +26,27 @@ _KINDS = {
 
 
 def load(folder: Path, weights_sha256: str) -> Atlas:
-    """The atlas beside the weights in `folder`. Raises AtlasError where it is missing, damaged or of other weights."""
+    """The atlas beside the weights in `folder`. Raises AtlasError where it is damaged or of other weights, its kind
+    AtlasMissing where there is none.
+    """
     path = folder / FILE
     if not path.is_file():
-        raise AtlasError(f"there is no {FILE} beside these weights, so no eye can be placed; make one (training.atlas)")
+        raise AtlasMissing
     try:
         with safe_open(path, framework="numpy") as file:
             about = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}  # noqa: SIM118, not a mapping
     except (SafetensorError, OSError) as error:
-        raise AtlasError(f"{FILE} beside these weights is damaged; fetch the weights again") from error
+        raise AtlasError(f"the reference eyes ({FILE}) are damaged; fetch the weights again") from error
     sha256 = about.pop("sha256", "")
     if sha256 != _digest(about, arrays):
-        raise AtlasError(f"{FILE} is not the file that was written; fetch the weights again")
+        raise AtlasError(f"the reference eyes ({FILE}) are not what was written; fetch the weights again")
     if about.get("schema") != SCHEMA or about.get("codes") != _CODES:
-        raise AtlasError(f"{FILE} has another format or list of findings than this version of qmmfl; fetch it again")
+        raise AtlasError(f"the reference eyes ({FILE}) are of another version of qmmfl; fetch the weights again")
     if about["weights_sha256"] != weights_sha256:
         raise AtlasError(
-            f"{FILE} belongs to weights {about['weights_sha256'][:12]}, not to these ({weights_sha256[:12]}); "
-            "make it anew (training.atlas)"
+            f"the reference eyes ({FILE}) belong to weights {about['weights_sha256'][:12]}, not to these "
+            f"({weights_sha256[:12]}); fetch the weights again"
         )
     return Atlas(
         weights_sha256,

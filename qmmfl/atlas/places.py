@@ -21,6 +21,13 @@ class AtlasError(ValueError):
     """An eye that cannot be placed, or an atlas that cannot be used. The text is one sentence that says why."""
 
 
+class AtlasMissing(AtlasError):
+    """Weights without an atlas."""
+
+    def __init__(self) -> None:
+        super().__init__("these weights come without reference eyes, so similar eyes cannot be shown")
+
+
 @dataclass(frozen=True, eq=False)
 class Space:
     """One map.
@@ -104,14 +111,16 @@ class Atlas:
     def place(self, report: Report, space: str = labels.FUSED) -> Placement:
         """Place the eye of a report. Raises AtlasError for a withheld reading, other weights or an unknown space."""
         if space not in self.spaces:
-            raise AtlasError(f"there is no map called {space!r} in this atlas; choose one of {', '.join(self.spaces)}")
+            raise AtlasError(
+                f"there is no map of the reference eyes called {space!r}; choose one of {', '.join(self.spaces)}"
+            )
         if report.provenance.weights_sha256 != self.weights_sha256:
-            raise AtlasError("the atlas belongs to other weights than this report; read the photograph again with them")
+            raise AtlasError("the reference eyes belong to other weights than this report; read the photograph again")
         if report.features is None:
             name = report.photograph.name or "this photograph"
             why = "it is not gradable" if not report.quality.gradable else "its report holds no features"
             why = "its analysis is incomplete" if report.failures else why
-            raise AtlasError(f"{name} has no place in the atlas, because {why}")
+            raise AtlasError(f"{name} has no place among the reference eyes, because {why}")
         found = self.spaces[space]
         point, beyond = found.project(flat(report.features[None], space))
         away = found.distances(point)

@@ -118,6 +118,8 @@ def _atlas(options: argparse.Namespace) -> str:
     reader = pipeline.load(options.weights, options.device, options.runtime)
     try:
         found = atlas.load(weights.find(options.weights)[0], reader.card.sha256)
+    except atlas.AtlasMissing as error:
+        raise ValueError(f"{error}; the repository's `python -m training.atlas` makes them") from None
     except atlas.AtlasError as error:
         raise ValueError(str(error)) from None  # the weights are to blame, not the photograph
     report = reader(options.path)

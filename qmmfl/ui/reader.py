@@ -121,9 +121,9 @@ class Reader:
     def atlas(self) -> "atlas.Atlas | str":
         """The reference eyes of these weights, or a sentence that says why there are none."""
         folder: Path | None = getattr(self.pipeline, "folder", None)
-        if folder is None:
-            return "There is no atlas of reference eyes beside these weights, so no eye can be placed."
         try:
+            if folder is None:
+                raise atlas.AtlasMissing
             return atlas.load(folder, self.pipeline.card.sha256)
         except atlas.AtlasError as error:
             return f"{str(error)[0].upper()}{str(error)[1:]}."
