@@ -61,22 +61,6 @@ def tiny_card(**changes) -> weights.Card:
     return weights.Card(**{**values, **changes})
 
 
-SLOW = {  # half a minute together: run with -m slow
-    "test_screening::test_any_torn_tail_is_repaired",
-    "test_screening::test_memory_stays_flat",
-    "test_server::test_a_load_leaves_nothing_behind",
-    "test_server::test_any_json_is_answered",
-    "test_server::test_twenty_users_get_their_own_answer_or_busy",
-}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if f"{item.path.stem}::{item.name.partition('[')[0]}" in SLOW:
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")

@@ -329,7 +329,7 @@ def test_the_table_is_complete():
 
 
 @functools.cache
-def tests_of(module: str) -> set[str]:
+def named_tests(module: str) -> set[str]:
     """The tests of a file as "module::name", and "module", which stands for all of them."""
     tree = ast.parse((TESTS / f"{module}.py").read_text())
     return {module} | {f"{module}::{node.name}" for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -337,7 +337,7 @@ def tests_of(module: str) -> set[str]:
 
 def unknown(names: Iterable[str]) -> set[str]:
     """Those that are no test."""
-    return {name for name in names if name not in tests_of(name.partition("::")[0])}
+    return {name for name in names if name not in named_tests(name.partition("::")[0])}
 
 
 def test_every_test_named_in_the_table_exists():

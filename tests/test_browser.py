@@ -83,18 +83,22 @@ class Visit:
     def __init__(self, browser, address: str, scheme: str = "light"):
         self.context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(90_000)  # of a busy machine
         self.asked, self.complaints = [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
         self.page.goto(address)
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until a photograph can be given."""
         self.page.wait_for_selector("#upload input[type=file]", state="attached")
 
     def choose(self, *paths) -> None:
         if not self.page.locator("#upload input[type=file]").count():
             self.page.locator("#clear").click()
-            self.page.wait_for_selector("#upload input[type=file]", state="attached")
+            self.ready()
         self.page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
 
     def read(self, *paths) -> None:
@@ -140,6 +144,7 @@ def test_one_photograph_from_upload_to_report(visit, files, tmp_path):
     assert labels.NOTICE in page.inner_text("#notice")
     page.evaluate("localStorage.setItem(`gradio:run-history:v2:${window.gradio_config.app_id}`, '[{}]')")
     page.reload()  # a run that an older page kept is deleted with the rest of the history
+    here.ready()
     here.read(files["Doe_John"])
     assert page.locator("#reading th[scope=row]").count() > 15
     assert "Suspicion of" in page.inner_text("#summary")
@@ -274,6 +279,7 @@ def test_two_people_never_see_each_others_eye(visit, files):
     assert said[0] != said[1]
 
 
+@pytest.mark.slow
 def test_two_people_with_the_same_file_do_not_share_it(visit, files):
     one, two = visit(), visit()
     for here in (one, two):
@@ -366,6 +372,7 @@ def test_ungradable_photograph_withholds_until_it_is_asked_for(visit, files):
     assert not page.locator("#override").is_visible()
 
 
+@pytest.mark.slow
 def test_example_can_be_analysed(visit):
     here = visit()
     here.page.locator("#examples button").first.click()
@@ -374,6 +381,7 @@ def test_example_can_be_analysed(visit):
     here.page.wait_for_selector("#reading table")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_legible(visit, files, scheme):
     here = visit(scheme)
@@ -390,6 +398,7 @@ AXE = """async within => (await axe.run({include: [[within]], exclude: [['#uploa
   || each.id === 'heading-order')"""
 
 
+@pytest.mark.slow
 def test_axe_finds_no_serious_fault(visit, files):
     package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     here = visit()
@@ -413,6 +422,7 @@ NAMELESS = """() => [...document.querySelectorAll('button, a, input:not([type=fi
   .map(e => e.outerHTML.slice(0, 120))"""  # noqa: E501
 
 
+@pytest.mark.slow
 def test_names_roles_and_order(visit, files):
     here = visit()
     here.read(files["Doe_John"])
@@ -453,6 +463,7 @@ OVERLAP = """() => { const [a, b] = ['.viewer', '#reading'].map(q => document.qu
   return parts.some(part => part.right > a.right + 3) || (a.right > b.left && a.bottom > b.top && b.bottom > a.top) }"""  # noqa: E501
 
 
+@pytest.mark.slow
 def test_nothing_is_cut_off_on_a_small_screen_or_a_tablet(visit, files):
     here = visit()
     here.read(files["Doe_John"])

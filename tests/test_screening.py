@@ -86,6 +86,7 @@ def test_a_torn_last_row_is_cut_off_and_its_eye_read_again(eyes, tmp_path, cut):
     assert rows(tmp_path / "out") == whole
 
 
+@pytest.mark.slow
 def test_any_torn_tail_is_repaired(eyes, tmp_path):
     (eyes / 'a "quoted",\nname.png').write_bytes((eyes / "eye0.png").read_bytes())
     whole = screen(eyes, tmp_path / "out")
@@ -350,6 +351,7 @@ class _Nothing(list):
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_memory_stays_flat(eyes, tmp_path, monkeypatch):
     assert slope(eyes, tmp_path / "out", 400, BARE, monkeypatch) < 20_000, "bytes for each eye"

@@ -305,6 +305,7 @@ PLACES = (
 )
 
 
+@pytest.mark.slow
 @hypothesis.settings(
     max_examples=80,
     derandomize=True,
@@ -352,6 +353,7 @@ def patient(server: Server, data: bytes) -> tuple[str, object]:
     return answer
 
 
+@pytest.mark.slow
 def test_twenty_users_get_their_own_answer_or_busy(server):
     eyes = [eye(seed) for seed in range(USERS)]
     paths = [server.upload((f"{seed}.png", data))[1][0] for seed, data in enumerate(eyes)]
@@ -405,6 +407,7 @@ def load(server: Server, count: int) -> dict[str, int]:
     return {key: last[key] - first[key] for key in last}
 
 
+@pytest.mark.slow
 def test_a_load_leaves_nothing_behind(server):
     grown = load(server, 60)
     assert grown["memory"] < 40 * MEGABYTE
