@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 import cv2
 import numpy as np
 
+NOTE_CROP = "No round edge of the field of view is seen, as in a crop: places, sizes and side may be off."
+
 _WORKING_SIDE = 512  # [px] the field is sought on a copy this large, so that speed does not depend on the camera
 _DARKEST_FIELD = 8.0  # [0..255] below this 99th percentile nothing is visible
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
@@ -90,6 +91,8 @@ class Pipeline:
             square, frame = fundus.canonical(picture.pixels, self.card.prep)
         except fundus.FieldError:
             return self._report(picture, began, (quality.BLANK,))
+        if not frame.field.circular:
+            picture = replace(picture, notes=(*picture.notes, fundus.NOTE_CROP))
         faults = quality.find_faults(square)
         if faults and not override:
             return self._report(picture, began, faults)

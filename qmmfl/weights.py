@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError
 
-from . import hub, labels
+from . import __version__, hub, labels
 from .fundus import Prep
 from .nets import Config
 from .records import WeightsError
@@ -100,11 +100,16 @@ class Card:
     def from_dict(cls, values: Mapping[str, Any]) -> "Card":
         """Inverse of `to_dict`. Raises WeightsError for another schema or vocabulary, or a missing field."""
         values = dict(values)
-        if values.pop("schema", None) != SCHEMA:
-            raise WeightsError(f"these weights have another card format; this version reads schema {SCHEMA}")
+        schema, version = values.pop("schema", None), values.get("version", "of no version")
+        if schema != SCHEMA:
+            raise WeightsError(
+                f"these weights ({version}) have card format {schema}, and qmmfl {__version__} reads {SCHEMA}; "
+                "use weights and package of the same version"
+            )
         if values.pop("vocabulary", None) != _vocabulary():
             raise WeightsError(
-                "these weights were trained for another list of findings or planes than this version of qmmfl has; "
+                f"these weights ({version}) were trained for another list of findings or planes than qmmfl "
+                f"{__version__} has; "
                 "use weights and package of the same version"
             )
         try:

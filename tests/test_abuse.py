@@ -29,7 +29,7 @@ import torch
 from fakes import FakePipeline
 from PIL import Image
 
-from qmmfl import cli, labels, phantom, photograph, pipeline, quality, weights
+from qmmfl import cli, fundus, labels, phantom, photograph, pipeline, quality, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
 from qmmfl.ui import cases
@@ -470,6 +470,7 @@ def test_unusual_framings_are_read(tiny_pipeline, eye):
         report = tiny_pipeline(np.ascontiguousarray(framed))
         assert set(report.planes) == set(labels.PLANES), name
         assert report.planes["vein"].pixels.shape == framed.shape[:2]
+        assert (fundus.NOTE_CROP in report.photograph.notes) == (name == "crop"), name
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
