@@ -242,6 +242,7 @@ def test_a_saved_picture_carries_its_mark_in_its_pixels(visit, files, tmp_path):
         assert np.abs(pixels.astype(int) - marked)[-10:, :60].mean() < 12, "the words, as drawn on black"
 
 
+@pytest.mark.slow
 def test_both_eyes(visit, files):
     here = visit()
     here.read(files["Doe_John_OD"], files["Roe_Jane"])
@@ -292,6 +293,7 @@ def test_two_people_with_the_same_file_do_not_share_it(visit, files):
     assert min(two.pictures()) > 0
 
 
+@pytest.mark.slow
 def test_a_dicom_case_keeps_its_report_as_dicom(visit, files, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     from test_dicom import NAME, dataset, written
@@ -318,6 +320,7 @@ def address_of(page) -> str:
     return re.match(r"http://127\.0\.0\.1:\d+/", page.url)[0]
 
 
+@pytest.mark.slow
 def test_bad_files_get_a_sentence_each_and_the_next_good_one_works(visit, files):
     here = visit()
     here.read(files["Doe_John"])

@@ -246,6 +246,7 @@ def test_a_source_that_names_nobody_gives_a_document_of_nobody(pixels):
     assert made.EncapsulatedDocumentLength == 8
 
 
+@pytest.mark.slow
 def test_a_folder_of_dicom_is_read_and_the_patient_stays_in_the_dicom(pixels, tmp_path, tiny_folder, capfd):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "IMG_0001.dcm").write_bytes(written(dataset(pixels)))

@@ -188,6 +188,7 @@ def test_counts_agree_with_the_report_of_the_pipeline(exact):
     assert found.lesions["HE"].total.reason == record.NOT_RELIABLE
 
 
+@pytest.mark.slow
 def test_vessel_numbers_only_where_they_repeat(exact):
     alone = evidence.measure(exact, ALL)
     assert all(number.value is None for number in alone.vessels.values())
