@@ -116,7 +116,9 @@ class FakeCard:
 
 
 class FakePipeline:
-    """Like `qmmfl.pipeline.Pipeline`. A dark photograph is ungradable; `delay` seconds pass in every stage."""
+    """Like `qmmfl.pipeline.Pipeline`. A dark photograph is ungradable; `delay` seconds pass in every stage, ten times
+    as many where the photograph is more than 1000 px wide.
+    """
 
     def __init__(self, *, delay: float = 0.0, banner: str | None = None, error: Exception | None = None):
         self.card, self.source, self.banner = FakeCard(), "fake weights", banner
@@ -129,7 +131,7 @@ class FakePipeline:
         for number, stage in enumerate(STAGES):
             if progress:
                 progress(number, len(STAGES), stage)
-            time.sleep(self.delay)
+            time.sleep(self.delay * (10 if photograph.width > 1000 else 1))
         if self.error:
             raise self.error
         if photograph.pixels.mean() < 5 and not override:
