@@ -508,6 +508,7 @@ def here(browser, real):
     here.context.close()
 
 
+@pytest.mark.slow
 def test_why_and_what_if(here, eye_file):
     page = here.page
     here.read(eye_file)
@@ -530,6 +531,7 @@ def test_why_and_what_if(here, eye_file):
     page.wait_for_selector("#whatif caption:has-text('of the field hidden')")
 
 
+@pytest.mark.slow
 def test_the_whole_task_by_keyboard_only(here, eye_file, tmp_path):
     page = here.page
 
@@ -593,6 +595,7 @@ def test_the_whole_task_by_keyboard_only(here, eye_file, tmp_path):
     page.wait_for_selector("#viewer figure img")
 
 
+@pytest.mark.slow
 def test_grade_and_macular_oedema_open_their_maps_and_vessels_are_measured(here, eye_file):
     page = here.page
     here.read(eye_file)
@@ -612,6 +615,7 @@ def test_grade_and_macular_oedema_open_their_maps_and_vessels_are_measured(here,
     assert not page.locator("#measure").is_visible()
 
 
+@pytest.mark.slow
 def test_similar_eyes_by_mouse_and_by_keyboard(here, eye_file):
     page = here.page
     here.read(eye_file)
