@@ -109,8 +109,7 @@ class Card:
         if values.pop("vocabulary", None) != _vocabulary():
             raise WeightsError(
                 f"these weights ({version}) were trained for another list of findings or planes than qmmfl "
-                f"{__version__} has; "
-                "use weights and package of the same version"
+                f"{__version__} has; use weights and package of the same version"
             )
         try:
             values["prep"] = Prep(**values["prep"])

@@ -611,7 +611,7 @@ SEEDS = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("QMMFL_FUZZ", "4"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("QMMFL_FUZZ", "20"))))
 def test_damage_anywhere_gives_a_photograph_or_a_refusal(seed):
     chance = random.Random(seed)
     for good in SEEDS:

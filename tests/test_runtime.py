@@ -121,16 +121,17 @@ def test_a_stage_that_fails_gives_a_partial_report_and_the_next_is_whole(acceler
 
 
 @needs_openvino
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 @pytest.mark.parametrize(
-    ("tensor", "value", "stage"),
+    ("tensor", "stage"),
     [
-        ("synthesis.vessels.head.0.bias", np.inf, labels.VESSELS.title),
-        ("synthesis.vessels.encoder.0.first.0.weight", np.nan, labels.VESSELS.title),
-        ("encoders.colour.0.0.weight", np.nan, stages.FUSION_STAGE),
-        ("heads.bias", np.inf, stages.FUSION_STAGE),
+        ("synthesis.vessels.head.0.bias", labels.VESSELS.title),
+        ("synthesis.vessels.encoder.0.first.0.weight", labels.VESSELS.title),
+        ("encoders.colour.0.0.weight", stages.FUSION_STAGE),
+        ("heads.bias", stages.FUSION_STAGE),
     ],
 )
-def test_values_that_are_no_numbers_are_withheld(eye, tensor, value, stage):
+def test_values_that_are_no_numbers_are_withheld(eye, tensor, stage, value):
     from qmmfl.nets.accelerated import Accelerated
 
     state = {key: each.numpy().copy() for key, each in tiny_network().state_dict().items()}

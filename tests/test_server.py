@@ -384,14 +384,14 @@ def test_an_answer_nobody_waits_for_holds_up_nobody(server):
 
 
 def load(server: Server, count: int) -> dict[str, int]:
-    """`count` requests of every kind; what grew in the second half, when every thread and store has been used."""
+    """`count` requests of every kind; what grew after the first fifth."""
     files = [eye(seed) for seed in range(8)]
     bad = list(BAD.values())[:8]
     first = {}
     for number in range(count):
         if number % (count // 10) == 0:
             print(number, server.figures(), flush=True)
-        if number == count // 2:
+        if number == count // 5:
             first = server.figures()
         kind = number % 4
         if kind == 0:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import qmmfl
-from qmmfl import weights
+from qmmfl import measures, weights
 from qmmfl.fundus import Prep
 from qmmfl.nets import Network
 
@@ -104,7 +104,7 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
     logits = logits_of(network, features)
     calibrations = calibrate.fit(targets, logits)
     vessels = planes.load(qmmfl.labels.VESSELS.name, recipe.run)
-    shares = np.array([(vessels[row].max(axis=-1) > 127).mean() for row in rows])
+    shares = np.array([measures.vessel_share(vessels[row].transpose(2, 0, 1) / np.float32(255)) for row in rows])
     return {
         "grade": calibrate.fit_grade(targets, logits),
         "calibrations": calibrations,
