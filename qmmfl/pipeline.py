@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__, conclusions, fundus, hub, labels, measures, photograph, quality, stages, weights
+from . import __version__, conclusions, fundus, hub, labels, measures, memory, photograph, quality, stages, weights
 from .nets import runtime as runtimes
 from .records import Eye, Photograph, Provenance, Report
 from .stages import FIELD_STAGE, FUSION_STAGE, MEASURE_STAGE, STAGES, Outcome, Progress
@@ -74,7 +74,9 @@ class Pipeline:
         Raises PhotographError for what cannot be read.
         """
         began = time.monotonic()
-        return self._read(_photograph(source), progress or _silent, override, began)
+        report = self._read(_photograph(source), progress or _silent, override, began)
+        memory.release()
+        return report
 
     @contextmanager
     def borrow(self) -> "Iterator[Network]":
@@ -170,7 +172,9 @@ def load(source: str | Path | None = None, device: str = "auto", runtime: str = 
 
     state, card = weights.load_arrays(folder)
     with weights.fitting(folder):
-        return Pipeline(None, card, name, device, banner, folder, Accelerated(card.config, state))
+        reader = Pipeline(None, card, name, device, banner, folder, Accelerated(card.config, state))
+    memory.release()  # what compiling took
+    return reader
 
 
 def _place(network: "Network", device: str) -> "Network":

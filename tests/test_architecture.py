@@ -36,6 +36,7 @@ FLOORS = {
     "dossier": 8,
     "leaflet": 8,
     "guard": 0,
+    "memory": 0,
     "ui": 8,
     "archive": 8,
     "runs": 9,

@@ -1,7 +1,11 @@
-"""The arteriovenous angiogram with every patient left out once: `python -m training.leave_out --steps 300`.
+"""The arteriovenous angiogram with every patient left out once, with and without simulated eyes.
 
-For each patient a net is trained on the pairs of all others and on simulated eyes, and scored on the patient's own
-pairs: a second, wider row beside the locked pairs. The shipped net is not touched.
+    python -m training.leave_out --start runs/first/synthesis_vessels/best.pt --steps 70 --phantoms 60 --into weights
+    python -m training.leave_out --start runs/first/synthesis_vessels/best.pt --steps 70 --phantoms 0  --into weights
+
+For each patient a net is trained on the pairs of all others, and on simulated eyes, and scored on the patient's own
+pairs: a second, wider row beside the locked pairs. The shipped net is not touched; --into writes the figures into a
+card, a row for each number of simulated eyes. `--start` must not be a net that has seen the pairs.
 """
 
 import dataclasses
@@ -14,7 +18,7 @@ import torch
 from qmmfl import photograph, pipeline
 from qmmfl import weights as stored
 
-from . import angiograms, data, loop, pixels, synthesis, tasks
+from . import angiograms, data, loop, model_card, pixels, synthesis, tasks
 from .recipe import parse
 
 NAME = "ffa_arteriovenous"
@@ -22,9 +26,10 @@ NAME = "ffa_arteriovenous"
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOutRecipe(synthesis.SynthesisRecipe):
-    """weights: those of the other modalities, and of the vessel map among the rivals."""
+    """weights: those of the other modalities, and of the vessel map among the rivals; into: a card for the figures."""
 
     weights: Path = Path("weights")
+    into: Path | None = None
     run: str = "leave_out"
     repeats: int = 500
 
@@ -55,7 +60,7 @@ def score(recipe: LeaveOutRecipe) -> dict:
     rows = data.read_table(recipe.data / angiograms.PAIRS / "quality.csv")
     for patient in sorted({row["group"] for row in rows}):
         torch.manual_seed(recipe.seed)
-        name = f"{NAME}_without_{patient}"
+        name = f"{NAME}_{recipe.phantoms}_without_{patient}"
         task = Others(card.config.synthesis[NAME], recipe, patient)
         net = synthesis.fit(name, task, recipe)
         net.load_state_dict(loop.best_state(recipe, name))
@@ -68,4 +73,12 @@ def score(recipe: LeaveOutRecipe) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(score(parse(LeaveOutRecipe)[0]), indent=1, default=float))
+    settings = parse(LeaveOutRecipe)[0]
+    text = json.dumps({**score(settings), "steps": settings.steps}, default=float)
+    found = json.loads(text, parse_float=lambda number: round(float(number), 4))
+    print(json.dumps(found, indent=1))
+    if settings.into is not None:
+        old = stored.read_card(settings.into)
+        known = {**old.metrics.get("leave_out", {}), str(settings.phantoms): found}
+        stored.save_card(settings.into, dataclasses.replace(old, metrics={**old.metrics, "leave_out": known}))
+        model_card.write(settings.into)

@@ -41,8 +41,6 @@ SYNTHESIS = (
         "",
     ),
     ("The same, multi-scale structural similarity", "ffa_arteriovenous.ms_ssim", "", ""),
-    ("All patients left out once (12 pairs), correlation", "leave_out.correlation", "", ""),
-    ("All patients left out once, at vessel scale", "leave_out.detail_correlation", "", ""),
     (
         "Arterial angiogram, eyes with bright arteries and darker veins (25 eyes)",
         "ffa_arterial.phase_order",
