@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import ROOT, tiny_config
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import case
 
-from qmmfl import labels
+from qmmfl import labels, weights
 from qmmfl.nets import OUTPUTS
-from training import ablate, card_tables, comparison, fusion, rivals, targets
+from training import ablate, card_tables, comparison, fusion, loop, rivals, targets
 
 
 def test_differences_are_paired_by_patient(numbers):
@@ -74,11 +74,11 @@ def test_every_model_reads_the_same_features():
 
 def test_pooled_features_keep_their_means(numbers):
     features = numbers.normal(size=(3, 2, 4, 16, 16)).astype(np.float16)
-    pooled = ablate.pooled(features, 2)
+    pooled = fusion.pooled(features, 2)
     assert pooled.shape == (3, 2, 4, 8, 8)
     cell = features[2, 1, 3, 4:6, 10:12].astype(np.float32).mean()
     assert pooled[2, 1, 3, 2, 5] == pytest.approx(cell, abs=1e-3)
-    np.testing.assert_array_equal(ablate.pooled(features, 1), features)
+    np.testing.assert_array_equal(fusion.pooled(features, 1), features)
 
 
 def test_resnet18_is_the_plain_one():
@@ -87,3 +87,11 @@ def test_resnet18_is_the_plain_one():
     assert (logits.shape, extras.shape) == ((1, len(OUTPUTS)), (1, 2))
     with pytest.raises(ValueError, match="none or imagenet"):
         rivals.ResNet18("clip")
+
+
+def test_a_fusion_goes_on_from_exported_weights():
+    network, _ = weights.load(ROOT / "weights")
+    module = fusion.FusionHeads(network.config)
+    loop.load_start(module, ROOT / "weights", "")
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(tensor, network.state_dict()[name], check_dtype=False)

@@ -85,17 +85,7 @@ def _cached(recipe: AblationRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Rows and pooled features of the run; its nets are put together only where the features are not there yet."""
     done = (RUNS / recipe.run / "features.npy").exists()
     rows, features = fusion.cached_features(recipe, Network(Config()) if done else assemble(recipe)[0])
-    return rows, pooled(features, recipe.pool)
-
-
-def pooled(features: np.ndarray, cells: int) -> np.ndarray:
-    """Features (n, M, D, h, w) -> float16 (n, M, D, h / cells, w / cells), means."""
-    side = features.shape[-1] // cells
-    result = np.empty((*features.shape[:3], side, side), np.float16)
-    for part in np.array_split(np.arange(len(features)), len(features) // 256 + 1):
-        seen = np.asarray(features[part], np.float32)
-        result[part] = seen.reshape(*seen.shape[:3], side, cells, side, cells).mean(axis=(-3, -1))
-    return result
+    return rows, fusion.pooled(features, recipe.pool)
 
 
 def train_fusions(recipe: AblationRecipe) -> None:
@@ -124,7 +114,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     cases, views = data.load()
     if recipe.final:
         rows, features = locked_features(recipe, assemble(recipe)[0])
-        features = pooled(features, recipe.pool)
+        features = fusion.pooled(features, recipe.pool)
     else:
         rows, features = _cached(recipe)
     chosen = np.flatnonzero([cases[row].split == split for row in rows])

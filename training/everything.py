@@ -23,7 +23,8 @@ STAGES = (
     "encoders colour --steps 3500 --batch 32 --side 192 --rate 0.002",
     "planes",
     *(f"encoders {modality.name} --steps 800 {_PLANES}" for modality in labels.SYNTHESES),
-    "fusion --steps 700 --batch 24 --validate 100 --rate 0.0015",
+    "fusion --steps 1000 --batch 32 --validate 200 --rate 0.0015 --pool 2 --name fusion_coarse",
+    "fusion --steps 200 --batch 24 --validate 100 --rate 0.0006 --start {run}/fusion_coarse/best.pt",
     "export --out weights",
     "evaluate --weights weights",
 )
