@@ -10,8 +10,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 import torch
+import visits
+from fakes import FakePipeline, fake_photograph
 
-from qmmfl import labels, phantom, pipeline, weights
+from qmmfl import draw, labels, phantom, pipeline, weights
 from qmmfl.fundus import Prep
 from qmmfl.nets import FUNDUS, GRADABLE, OEDEMA, Config, Network
 from qmmfl.nets.encoders import EncoderConfig
@@ -93,6 +95,55 @@ def real_photograph() -> Path:
     if not photographs:
         pytest.skip("the real photographs (../shared/data) are not on this machine")
     return photographs[0]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if visits.CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=visits.CHROMIUM, headless=True, args=visits.QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address():
+    with visits.served(FakePipeline(delay=0.05)) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Starts visits to the page on a stand-in for the networks."""
+    started = []
+
+    def start(scheme: str = "light") -> visits.Visit:
+        started.append(visits.Visit(browser, address, scheme))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.context.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Photographs and other files, by name."""
+    folder = tmp_path_factory.mktemp("eyes")
+    paths = {}
+    for name, seed in (("Doe_John", 1), ("Roe_Jane", 2), ("Doe_John_OD", 1)):
+        paths[name] = folder / f"{name}.png"
+        paths[name].write_bytes(draw.encode(fake_photograph(seed, 640, 560).pixels, "png"))
+    paths["large"] = folder / "large.png"
+    paths["large"].write_bytes(draw.encode(fake_photograph(4, 1100, 560).pixels, "png"))
+    paths["dark"] = folder / "dark.png"
+    paths["dark"].write_bytes(draw.encode(fake_photograph(3).pixels // 60, "png"))
+    for name in ("letter.jpg", "letter.pdf", "letter"):
+        (folder / name).write_text("Dear colleague")
+    paths["bad"] = [folder / name for name in ("letter.jpg", "letter.pdf", "letter")]
+    return paths
 
 
 @pytest.fixture
