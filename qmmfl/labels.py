@@ -125,7 +125,7 @@ VISION_THREATENING = 3  # lowest grade that threatens vision
 # Ways to explain a score. They look at one modality's encoder, or at all modalities where they are fused.
 METHODS = MappingProxyType(
     {
-        "exact": "Exact map of the additive head",
+        "exact": "Exact map, additive heads",
         "gradcam": "Grad-CAM",
         "hirescam": "HiResCAM",
         "eigencam": "Eigen-CAM",
