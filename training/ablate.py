@@ -1,16 +1,17 @@
 """What the fusion is worth: the same frozen features, the same budget, everything that could embarrass it.
 
     python -m training.ablate fusions     --run first --steps 300 --batch 24 --validate 100 --rate 0.0015 --pool 2
+    python -m training.pretrain colour    --run first --steps 400 --batch 32 --side 160
     python -m training.ablate photographs --run first --steps 800 --batch 32 --side 160 --rate 0.003 --validate 400
     python -m training.ablate figures     --run first --pool 2 [--final --into weights]
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
 encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the
-photograph alone, both from scratch, at the same size and in as many image passes (the encoders below the fusions may
-have had more: compare these two with each other). "figures" scores all that is trained, and the fusion with each
-modality shuffled between eyes, on the validation split; with --final on the locked test split, whose planes and
-features are computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a
-card. Every stage resumes.
+photograph alone, from scratch, at the same size and in as many image passes, and the encoder once more from what
+`training.pretrain colour` of the run learnt without labels (the encoders below the fusions may have had more passes:
+compare these with each other). "figures" scores all that is trained, and the fusion with each modality shuffled between
+eyes, on the validation split; with --final on the locked test split, whose planes and features are computed then, once.
+Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every stage resumes.
 """
 
 import dataclasses
@@ -37,6 +38,10 @@ PHOTOGRAPHS = {  # name -> title and net, both seeing the photograph alone
     "resnet18": ("ResNet-18 on the photograph, from scratch", lambda init: rivals.ResNet18(init)),
     "colour_net": (
         "Our colour encoder on the photograph, likewise",
+        lambda _: encoders.Classifier(Config(), labels.COLOUR.name),
+    ),
+    "colour_net_pretrained": (
+        "The same, started without labels by training.pretrain",
         lambda _: encoders.Classifier(Config(), labels.COLOUR.name),
     ),
 }
@@ -105,7 +110,10 @@ def train_photographs(recipe: AblationRecipe) -> None:
     for name, (_, make) in PHOTOGRAPHS.items():
         if recipe.only == "all" or name in recipe.only.split(","):
             torch.manual_seed(recipe.seed)
-            encoders.fit(f"{FOLDER}/{name}", make(recipe.init), labels.COLOUR.name, recipe)
+            module = make(recipe.init)
+            if name == "colour_net_pretrained":
+                loop.load_start(module, RUNS / recipe.run / "pretrain_colour" / "best.pt", "")
+            encoders.fit(f"{FOLDER}/{name}", module, labels.COLOUR.name, recipe)
 
 
 def figures(recipe: AblationRecipe) -> dict[str, Any]:
