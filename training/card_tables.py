@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from qmmfl.explain.agreement import KEY
+
 _FIGURES = ("auc", "ap", "f1", "sensitivity", "specificity")
 
 
@@ -32,6 +34,7 @@ def sections(metrics: Mapping[str, Any]) -> list[str]:
         ("Abstention", abstention(metrics)),
         ("What the gates refuse", gates(metrics)),
         ("What the fusion is worth", ablations(metrics.get("ablations", {}))),
+        ("Can the maps be trusted", explanations(metrics.get(KEY, {}))),
     )
     return [part for title, text in made if text for part in (f"## {title}", text)]
 
@@ -149,4 +152,32 @@ def ablations(results: Mapping[str, Any]) -> str:
         f"{results['eyes']} {results['split']} eyes; all trained on the same eyes with the same budget, the fusions on "
         f"the same frozen features; {len(results['findings'])} findings in the macro AUC; 95 % bootstrap intervals "
         "over patients, of the differences in pairs.\n\n" + table(head, rows)
+    )
+
+
+def explanations(results: Mapping[str, Any]) -> str:
+    """What `training.sanity` found: the maps against marks made by people, and against networks made random."""
+    if not results:
+        return ""
+    agreed = [
+        (kind, f"{test['code']}, {test['dataset']} ({own['eyes']})")
+        + tuple(shown(each[key]) for key in ("precision", "pointing") for each in (own, own["random"]))
+        for test in results["agreement"]
+        for kind, own in test["maps"].items()
+    ]
+    trust = results["trust"]
+    keys = ("randomised_heads", "randomised_fusion", "randomised_encoders")
+    keys += ("deletion", "random_deletion", "road", "random_road")
+    doubted = [(kind, *(shown(own.get(key)) for key in keys)) for kind, own in trust["maps"].items()]
+    return (
+        "Precision: share of what raises the score that lies in cells with a mark; pointing: share of eyes whose "
+        "highest cell holds one; beside each the same maps at random places of the field.\n\n"
+        + table(("map", "score and eyes", "precision", "at random", "pointing", "at random"), agreed)
+        + f"\n\n{trust['code']}, {trust['eyes']} {trust['dataset']}. Randomised: size of the rank correlation with the "
+        "map of the same network after that part was made random (a map that shows what was learnt falls to 0). "
+        "Deletion and ROAD: how far the logit falls when what the map points at is erased, beside erasing at random "
+        "places.\n\n"
+        + table(
+            ("map", "randomised heads", "fusion", "encoders", "deletion", "at random", "ROAD", "at random"), doubted
+        )
     )

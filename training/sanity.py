@@ -23,7 +23,7 @@ from qmmfl.explain import sanity
 from qmmfl.explain.agreement import KEY
 from qmmfl.nets import GRADE
 
-from . import data, metrics
+from . import card_tables, data, metrics, model_card
 from .recipe import Recipe, parse
 
 MAPS = (
@@ -36,14 +36,13 @@ WHOLE = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class SanityRecipe(Recipe):
-    """weights: folder whose maps are measured; out: card to write, by default that of the weights.
+    """weights: folder whose maps are measured and whose card is filled in.
 
     maps: kinds of maps, method:modality. deep: eyes on which the network is randomised and the photograph erased.
     reference: healthy training eyes whose mean features are kept. limit: eyes of each set, for a rehearsal.
     """
 
     weights: Path = Path("weights")
-    out: Path | None = None
     maps: str = MAPS
     deep: int = 8
     reference: int = 64
@@ -237,33 +236,12 @@ def _seconds(work) -> float:
     return time.process_time() - began
 
 
-def headline(found: dict[str, Any]) -> list[str]:
-    """Rows of a Markdown table: agreement of every kind of map, beside chance."""
-    rows = [
-        f"| {kind} | {test['code']}, {test['dataset']} ({figures['eyes']}) | {_shown(figures['precision'])} | "
-        f"{figures['random']['precision'][0]:.3f} | {_shown(figures['pointing'])} | "
-        f"{figures['random']['pointing'][0]:.3f} |"
-        for test in found["agreement"]
-        for kind, figures in test["maps"].items()
-    ]
-    return [
-        "| map | of | precision | at random | pointing | at random |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *rows,
-    ]
-
-
-def _shown(value: list[float]) -> str:
-    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
-
-
 if __name__ == "__main__":
     settings = parse(SanityRecipe)[0]
     figures = measure(settings)
-    print("\n".join(headline(figures)))
-    if settings.limit < WHOLE and settings.out is None:
+    print(card_tables.explanations(figures))
+    if settings.limit < WHOLE:
         raise SystemExit("a rehearsal: the card was left alone")
     card = weights.read_card(settings.weights)
-    card = dataclasses.replace(card, metrics={**card.metrics, KEY: figures})
-    target = settings.out or settings.weights / weights.CARD
-    target.write_text(json.dumps(card.to_dict(), indent=1) + "\n")
+    weights.save_card(settings.weights, dataclasses.replace(card, metrics={**card.metrics, KEY: figures}))
+    model_card.write(settings.weights)
