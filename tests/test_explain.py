@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny_card, tiny_network
 
-from qmmfl import explain, labels, phantom, pipeline
+from qmmfl import draw, explain, labels, phantom, pipeline
 from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.probe import AllViews, Probe, blank
@@ -262,6 +262,14 @@ def test_pictures_have_the_photograph_s_size_and_the_mark(tiny_pipeline, report,
         assert (picture[-40:, :80] > 180).all(axis=2).any(), "the mark at the lower left"
         assert figures.raw(made).shape == eye.photograph.shape[:2]
         assert figures.raw(made).dtype == np.uint8
+
+
+def test_a_weak_map_looks_weak_and_a_strong_one_keeps_its_shape(tiny_pipeline, report):
+    made = explain.explain(tiny_pipeline, report, "DR")
+    assert np.abs(made.square).max() < draw.HEAT_TOP == figures.scale_of(made)
+    strong = replace(made, square=np.linspace(7, 20, made.square.size, dtype=np.float32).reshape(made.square.shape))
+    field = figures.raw(strong)[figures.raw(strong) != 128]
+    assert (field == 255).mean() < 0.2, "all of it is above the scale of a weak map, and not all of it is at the top"
 
 
 def test_figures_are_figures_and_leave_pyplot_alone(tiny_pipeline, report):

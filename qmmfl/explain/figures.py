@@ -22,9 +22,12 @@ _OPACITY = 0.75
 
 
 def scale_of(explanation: Explanation) -> float:
-    """The value that is drawn at full strength: fixed for exact maps, so that eyes compare, else the map's own."""
+    """The value that is drawn at full strength, the map's own.
+
+    Exact maps have a least one, so that a weak map looks weak; above it a strong map is not one single colour.
+    """
     if explanation.method == "exact":
-        return draw.HEAT_TOP
+        return max(draw.HEAT_TOP, float(np.abs(explanation.square).max()))
     if explanation.method in SIGNED:
         return float(np.percentile(np.abs(explanation.square), 99.5)) or float(np.abs(explanation.square).max())
     return 1.0
