@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny network that runs in milliseconds, its weights on disk, simulated eyes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
@@ -29,6 +30,7 @@ def tiny_config() -> Config:
     synthesis["msi"] = SynthesisConfig(64, "colour", 2, (4, 8), 7, "affine")
     inputs = {m.name: len(m.planes) for m in labels.MODALITIES} | {"colour": 6}
     encoders = {name: EncoderConfig(count, (4, 4, 8, 8), 16) for name, count in inputs.items()}
+    encoders["colour"] = replace(encoders["colour"], unshuffle=2)
     return Config(square=128, view=64, features=16, heads=2, synthesis=synthesis, encoders=encoders)
 
 

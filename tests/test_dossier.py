@@ -35,7 +35,7 @@ def test_a_finding_is_explained_into_a_folder(eye_file, eye, tmp_path, tiny_fold
     assert values["notice"] == labels.NOTICE
     assert (tmp_path / "out" / "explanation.pdf").read_bytes().startswith(b"%PDF")
     text = (tmp_path / "out" / "explanation.md").read_text()
-    assert "16 px of that" in text
+    assert "at most 128 x 128 px of the field; one cell of this map is 32 px of that" in text
     assert words.UNMEASURED in text
     assert "| Lesion maps |" in text
 

@@ -1,8 +1,8 @@
 """What the fusion is worth: the same frozen features, the same budget, everything that could embarrass it.
 
     python -m training.ablate fusions     --run first --steps 300 --batch 24 --validate 100 --rate 0.0015 --pool 2
-    python -m training.pretrain colour    --run first --steps 400 --batch 32 --side 160
-    python -m training.ablate photographs --run first --steps 800 --batch 32 --side 160 --rate 0.003 --validate 400
+    python -m training.pretrain colour    --run first --steps 400 --batch 32 --side 256
+    python -m training.ablate photographs --run first --steps 800 --batch 32 --side 256 --rate 0.003 --validate 400
     python -m training.ablate figures     --run first --pool 2 [--final --into weights]
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
@@ -218,7 +218,8 @@ def logits_of(
 def _photograph_logits(module: nn.Module, views: np.ndarray, rows: np.ndarray) -> np.ndarray:
     cpu = torch.device("cpu")
     parts = [
-        module(encoders.tensor(views, part, data.VIEW, cpu))[0] for part in np.array_split(rows, len(rows) // 16 + 1)
+        module(encoders.tensor(views, part, data.COLOUR_VIEW, cpu))[0]
+        for part in np.array_split(rows, len(rows) // 16 + 1)
     ]
     return torch.cat(parts).numpy()
 
@@ -228,7 +229,7 @@ def locked_features(recipe: AblationRecipe, network: Network) -> tuple[np.ndarra
     cases, views = data.load()
     wanted = [case.split == "test" and case.fundus == 1 and case.folder != "drimdb" for case in cases]
     rows = np.flatnonzero(wanted)[: recipe.limit]
-    folder, config, grid = RUNS / recipe.run / FOLDER, network.config, views.shape[1] // 16
+    folder, config, grid = RUNS / recipe.run / FOLDER, network.config, data.VIEW // 16
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"test_{len(rows)}.npy"
     shape = (len(rows), len(_NAMES), config.features, grid, grid)

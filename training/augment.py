@@ -28,6 +28,19 @@ def colour(squares: Tensor, generator: torch.Generator, strength: float = 1.0) -
     return (squares.clamp_min(1e-4) ** gamma.to(squares) * gain).clamp(0, 1) * field
 
 
+def equalise(squares: Tensor, generator: torch.Generator, chance: float) -> Tensor:
+    """In some squares every channel is replaced by its rank inside the field: histogram equalisation."""
+    result = squares.clone()
+    for index in range(len(squares)):
+        if torch.rand((), generator=generator) < chance:
+            inside = squares[index].amax(dim=0) > 0
+            levels = (squares[index] * 255).long()
+            for channel, values in enumerate(levels):
+                ranks = torch.bincount(values[inside], minlength=256).cumsum(0).to(squares) / inside.sum().clamp_min(1)
+                result[index, channel] = ranks[values] * inside
+    return result
+
+
 def resolution(squares: Tensor, generator: torch.Generator, coarsest: float, chance: float = 0.5) -> Tensor:
     """A camera of fewer pixels: some squares are scaled down by up to `coarsest` and up again; then sensor noise."""
     result = squares.clone()

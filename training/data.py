@@ -17,12 +17,14 @@ import cv2
 import numpy as np
 
 from qmmfl import fundus, labels, photograph
+from qmmfl.nets import Config
 
 from . import negatives, tables
 from .recipe import RUNS
 
 CACHE = RUNS / "cache"
-VIEW = 256  # [px] side of the cached colour squares, what the encoders see
+VIEW = Config().view  # [px] side of a plane as its encoder sees it
+COLOUR_VIEW = Config().seen(labels.COLOUR.name)  # [px] side of the cached photographs
 FOLDERS = ("odir5k", "stare", "idrid", "rahim", "eyepacs", "eyepacs_equalized", "aptos_severe", "palm", "drimdb")
 CODES = tuple(labels.FINDINGS)
 _DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
@@ -122,7 +124,7 @@ def square_of(path: str | Path, prep: fundus.Prep) -> np.ndarray:
 
 def _view_of(path: str, prep: fundus.Prep) -> np.ndarray:
     cv2.setNumThreads(1)
-    return cv2.resize(square_of(path, prep), (VIEW, VIEW), interpolation=cv2.INTER_AREA)
+    return cv2.resize(square_of(path, prep), (COLOUR_VIEW, COLOUR_VIEW), interpolation=cv2.INTER_AREA)
 
 
 def write_negatives(table: list[Case]) -> Iterator[Case]:
@@ -143,12 +145,12 @@ def write_negatives(table: list[Case]) -> Iterator[Case]:
 
 
 def build(data: Path, workers: int = 2) -> None:
-    """Write runs/cache/views.npy, uint8 (N, VIEW, VIEW, 3), and cases.json, both in the same order."""
+    """Write runs/cache/views.npy, uint8 (N, COLOUR_VIEW, COLOUR_VIEW, 3), and cases.json, both in the same order."""
     CACHE.mkdir(parents=True, exist_ok=True)
     table = list(cases(data))
     table += write_negatives(table)
     prep = fundus.Prep()
-    shape = (len(table), VIEW, VIEW, 3)
+    shape = (len(table), COLOUR_VIEW, COLOUR_VIEW, 3)
     views = np.lib.format.open_memmap(CACHE / "views.part.npy", "w+", np.uint8, shape)
     with ProcessPoolExecutor(workers) as pool:
         paths = [case.path for case in table]
@@ -162,7 +164,10 @@ def build(data: Path, workers: int = 2) -> None:
 
 
 def load() -> tuple[list[Case], np.ndarray]:
-    """The cached cases and their views, a read-only memory map uint8 (N, VIEW, VIEW, 3). Raises TableError."""
+    """The cached cases and their views, a read-only memory map uint8 (N, COLOUR_VIEW, COLOUR_VIEW, 3).
+
+    Raises TableError.
+    """
     rows = json.loads((CACHE / "cases.json").read_text())
     table = [Case(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
     tables.check_splits((case.path, case.group, case.split) for case in table)

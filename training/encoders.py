@@ -22,9 +22,12 @@ from .recipe import Recipe, parse
 
 @dataclasses.dataclass(frozen=True)
 class EncoderRecipe(Recipe):
-    """side: of the views while training [px]; small first, then a short run at full size, costs a third."""
+    """side: of the views while training [px], 0 for the size that the encoder sees in use."""
 
-    side: int = data.VIEW
+    side: int = 0
+
+
+_EQUALISED = 0.15  # share of the photographs whose channels are equalised, as those of one set are
 
 
 class Classifier(nn.Module):
@@ -62,21 +65,22 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe) -> n
     module.heads.cuts are the cut points of the grade. Returns the averaged module.
     """
     cases, views = data.load()
-    usable = np.array([case.folder != "eyepacs_equalized" for case in cases])
+    usable = np.ones(len(cases), bool)
     if modality != labels.COLOUR.name:
         views, usable = planes.load(modality, recipe.run), planes.done(recipe.run)
-    every = targets.Targets(cases)
+    every, side = targets.Targets(cases), Config().seen(modality)
     device = loop.device_of(recipe)
     rows = np.flatnonzero((every.split == "train") & usable)
-    chances = every.sampling(rows)
+    chances = every.sampling(rows) * np.where(every.folder[rows] == "eyepacs_equalized", 0.5, 1)
+    chances /= chances.sum()
     checked = np.flatnonzero((every.split == "val") & usable)
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(rows, recipe.batch, p=chances)
-        seen = tensor(views, chosen, recipe.side, device)
+        seen = tensor(views, chosen, recipe.side or side, device)
         if modality == labels.COLOUR.name:
-            seen = augment.colour(seen, generator)
+            seen = augment.equalise(augment.colour(seen, generator), generator, _EQUALISED)
         (seen,) = augment.flip([seen], generator, upside=False)
         (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
         return {"views": seen.contiguous(memory_format=torch.channels_last), **every.batch(chosen, device)}
@@ -86,7 +90,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe) -> n
         return targets.loss(logits, loop.bare(module).heads.cuts, batch, extras)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [module(tensor(views, part, data.VIEW, device))[0].cpu() for part in np.array_split(checked, 40)]
+        parts = [module(tensor(views, part, side, device))[0].cpu() for part in np.array_split(checked, 80)]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     return loop.fit(name, module, draw, loss, recipe, validate)

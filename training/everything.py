@@ -20,7 +20,7 @@ STAGES = (
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.0015 {_ANGIOGRAM}",
     f"synthesis ffa_arterial --steps 800 --validate 200 {_ANGIOGRAM}",
-    "encoders colour --steps 3500 --batch 32 --side 192 --rate 0.002",
+    "encoders colour --steps 3500 --batch 32 --side 384 --rate 0.002",
     "planes",
     *(f"encoders {modality.name} --steps 800 {_PLANES}" for modality in labels.SYNTHESES),
     "fusion --steps 1000 --batch 32 --validate 200 --rate 0.0015 --pool 2 --name fusion_coarse",

@@ -60,7 +60,7 @@ def cached_features(recipe: Recipe, network: Network) -> tuple[np.ndarray, np.nd
     _, views = data.load()
     rows = np.flatnonzero(planes.done(recipe.run))
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES}
-    grid, config = views.shape[1] // 16, network.config
+    grid, config = data.VIEW // 16, network.config
     shape = (len(rows), len(labels.MODALITIES), config.features, grid, grid)
     features = np.lib.format.open_memmap(folder / "features.part.npy", "w+", np.float16, shape)
     device = loop.device_of(recipe)

@@ -1,6 +1,7 @@
 """One training loop for every stage: AdamW, one cosine cycle, averaged weights, resumable, logged as CSV.
 
-On several GPUs: `torchrun --nproc-per-node 4 -m training.synthesis lesions ...`; every process draws its own batches.
+On several GPUs: `torchrun --nproc-per-node 4 -m -- training.synthesis lesions ...`; every process draws its own batches
+(without the dashes torchrun takes --run for its own). Two processes of one thread also make the most of two CPU cores.
 """
 
 import copy

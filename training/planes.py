@@ -43,10 +43,11 @@ _nets: runtime.Runtime | None = None  # of a worker process
 
 def build(recipe: PlanesRecipe) -> None:
     """Compute the planes of the cases that are not done yet, the most wanted first."""
-    cases, views = data.load()
+    cases, _ = data.load()
     folder = RUNS / recipe.run / "planes"
     folder.mkdir(parents=True, exist_ok=True)
-    stores = {m.name: _store(folder / f"{m.name}.npy", (*views.shape[:3], len(m.planes))) for m in labels.SYNTHESES}
+    shape = (len(cases), data.VIEW, data.VIEW)
+    stores = {m.name: _store(folder / f"{m.name}.npy", (*shape, len(m.planes))) for m in labels.SYNTHESES}
     done = _store(folder / "done.npy", (len(cases), len(labels.SYNTHESES)))
     for name in filter(None, recipe.anew.split(",")):
         done[:, _COLUMNS.index(name)] = 0

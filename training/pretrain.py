@@ -1,4 +1,4 @@
-"""An encoder's start without labels: `python -m training.pretrain colour --steps 1500 --batch 32 --side 160`.
+"""An encoder's start without labels: `python -m training.pretrain colour --steps 1500 --batch 32 --side 256`.
 
 Masked image modelling (Xie et al. 2022, SimMIM) on the cached views of the training split, labelled or not: blocks of
 the view are hidden, and from the encoder's features a small decoder gives back what was there, at a quarter of the
@@ -23,7 +23,7 @@ from qmmfl.nets.network import colour_view
 from . import augment, data, encoders, loop, planes
 from .recipe import parse
 
-BLOCK = 32  # [px] side of a hidden block
+BLOCKS = 8  # along a side; each is hidden or kept as a whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,16 @@ class PretrainRecipe(encoders.EncoderRecipe):
 
 
 class Masked(nn.Module):
-    """Encoder and a decoder that is thrown away: (views (B, k, v, v), kept (B, 1, v, v)) -> (B, k, v / 4, v / 4)."""
+    """Encoder and a decoder that is thrown away: (views (B, k, v, v), kept (B, 1, v, v)) -> (B, k, v / f, v / f).
+
+    f: pixels along a side that the decoder does not tell apart, a quarter of what the encoder folds into a cell.
+    """
 
     def __init__(self, config: Config, modality: str) -> None:
         super().__init__()
         self.colour = modality == labels.COLOUR.name
         self.encoder = Encoder(config.encoders[modality])
+        self.fold = 4 * self.encoder.unshuffle
         planes_ = len(labels.BY_NAME[modality].planes)
         self.decoder = nn.Sequential(
             PixelShuffleUp(config.features, 32), nn.ReLU(), PixelShuffleUp(32, 16), nn.ReLU(), nn.Conv2d(16, planes_, 1)
@@ -52,21 +56,20 @@ class Masked(nn.Module):
         return self.decoder(self.encoder(seen * kept))
 
     def target(self, views: Tensor) -> Tensor:
-        """(B, k, v, v) in 0..1 -> (B, k, v / 4, v / 4): local contrast of a photograph, a plane itself."""
-        return F.avg_pool2d(local_contrast(views) / 2 if self.colour else views * 2 - 1, 4)
+        """(B, k, v, v) in 0..1 -> (B, k, v / f, v / f): local contrast of a photograph, a plane itself."""
+        return F.avg_pool2d(local_contrast(views) / 2 if self.colour else views * 2 - 1, self.fold)
 
 
 def hide(side: int, count: int, share: float, generator: torch.Generator) -> Tensor:
-    """float32 (count, 1, side, side): 0 in a random share of the blocks of BLOCK px, 1 elsewhere."""
-    cells = -(-side // BLOCK)
-    kept = (torch.rand((count, 1, cells, cells), generator=generator) >= share).float()
-    return F.interpolate(kept, scale_factor=BLOCK, mode="nearest")[..., :side, :side]
+    """float32 (count, 1, side, side): 0 in a random share of the BLOCKS x BLOCKS blocks, 1 elsewhere."""
+    kept = (torch.rand((count, 1, BLOCKS, BLOCKS), generator=generator) >= share).float()
+    return F.interpolate(kept, (side, side), mode="nearest")
 
 
 def wrong(module: Masked, views: Tensor, kept: Tensor) -> Tensor:
     """Mean absolute error inside the hidden blocks and the field of view."""
     made, true = module(views, kept), loop.bare(module).target(views)
-    hidden = F.avg_pool2d((1 - kept) * (views.amax(dim=1, keepdim=True) > 0), 4).expand_as(true)
+    hidden = F.avg_pool2d((1 - kept) * (views.amax(dim=1, keepdim=True) > 0), loop.bare(module).fold).expand_as(true)
     return ((made.float() - true).abs() * hidden).sum() / hidden.sum().clamp_min(1)
 
 
@@ -79,16 +82,16 @@ def train(modality: str, recipe: PretrainRecipe) -> nn.Module:
     split = np.array([case.split for case in cases])
     rows, checked = (np.flatnonzero((split == name) & usable) for name in ("train", "val"))
     checked = checked[:: max(len(checked) // recipe.eyes, 1)]
-    device = loop.device_of(recipe)
+    device, side = loop.device_of(recipe), recipe.side or Config().seen(modality)
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-        seen = encoders.tensor(views, numbers.choice(rows, recipe.batch), recipe.side, device)
+        seen = encoders.tensor(views, numbers.choice(rows, recipe.batch), side, device)
         if modality == labels.COLOUR.name:
             seen = augment.colour(seen, generator)
         (seen,) = augment.flip([seen], generator, upside=False)
         (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
-        return {"views": seen, "kept": hide(recipe.side, recipe.batch, recipe.hidden, generator).to(device)}
+        return {"views": seen, "kept": hide(side, recipe.batch, recipe.hidden, generator).to(device)}
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         return {"hidden": wrong(module, batch["views"], batch["kept"])}
@@ -97,8 +100,8 @@ def train(modality: str, recipe: PretrainRecipe) -> nn.Module:
         generator = torch.Generator().manual_seed(0)
         found = []
         for part in np.array_split(checked, len(checked) // 32 + 1):
-            kept = hide(recipe.side, len(part), recipe.hidden, generator).to(device)
-            found.append(float(wrong(module, encoders.tensor(views, part, recipe.side, device), kept)))
+            kept = hide(side, len(part), recipe.hidden, generator).to(device)
+            found.append(float(wrong(module, encoders.tensor(views, part, side, device), kept)))
         return {"score": -float(np.mean(found))}
 
     return loop.fit(f"pretrain_{modality}", Masked(Config(), modality), draw, loss, recipe, validate)

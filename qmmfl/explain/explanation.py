@@ -36,7 +36,8 @@ class Explanation:
     square: float32 (s, s), in `unit`; signed where `method` is one of `SIGNED`. cell: side of the smallest thing that
     the map can tell apart [px] of the photograph. place: square -> photograph, as in `records.Plane`.
     shares: modality -> its share of the score, and "bias" [logit]; their sum is `logit`, before calibration.
-    view: side of what the encoders see [px]. agreements: how maps of this kind did where the truth is known.
+    view: side of what the encoders it is of see at most [px]. agreements: how maps of this kind did where the truth is
+    known.
     parts: modality -> its exact map float32 (s, s) [logit], where method is "exact" and modality "fused".
     """
 
@@ -143,7 +144,7 @@ def explain(
         logit=opened.logits[code],
         shares=opened.shares[code],
         place=reading.place,
-        view=pipeline.card.config.view,
+        view=max(pipeline.card.config.seen(name) for name in labels.BY_NAME if modality in (name, labels.FUSED)),
         agreements=find_agreements(pipeline.card.metrics, method, modality),
         seconds=round(time.monotonic() - began, 3),
         parts=dict(zip(labels.BY_NAME, opened.maps[code], strict=True)) if whole else {},

@@ -5,6 +5,7 @@ gradients flow to the probe's input, so that no parameter has to want one.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import labels
@@ -41,21 +42,25 @@ class Probe(nn.Module):
 
 
 class AllViews(nn.Module):
-    """Logits as a function of what all encoders see, one modality's channels after the other: (B, sum of k, v, v).
+    """Logits as a function of what all encoders see, one modality's channels after the other: (B, C, v, v).
 
-    What is erased here is erased for every modality; the planes are not synthesized anew.
+    Pixels that an encoder folds into channels are folded here, so that one place is one place of every modality. What
+    is erased here is erased for every modality; the planes are not synthesized anew.
     """
 
     def __init__(self, network: Network, reading: Reading) -> None:
         super().__init__()
         self.network = network
-        self.channels = [reading.views[name].shape[1] for name in ORDER]
-        self.start = torch.cat([reading.views[name] for name in ORDER], dim=1)
+        self.folds = [network.config.encoders[name].unshuffle for name in ORDER]
+        views = [F.pixel_unshuffle(reading.views[name], fold) for name, fold in zip(ORDER, self.folds, strict=True)]
+        self.channels = [view.shape[1] for view in views]
+        self.start = torch.cat(views, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, sum of k, v, v) -> logits (B, len(OUTPUTS))."""
-        views = zip(ORDER, x.split(self.channels, dim=1), strict=True)
-        features = torch.stack([self.network.encoders[name](view) for name, view in views], dim=1)
+        """(B, C, v, v) -> logits (B, len(OUTPUTS))."""
+        views = zip(ORDER, x.split(self.channels, dim=1), self.folds, strict=True)
+        seen = [self.network.encoders[name](F.pixel_shuffle(view, fold)) for name, view, fold in views]
+        features = torch.stack(seen, dim=1)
         return self.network.heads(self.network.fusion(features))
 
 

@@ -39,11 +39,16 @@ class SynthesisConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """One encoder. inputs: channels; widths: channels at strides 2, 4, 8 and 16; features: channels handed on."""
+    """One encoder. inputs: channels; widths: channels at strides 2, 4, 8 and 16; features: channels handed on.
+
+    unshuffle: pixels per side folded into channels before the first convolution, so that fine detail is seen at little
+    cost.
+    """
 
     inputs: int
     widths: tuple[int, int, int, int]
     features: int
+    unshuffle: int = 1
 
 
 def _default_synthesis() -> dict[str, SynthesisConfig]:
@@ -60,7 +65,7 @@ def _default_synthesis() -> dict[str, SynthesisConfig]:
 
 
 def _default_encoders() -> dict[str, EncoderConfig]:
-    encoders = {labels.COLOUR.name: EncoderConfig(6, (24, 48, 96, 128), 64)}
+    encoders = {labels.COLOUR.name: EncoderConfig(6, (40, 48, 96, 128), 64, unshuffle=2)}
     for modality in labels.SYNTHESES:
         encoders[modality.name] = EncoderConfig(len(modality.planes), (12, 24, 48, 64), 64)
     return encoders
@@ -68,7 +73,7 @@ def _default_encoders() -> dict[str, EncoderConfig]:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole network. square: side of the canonical square [px]; view: side the encoders see [px]."""
+    """The whole network. square: side of the canonical square [px]; view: side the encoders' convolutions see [px]."""
 
     square: int = 1024
     view: int = 256
@@ -76,6 +81,10 @@ class Config:
     heads: int = 4
     synthesis: Mapping[str, SynthesisConfig] = field(default_factory=_default_synthesis)
     encoders: Mapping[str, EncoderConfig] = field(default_factory=_default_encoders)
+
+    def seen(self, modality: str) -> int:
+        """Side of what a modality's encoder is given [px], before it folds pixels into channels."""
+        return self.view * self.encoders[modality].unshuffle
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only; `from_dict` is the inverse."""

@@ -1,5 +1,6 @@
 """Stage II, first half: one encoder per modality."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, ResidualBlock
@@ -7,12 +8,12 @@ from .config import EncoderConfig
 
 
 class Encoder(nn.Sequential):
-    """A small ResNet of stride 16: (B, inputs, S, S) -> features (B, features, S / 16, S / 16), non-negative."""
+    """A small ResNet: (B, inputs, S, S) -> features (B, features, S / s, S / s), non-negative, s = 16 * unshuffle."""
 
     def __init__(self, config: EncoderConfig) -> None:
         a, b, c, d = config.widths
         super().__init__(
-            ConvBlock(config.inputs, a, 2),
+            ConvBlock(config.inputs * config.unshuffle**2, a, 2),
             ConvBlock(a, b, 2),
             ResidualBlock(b),
             ConvBlock(b, c, 2),
@@ -25,7 +26,8 @@ class Encoder(nn.Sequential):
             nn.BatchNorm2d(config.features),
             nn.ReLU(),
         )
+        self.unshuffle = config.unshuffle
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, S, S) -> (B, features, S / 16, S / 16)."""
-        return super().forward(x)
+        """(B, inputs, S, S) -> (B, features, S / s, S / s)."""
+        return super().forward(F.pixel_unshuffle(x, self.unshuffle))

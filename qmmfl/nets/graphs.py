@@ -113,13 +113,16 @@ def synthesis_graph(state: Mapping[str, np.ndarray], name: str, config: Synthesi
 
 
 def fusion_graph(state: Mapping[str, np.ndarray], config: Config) -> Model:
-    """What each modality's encoder sees (k, view, view), in the order of `labels.MODALITIES` -> fused (M, D, h, w)."""
+    """What each modality's encoder sees (k, v, v), in the order of `labels.MODALITIES` -> fused (M, D, h, w)."""
     layers = Layers(state)
     given, seen = [], []
     for number, modality in enumerate(labels.MODALITIES):
-        view = ops.parameter([config.encoders[modality.name].inputs, config.view, config.view], np.float32)
+        encoder, side = config.encoders[modality.name], config.seen(modality.name)
+        view = ops.parameter([encoder.inputs, side, side], np.float32)
         given.append(view)
         x = ops.unsqueeze(view, np.int64(0))
+        if encoder.unshuffle > 1:
+            x = ops.space_to_depth(x, "depth_first", encoder.unshuffle)
         seen.append(layers.calibrate(_encode(layers, x, f"encoders.{modality.name}"), f"fusion.calibration.{number}"))
     context = layers.convolve(ops.concat(seen, 1), "fusion.context.0", "fusion.context.1")
     context = ops.relu(context)

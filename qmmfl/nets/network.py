@@ -56,10 +56,11 @@ class Network(nn.Module):
         return bounded(self.synthesis[modality](x), field)
 
     def view(self, square: Tensor, planes: Mapping[str, Tensor], modality: str) -> Tensor:
-        """What a modality's encoder sees: (B, k, view, view)."""
+        """What a modality's encoder sees: (B, k, v, v) with v = `Config.seen`."""
+        side = self.config.seen(modality)
         if modality == labels.COLOUR.name:
-            return colour_view(pooled(square, self.config.view))
-        return pooled(planes[modality], self.config.view, peaks=modality in PEAKS) * 2 - 1
+            return colour_view(pooled(square, side))
+        return pooled(planes[modality], side, peaks=modality in PEAKS) * 2 - 1
 
     def encode(self, square: Tensor, planes: Mapping[str, Tensor]) -> Tensor:
         """Square and planes of all modalities -> features (B, M, D, h, w)."""

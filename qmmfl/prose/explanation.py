@@ -60,7 +60,7 @@ def limits_text(explanation: Explanation) -> str:
     pixels = round(explanation.cell * explanation.view / grid[2]) if grid else 0
     what = {"gradients": "pixel", "occlusion": "window"}.get(explanation.method, "cell")
     return (
-        f"The encoders see {explanation.view} x {explanation.view} px of the field; one {what} of this map is "
+        f"The encoders see at most {explanation.view} x {explanation.view} px of the field; one {what} of this map is "
         f"{pixels} px of that, here {explanation.cell:.0f} x {explanation.cell:.0f} px of a photograph of "
         f"{photograph.width} x {photograph.height} px. Nothing smaller can be told apart, however smooth it looks: "
         "it cannot point at single microaneurysms or say where an edge lies."
