@@ -128,9 +128,12 @@ def find_field(pixels: np.ndarray) -> Field:
     field above and below; a picture without a visible rim (a crop) gets the circle around what is lit.
     Raises FieldError when nothing is visible.
     """
-    height, width = pixels.shape[:2]
-    scale = min(1.0, _WORKING_SIDE / max(height, width))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    step = max(max(pixels.shape[:2]) // _WORKING_SIDE, 1)  # whole steps first: OpenCV takes a quarter of the time
+    height, width = (side // step * step for side in pixels.shape[:2])
+    small = pixels[:height, :width]
+    for factor in (1 / step, min(1.0, _WORKING_SIDE * step / max(height, width))):
+        if factor < 1:
+            small = cv2.resize(small, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     lit = _lit(cv2.GaussianBlur(small, (0, 0), 1.0))
     ratio = np.array([width / small.shape[1], height / small.shape[0]])
     x0, y0, w, h = cv2.boundingRect(lit)
@@ -168,10 +171,11 @@ def square_mask(prep: Prep) -> np.ndarray:
 
 def _lit(small: np.ndarray) -> np.ndarray:
     """uint8 (h, w) of 0/255: the largest connected region that is brighter than the camera's border."""
-    bright = small.max(axis=2).astype(np.float32)
+    red, green, blue = cv2.split(small)  # whole planes: numpy is slow along an axis of three
+    bright = cv2.max(cv2.max(red, green), blue).astype(np.float32)
     corners = np.concatenate([small[y, x].reshape(-1, 3) for y in _ends(small, 0) for x in _ends(small, 1)])
     if np.median(corners.min(axis=1)) > 225:  # a scanned print: the border is white
-        bright = 255.0 - small.min(axis=2)
+        bright = 255 - cv2.min(cv2.min(red, green), blue).astype(np.float32)
     top = float(np.percentile(bright, 99))
     if top < _DARKEST_FIELD or top - float(np.percentile(bright, 1)) < 3 and np.ptp(bright) < 6:
         raise FieldError("no field of view is visible")

@@ -71,7 +71,7 @@ def test_arrays_do_what_tensors_do(square):
         assert np.abs(array - made[0].numpy()).max() < 2e-5
 
     same(arrays.local_contrast(picture), blocks.local_contrast(tensor))
-    same(arrays.colour_view(picture), network.colour_view(tensor))
+    same(arrays.colour_view(arrays.arrange(picture)), network.colour_view(tensor))
     for size in (32, 128, 256):
         for peaks in (False, True):
             same(arrays.pooled(picture, size, peaks=peaks), blocks.pooled(tensor, size, peaks=peaks))

@@ -65,21 +65,18 @@ class AcceleratedPass:
     """See `runtime.Pass`."""
 
     def __init__(self, runtime: Accelerated, square: np.ndarray) -> None:
-        self.runtime, self.square = runtime, square
-        nets = runtime.config.synthesis.values()
-        self.colours = {size: arrays.pooled(square, size) for size in {net.size for net in nets}}
-        self.contrasts = {
-            size: arrays.local_contrast(self.colours[size])
-            for size in {net.size for net in nets if net.inputs != "colour"}
-        }
+        self.runtime = runtime
+        encoder = runtime.config.seen(labels.COLOUR.name)
+        sizes = {encoder, *(net.size for net in runtime.config.synthesis.values())}
+        self.colours = {size: arrays.pooled(square, size) for size in sizes}
+        self.arranged = {size: arrays.arrange(each) for size, each in self.colours.items()}
         self.fields = {size: (arrays.brightest(each) > 0).astype(np.float32) for size, each in self.colours.items()}
         self.planes: dict[str, np.ndarray] = {}
 
     def synthesize(self, modality: str) -> np.ndarray:
         """float32 (k, s, s) in 0..1."""
         net = self.runtime.config.synthesis[modality]
-        seen = arrays.arrange(net, self.colours[net.size], self.contrasts.get(net.size))
-        made, *total = self.runtime.infer(modality, [seen])
+        made, *total = self.runtime.infer(modality, [self.arranged[net.size][arrays.SEEN[net.inputs]]])
         if not np.isfinite(total[0] if total else made).all():
             raise NotFinite
         planes = arrays.recolour(made, self.colours[net.size]) if net.head == "affine" else made
@@ -88,9 +85,9 @@ class AcceleratedPass:
 
     def view(self, modality: str) -> np.ndarray:
         """See `runtime.Pass`."""
-        side = self.runtime.config.view
+        side = self.runtime.config.seen(modality)
         if modality == labels.COLOUR.name:
-            return arrays.colour_view(arrays.pooled(self.square, side))
+            return arrays.colour_view(self.arranged[side])
         return arrays.pooled(self.planes[modality], side, peaks=modality in PEAKS) * 2 - 1
 
     def fuse(self) -> Scores:

@@ -5,15 +5,19 @@ work plane by plane, which stays in a processor's cache.
 """
 
 import math
+from functools import reduce
 
 import cv2
 import numpy as np
 
-from .config import DARKEST, SynthesisConfig
+from .config import DARKEST
 
 Array = np.ndarray
 
+SEEN = {"colour": slice(0, 3), "contrast": slice(3, 6), "both": slice(0, 6)}  # by `SynthesisConfig.inputs`
+
 _BINOMIAL = np.array([0.25, 0.5, 0.25], np.float32)
+_CELLS = 32  # of `local_contrast`, along a side
 _DARK = 0.02  # of 0..1; darker pixels are outside the field for `local_contrast`
 
 
@@ -24,22 +28,22 @@ def pooled(picture: Array, size: int, *, peaks: bool = False) -> Array:
         return picture
     if peaks and side > size:
         step = side // size
-        rows = np.maximum.reduce([picture[:, row::step] for row in range(step)])
-        return np.maximum.reduce([rows[..., column::step] for column in range(step)])
+        rows = reduce(np.maximum, [picture[:, row::step] for row in range(step)])
+        return reduce(np.maximum, [rows[..., column::step] for column in range(step)])
     return np.stack([_resize(plane, size) for plane in picture])
 
 
-def local_contrast(square: Array, cells: int = 32) -> Array:
-    """(3, S, S) in 0..1, black outside the field of view -> (3, S, S) in -4..4, zero outside it."""
+def local_contrast(square: Array, made: Array | None = None) -> Array:
+    """(3, S, S) in 0..1, black outside the field of view -> in -4..4, zero outside it; into `made` if given."""
     side = square.shape[-1]
-    part = side // math.gcd(side // cells, 4)
+    part = side // math.gcd(side // _CELLS, 4)
     field = (brightest(square) > _DARK).astype(np.float32)
 
     def surround(values: Array, window: int) -> Array:
-        return _blur(_resize(_resize(values, part), cells), window) / np.maximum(_blur(weight, window), 1e-3)
+        return _blur(_resize(_resize(values, part), _CELLS), window) / np.maximum(_blur(weight, window), 1e-3)
 
-    weight = _resize(_resize(field, part), cells)
-    made = np.empty_like(square)
+    weight = _resize(_resize(field, part), _CELLS)
+    made = np.empty_like(square) if made is None else made
     for plane, centred in zip(square, made, strict=True):
         cv2.subtract(plane, _resize(surround(cv2.multiply(plane, field), 3), side), centred)
         cv2.multiply(centred, field, centred)
@@ -49,12 +53,13 @@ def local_contrast(square: Array, cells: int = 32) -> Array:
     return made
 
 
-def arrange(config: SynthesisConfig, colour: Array, contrast: Array | None) -> Array:
-    """Colour in 0..1 and its local contrast (3, size, size) -> a synthesis net's input (channels, size, size)."""
-    if config.inputs == "contrast" and contrast is not None:
-        return contrast
-    signed = colour * np.float32(2) - np.float32(1)
-    return np.concatenate([signed, contrast]) if config.inputs == "both" and contrast is not None else signed
+def arrange(colour: Array) -> Array:
+    """Colour in 0..1 (3, s, s) -> (6, s, s): in -1..1, then its local contrast; `SEEN` of it is a net's input."""
+    made = np.empty((6, *colour.shape[1:]), np.float32)
+    np.multiply(colour, 2, out=made[:3])
+    made[:3] -= 1
+    local_contrast(colour, made[3:])
+    return made
 
 
 def recolour(maps: Array, colour: Array) -> Array:
@@ -69,9 +74,9 @@ def recolour(maps: Array, colour: Array) -> Array:
     return made
 
 
-def colour_view(square: Array) -> Array:
-    """(3, v, v) in 0..1 -> what the colour encoder sees (6, v, v)."""
-    return np.concatenate([square * 2 - 1, local_contrast(square) / 2])
+def colour_view(arranged: Array) -> Array:
+    """What `arrange` made (6, v, v) -> what the colour encoder sees (6, v, v)."""
+    return np.concatenate([arranged[:3], arranged[3:] / 2])
 
 
 def brightest(square: Array) -> Array:

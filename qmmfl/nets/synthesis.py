@@ -41,15 +41,20 @@ class SynthesisNet(nn.Module):
     def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """State dict of this net from that of one with the same widths: its own, or a related one's.
 
-        A net that saw contrast alone lends its first convolution to one that sees colour too (which starts unseen);
-        a head of other planes is left as it is here. Other differences are load_state_dict's to refuse.
+        A net that saw contrast alone lends its first convolution to one that sees colour too (which starts unseen). A
+        head of other planes starts every plane from the mean of theirs (an angiogram from arteries and veins); a head
+        of another kind is left as it is here. Other differences are load_state_dict's to refuse.
         """
         own, stem = self.state_dict(), "stem.1.0.weight"
         extra = own[stem].shape[1] - state[stem].shape[1]
         if extra > 0:
             state = state | {stem: torch.cat([torch.zeros_like(own[stem][:, :extra]), state[stem]], dim=1)}
-        foreign = [k for k in own if k.startswith("head.") and k in state and state[k].shape != own[k].shape]
-        return state | {key: own[key] for key in foreign}
+        for key in [k for k in own if k.startswith("head.") and k in state and state[k].shape != own[k].shape]:
+            each = len(own[key]) // self.config.planes  # outputs of one plane
+            like = self.config.head == "pixels" and len(state[key]) % each == 0
+            mean = state[key].unflatten(0, (-1, each)).mean(0) if like else None
+            state = state | {key: own[key] if mean is None else torch.cat([mean] * self.config.planes)}
+        return state
 
     def prepare(self, square: Tensor) -> Tensor:
         """Canonical square (B, 3, S, S) in 0..1 -> this net's input (B, channels, size, size)."""
