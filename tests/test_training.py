@@ -15,7 +15,22 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from qmmfl import labels
 from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
-from training import ablate, augment, data, encoders, everything, loop, metrics, pretrain, recipe, targets, tasks
+from training import (
+    ablate,
+    augment,
+    data,
+    encoders,
+    everything,
+    loop,
+    losses,
+    metrics,
+    pixels,
+    pretrain,
+    recipe,
+    synthesis,
+    targets,
+    tasks,
+)
 
 
 def case(split="train", **values):
@@ -61,7 +76,7 @@ def test_composed_angiogram_has_bright_arteries_and_dark_veins(eye):
 
     truth = np.stack([eye.planes["artery"], eye.planes["vein"]])
     care = (eye.photograph.max(axis=2) > 0).astype(np.uint8) * 255
-    image = tasks.compose_arterial(Sample("x", eye.photograph, (truth * 255).astype(np.uint8), care))
+    image = pixels.compose_arterial(Sample("x", eye.photograph, (truth * 255).astype(np.uint8), care))
     artery, vein = (plane > 0.9 for plane in truth)
     rest = (care > 0) & (truth.max(axis=0) < 0.1)
     assert image[artery & ~vein].mean() > 2 * image[rest].mean()
@@ -92,7 +107,7 @@ def test_a_net_learns_and_resumes(tmp_path, monkeypatch, eye, interrupted):
             return {"x": net.prepare((square + noise).clamp(0, 1))}
 
         def loss(module, batch):
-            return tasks.segmentation_loss(module(batch["x"]), truth, torch.ones_like(truth), (2.0,))
+            return losses.segmentation_loss(module(batch["x"]), truth, torch.ones_like(truth), (2.0,))
 
         def validate(module):
             made = module(net.prepare(square)).sigmoid()
@@ -115,9 +130,9 @@ def test_correlation_of_patches_ignores_gain_and_what_is_outside(numbers):
     care = torch.zeros(2, 1, 64, 64)
     care[..., 8:40] = 1
     other = torch.where(care > 0, 0.3 * a + 0.2, torch.rand_like(a))
-    torch.testing.assert_close(tasks.patch_correlation(a, other, care), torch.ones(2, 1), atol=0.02, rtol=0)
-    torch.testing.assert_close(tasks.patch_correlation(a, -other, care), -torch.ones(2, 1), atol=0.02, rtol=0)
-    assert tasks.patch_correlation(a, other, torch.zeros_like(care)).abs().max() == 0
+    torch.testing.assert_close(losses.patch_correlation(a, other, care), torch.ones(2, 1), atol=0.02, rtol=0)
+    torch.testing.assert_close(losses.patch_correlation(a, -other, care), -torch.ones(2, 1), atol=0.02, rtol=0)
+    assert losses.patch_correlation(a, other, torch.zeros_like(care)).abs().max() == 0
 
 
 def test_recipe_fields_are_options():
@@ -215,12 +230,54 @@ def test_every_stage_of_everything_takes_its_options():
         assert recipe.parse(own, rest, **choices)[0].run == "all"
 
 
+def test_an_angiogram_starts_from_the_mean_of_arteries_and_veins():
+    torch.manual_seed(0)
+    vessels = SynthesisNet(SynthesisConfig(64, "contrast", 2, (4, 8), 2)).eval()
+    angiogram = SynthesisNet(SynthesisConfig(64, "both", 2, (4, 8), 1)).eval()
+    angiogram.load_state_dict(angiogram.adopt(vessels.state_dict()))
+    seen = torch.randn(1, 6, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(angiogram(seen), vessels(seen[:, 3:]).mean(1, keepdim=True))
+
+
+def test_a_photograph_held_to_the_teacher_s_vessels_keeps_its_own_brightness(tmp_path):
+    config = Config().synthesis["ffa_arteriovenous"]
+    task = tasks.Arteriovenous(config, synthesis.SynthesisRecipe(teacher=tmp_path / "best.pt"))
+    truth = torch.rand(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    known, taught = torch.ones(1, 1, 128, 128), torch.full((1, 1, 128, 128), tasks._TAUGHT / 255)
+    made = 0.1 + 0.5 * truth
+
+    def terms(care):
+        return task.loss(made.logit(), {"truth": truth, "care": torch.cat(care)})
+
+    darker = terms([taught, taught])
+    assert darker["level"] == 0
+    assert (
+        darker["teacher"]
+        < 0.01
+        < task.loss(-made.logit(), {"truth": truth, "care": taught.repeat(2, 1, 1, 1)})["teacher"]
+    )
+    assert terms([known, known])["level"] > 0.05
+    assert terms([known, known])["teacher"] == 0
+
+
+def test_equalised_channels_hold_ranks_inside_the_field():
+    squares = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) ** 3
+    squares[..., :16] = 0
+    made = augment.equalise(squares, torch.Generator().manual_seed(0), 1.0)
+    inside = made[..., 16:]
+    assert made[..., :16].abs().max() == 0
+    assert abs(float(inside.mean()) - 0.5) < 0.05
+    assert abs(float((inside < 0.25).float().mean()) - 0.25) < 0.05
+    assert torch.equal(augment.equalise(squares, torch.Generator(), 0.0), squares)
+
+
 def test_an_encoder_starts_from_what_was_hidden(tmp_path):
     torch.manual_seed(0)
     config = tiny_config()
     module = pretrain.Masked(config, "colour")
-    views = torch.rand(2, 3, 64, 64)
-    kept = pretrain.hide(64, 2, 0.5, torch.Generator().manual_seed(1))
+    views = torch.rand(2, 3, 128, 128)
+    kept = pretrain.hide(128, 2, 0.5, torch.Generator().manual_seed(1))
     assert set(kept.unique().tolist()) == {0.0, 1.0}
     assert module(views, kept).shape == module.target(views).shape == (2, 3, 16, 16)
     pretrain.wrong(module, views, kept).backward()

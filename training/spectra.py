@@ -8,7 +8,7 @@ import torch
 
 from qmmfl import labels, phantom, photograph
 
-from . import data, metrics, tasks
+from . import data, losses, metrics
 
 SIMULATED = range(20_000, 20_024)  # seeds that no training and no validation draws
 FITTED = range(30)  # training seeds that the rival is fitted on
@@ -20,7 +20,7 @@ def figures(reader, folder: Path, repeats: int, limit: int) -> dict[str, Any]:
     """Per band: median relative error of the net, of the best regressor that sees one pixel's colour, their ratio.
 
     "colours" is the mean absolute log ratio between a real photograph and what a nominal camera makes of its bands,
-    exposure and white balance taken out (`tasks.colour_error` without blue).
+    exposure and white balance taken out (`losses.colour_error` without blue).
     """
     rival = fit_rival(FITTED[: 3 * limit])
     net, other = [], []
@@ -87,6 +87,6 @@ def _colours(reader, folder: Path, repeats: int, each: int) -> dict[str, Any]:
             bands = np.stack([report.planes[plane].pixels for plane in labels.MSI.planes])
             seen = torch.from_numpy(report.photograph.pixels).permute(2, 0, 1)[None].float() / 255
             field = torch.from_numpy((bands.max(0) > 0).astype(np.float32))
-            errors.append(float(tasks.colour_error(torch.from_numpy(bands)[None], seen * field, to_colour, 0.0)))
+            errors.append(float(losses.colour_error(torch.from_numpy(bands)[None], seen * field, to_colour, 0.0)))
         result[name] = [float(np.mean(errors)), *metrics.interval(np.array(errors), repeats=repeats)]
     return result

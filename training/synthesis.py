@@ -5,6 +5,7 @@ loss and validation only; see `tasks`.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class SynthesisRecipe(Recipe):
     squares: int = 2
     coarsest: float = 0.4
     phantoms: int = 0  # simulated eyes beside the real ones
+    teacher: Path | None = None  # best.pt of the vessel net: angiograms of other cameras are held to its vessels
 
 
 def train(name: str, recipe: SynthesisRecipe) -> nn.Module:

@@ -5,21 +5,22 @@ A task offers: gather() -> training samples and their chances, checked (validati
 (probability a fresh net starts from), loss(logits, batch) and validate(module).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qmmfl import labels, phantom
-from qmmfl.nets.synthesis import SynthesisConfig
+from qmmfl.nets import Config
+from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
 
-from . import metrics, pixels
+from . import loop, metrics, pixels
+from .losses import Terms, colour_error, image_loss, segmentation_loss, vessel_correlation
 
-Terms = dict[str, Tensor]
+_TAUGHT = 128  # `care`, of 255, of a photograph whose truth is another net's
 
 
 class Task:
@@ -146,9 +147,29 @@ class Vessels(Task):
 
 
 class Arteriovenous(Task):
-    """The arteriovenous angiogram: registered pairs and simulated eyes."""
+    """The arteriovenous angiogram: registered pairs, simulated eyes, and photographs of other cameras.
+
+    The pairs are few and of few cameras. Of other photographs an angiogram is known to show the vessels, so that it is
+    held to the map of the vessel net (the teacher) there, at vessel scale alone: brightness stays free.
+    """
 
     name, patch, turned = "ffa_arteriovenous", 256, True
+
+    def sources(self) -> list[tuple[list[pixels.Sample], float]]:
+        """Pairs, and a third as often photographs with the teacher's vessels; the care of those is a half."""
+        return [*super().sources(), (self._taught, 0.3)] if self.recipe.teacher else super().sources()
+
+    @cached_property
+    def _taught(self) -> list[pixels.Sample]:
+        vessels = Config().synthesis[labels.VESSELS.name]
+        module = SynthesisNet(vessels)
+        loop.load_start(module, self.recipe.teacher, f"synthesis.{labels.VESSELS.name}.")
+        teacher, result = Vessels(vessels, self.recipe), []
+        for sample in pixels.photographs(self.recipe.data, self.config.size, 20, len(self.planes())):
+            map_ = (teacher.predict(module.eval(), sample).max(axis=0) * 255).round().astype(np.uint8)
+            inside = (sample.square.max(axis=2) > 0).astype(np.uint8)
+            result.append(dataclasses.replace(sample, truth=map_[None], care=inside * np.uint8(_TAUGHT)))
+        return result
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """The pairs that are not locked; none are left for validation, so training pairs stand in, and say so."""
@@ -156,7 +177,13 @@ class Arteriovenous(Task):
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
         """L1 and one minus the local correlation, which ignores each camera's own brightness and contrast."""
-        return image_loss(logits.sigmoid(), batch["truth"], batch["care"])
+        made, truth, care = logits.sigmoid(), batch["truth"], batch["care"]
+        taught = (care.amax((1, 2, 3), keepdim=True) < 0.75).float()  # half, or turned in from half
+        terms = image_loss(made, truth, care * (1 - taught))
+        if self.recipe.teacher:
+            unlike = 1 - vessel_correlation(made, truth, care)
+            terms["teacher"] = (unlike * taught[..., 0, 0]).sum() / taught.sum().clamp_min(1)
+        return terms
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mean correlation inside the common field, whole and at vessel scale, on the training pairs."""
@@ -176,7 +203,9 @@ class Arterial(Task):
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """DRIVE and LES-AV with an angiogram composed from their labels."""
         for sample in pixels.vessels(self.recipe.data, split, self.config.size):
-            yield pixels.Sample(sample.name, sample.square, compose_arterial(sample)[None], sample.care, sample.frame)
+            yield pixels.Sample(
+                sample.name, sample.square, pixels.compose_arterial(sample)[None], sample.care, sample.frame
+            )
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
         """As for the arteriovenous phase."""
@@ -225,75 +254,3 @@ class Spectra(Task):
 
 
 TASKS: Mapping[str, Callable] = {t.name: t for t in (Lesions, DiscCup, Vessels, Arteriovenous, Arterial, Spectra)}
-
-
-def segmentation_loss(
-    logits: Tensor, truth: Tensor, care: Tensor, weights: Sequence[float] = (), shares: Sequence[float] = ()
-) -> Terms:
-    """Cross entropy and soft Dice per class over the batch, only where `care` is 1.
-
-    weights: what a positive pixel of each class counts in the cross entropy; shares: what each class counts.
-    """
-    count = truth.shape[1]
-    positive = torch.tensor(weights or (1.0,) * count, device=truth.device)[:, None, None]
-    share = torch.tensor(shares or (1.0,) * count, device=truth.device)
-    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=positive)
-    entropy = (each * care).sum((0, 2, 3)) / care.sum().clamp_min(1)
-    probability, truth = logits.sigmoid() * care, truth * care
-    overlap, total = (probability * truth).sum((0, 2, 3)), (probability + truth).sum((0, 2, 3))
-    present = (truth.sum((0, 2, 3)) > 0).float() * share
-    dice = 1 - (2 * overlap + 1) / (total + 1)
-    return {"entropy": (entropy * share).sum(), "dice": 0.5 * (dice * present).sum() / present.sum().clamp_min(1)}
-
-
-def image_loss(made: Tensor, truth: Tensor, care: Tensor) -> Terms:
-    """L1, and one minus the correlation inside `care`: over 17 px windows, and over the patch, whole and with the mean
-    over 51 px taken out. Correlations do not see a camera's own brightness and contrast.
-    """
-    level = ((made - truth).abs() * care).sum() / care.sum().clamp_min(1)
-    a, b = made - local_mean(made), truth - local_mean(truth)
-    covariance, va, vb, share = (F.avg_pool2d(x, 17, 4) for x in (a * b * care, a * a * care, b * b * care, care))
-    alike = covariance / ((va + 1e-4) * (vb + 1e-4)).sqrt()
-    inner = (share > 0.8).float()
-    detail = ((1 - alike) * inner).sum() / inner.sum().clamp_min(1)
-    whole = 1 - patch_correlation(made, truth, care).mean()
-    vessels = 1 - patch_correlation(made - local_mean(made, 51), truth - local_mean(truth, 51), care).mean()
-    return {"level": level, "detail": 0.5 * detail, "whole": 0.25 * whole, "vessels": 0.5 * vessels}
-
-
-def patch_correlation(a: Tensor, b: Tensor, care: Tensor) -> Tensor:
-    """Correlation of a and b (B, C, H, W) inside care (B, 1, H, W): (B, C), 0 where there is nothing to compare."""
-    count = care.sum((2, 3)).clamp_min(1)
-    a, b = ((x - (x * care).sum((2, 3), keepdim=True) / count[..., None, None]) * care for x in (a, b))
-    variances = (a.square().sum((2, 3)) / count + 1e-4) * (b.square().sum((2, 3)) / count + 1e-4)
-    return (a * b).sum((2, 3)) / count / variances.sqrt()
-
-
-def colour_error(bands: Tensor, square: Tensor, to_colour: Tensor, blue: float) -> Tensor:
-    """Mean absolute log ratio (B, 1, 1, 1) of the colours that bands give to those of the photograph.
-
-    bands (B, 7, s, s); square (B, 3, s, s) in 0..1, sRGB; to_colour (7, 3). Exposure and white balance are free: the
-    mean ratio of each channel is taken out. blue: what the blue channel counts.
-    """
-    seen = square.clamp_min(1e-3).pow(2.2)
-    given = torch.einsum("bkhw,kc->bchw", bands, to_colour.to(bands)).clamp_min(1e-3)
-    usable = ((square.amax(1, keepdim=True) > 0.05) & (square < 0.97)).float()
-    ratio = (given / (seen + 2e-3)).log()
-    ratio = ratio - (ratio * usable).sum((2, 3), keepdim=True) / usable.sum((2, 3), keepdim=True).clamp_min(1)
-    each = (ratio.abs() * usable).sum((2, 3)) / usable.sum((2, 3)).clamp_min(1)
-    return (each @ each.new_tensor([1, 1, blue]) / (2 + blue))[:, None, None, None]
-
-
-def local_mean(values: Tensor, window: int = 17) -> Tensor:
-    """Local mean of the same size (B, C, H, W)."""
-    rows = F.avg_pool2d(values, (window, 1), 1, (window // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, window), 1, (0, window // 2), count_include_pad=False)
-
-
-def compose_arterial(sample: pixels.Sample) -> np.ndarray:
-    """uint8 (S, S): an early angiogram of a labelled eye. Arteries filled, veins dark, a dim choroidal flush."""
-    artery, vein = (cv2.GaussianBlur(t.astype(np.float32) / 255, (0, 0), 0.8) for t in sample.truth)
-    green = cv2.GaussianBlur(sample.square[..., 1].astype(np.float32) / 255, (0, 0), sample.square.shape[0] / 40)
-    flush = 0.22 + 0.12 * green / max(float(green.max()), 1e-3)
-    image = flush * (1 - 0.6 * vein) * (1 - artery) + 0.85 * artery
-    return (image * (sample.care > 0) * 255).clip(0, 255).round().astype(np.uint8)
