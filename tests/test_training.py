@@ -261,6 +261,22 @@ def test_a_photograph_held_to_the_teacher_s_vessels_keeps_its_own_brightness(tmp
     assert terms([known, known])["teacher"] == 0
 
 
+def test_photographs_of_other_cameras_bring_the_teacher_s_vessels(tmp_path, monkeypatch):
+    config, path = Config(), tmp_path / "best.pt"
+    torch.save({"averaged": SynthesisNet(config.synthesis["vessels"]).state_dict()}, path)
+    square = np.zeros((512, 512, 3), np.uint8)
+    square[100:400, 100:400] = 90
+    eye = pixels.Sample("x", square, np.zeros((1, 512, 512), np.uint8), np.zeros((512, 512), np.uint8))
+    monkeypatch.setattr(pixels, "photographs", lambda *_: iter([eye]))
+    monkeypatch.setattr(pixels, "angiograms", lambda *_: iter([eye]))
+    task = tasks.Arteriovenous(config.synthesis["ffa_arteriovenous"], synthesis.SynthesisRecipe(teacher=path))
+    (_, often), (taught, seldom) = task.sources()
+    assert seldom < often
+    assert taught[0].truth.shape == (1, 512, 512)
+    assert set(np.unique(taught[0].care)) == {0, tasks._TAUGHT}
+    assert len(tasks.Arteriovenous(task.config, synthesis.SynthesisRecipe()).sources()) == 1
+
+
 def test_equalised_channels_hold_ranks_inside_the_field():
     squares = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) ** 3
     squares[..., :16] = 0

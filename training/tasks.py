@@ -162,11 +162,11 @@ class Arteriovenous(Task):
     @cached_property
     def _taught(self) -> list[pixels.Sample]:
         vessels = Config().synthesis[labels.VESSELS.name]
-        module = SynthesisNet(vessels)
+        module = SynthesisNet(vessels).eval().requires_grad_(False)
         loop.load_start(module, self.recipe.teacher, f"synthesis.{labels.VESSELS.name}.")
         teacher, result = Vessels(vessels, self.recipe), []
         for sample in pixels.photographs(self.recipe.data, self.config.size, 20, len(self.planes())):
-            map_ = (teacher.predict(module.eval(), sample).max(axis=0) * 255).round().astype(np.uint8)
+            map_ = (teacher.predict(module, sample).max(axis=0) * 255).round().astype(np.uint8)
             inside = (sample.square.max(axis=2) > 0).astype(np.uint8)
             result.append(dataclasses.replace(sample, truth=map_[None], care=inside * np.uint8(_TAUGHT)))
         return result
