@@ -7,7 +7,8 @@ A task offers: gather() -> training samples and their chances, checked (validati
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,7 +56,9 @@ class Task:
         """Names of the planes this task's net makes."""
         return labels.BY_NAME[self.name].planes
 
-    def predict(self, module: nn.Module, sample: pixels.Sample) -> np.ndarray:
+    @staticmethod
+    @torch.no_grad()
+    def predict(module: nn.Module, sample: pixels.Sample) -> np.ndarray:
         """float32 (k, S, S) in 0..1 of one whole square."""
         device = next(module.parameters()).device
         square = torch.from_numpy(sample.square).to(device).permute(2, 0, 1)[None].float() / 255
@@ -157,19 +160,10 @@ class Arteriovenous(Task):
 
     def sources(self) -> list[tuple[list[pixels.Sample], float]]:
         """Pairs, and a third as often photographs with the teacher's vessels; the care of those is a half."""
-        return [*super().sources(), (self._taught, 0.3)] if self.recipe.teacher else super().sources()
-
-    @cached_property
-    def _taught(self) -> list[pixels.Sample]:
-        vessels = Config().synthesis[labels.VESSELS.name]
-        module = SynthesisNet(vessels).eval().requires_grad_(False)
-        loop.load_start(module, self.recipe.teacher, f"synthesis.{labels.VESSELS.name}.")
-        teacher, result = Vessels(vessels, self.recipe), []
-        for sample in pixels.photographs(self.recipe.data, self.config.size, 20, len(self.planes())):
-            map_ = (teacher.predict(module, sample).max(axis=0) * 255).round().astype(np.uint8)
-            inside = (sample.square.max(axis=2) > 0).astype(np.uint8)
-            result.append(dataclasses.replace(sample, truth=map_[None], care=inside * np.uint8(_TAUGHT)))
-        return result
+        recipe = self.recipe
+        if recipe.teacher is None:
+            return super().sources()
+        return [*super().sources(), (_taught(recipe.data, self.config.size, recipe.teacher), 0.3)]
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """The pairs that are not locked; none are left for validation, so training pairs stand in, and say so."""
@@ -193,6 +187,19 @@ class Arteriovenous(Task):
             scores.append([metrics.correlation(made[care], true[care]), metrics.detail_correlation(made, true, care)])
         whole, detail = np.mean(scores, axis=0).tolist()
         return {"score": (whole + detail) / 2, "train_whole": whole, "train_detail": detail}
+
+
+@cache
+def _taught(data: Path, size: int, teacher: Path) -> list[pixels.Sample]:
+    """Photographs of four sets with the greater of the teacher's arteries and veins as truth."""
+    module = SynthesisNet(Config().synthesis[labels.VESSELS.name]).eval().requires_grad_(False)
+    loop.load_start(module, teacher, f"synthesis.{labels.VESSELS.name}.")
+    result = []
+    for sample in pixels.photographs(data, size, 20, 1):
+        vessels = (Vessels.predict(module, sample).max(axis=0) * 255).round().astype(np.uint8)
+        inside = (sample.square.max(axis=2) > 0).astype(np.uint8)
+        result.append(dataclasses.replace(sample, truth=vessels[None], care=inside * np.uint8(_TAUGHT)))
+    return result
 
 
 class Arterial(Task):
