@@ -1,22 +1,23 @@
 """Explanations, similar eyes and the whole task by keyboard: the page in a real browser, on real (tiny) networks."""
 
 import re
-import shutil
 
 import pytest
+from conftest import tiny_card, tiny_network
 from test_atlas import invented
 from visits import Visit, served
 
 import qmmfl
-from qmmfl import atlas, labels
+from qmmfl import atlas, labels, weights
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def real(tiny_folder, tmp_path_factory):
+def real(tmp_path_factory):
     """The page on a tiny real network, with an atlas of invented references beside its weights."""
-    folder = shutil.copytree(tiny_folder, tmp_path_factory.mktemp("real") / "weights")
+    folder = tmp_path_factory.mktemp("real") / "weights"
+    weights.save(folder, tiny_network(seed=2), tiny_card())  # random weights whose Grad-CAM is not empty
     pipeline = qmmfl.load(folder, "cpu")
     atlas.save(folder / atlas.FILE, invented(weights=pipeline.card.sha256)[0])
     with served(pipeline) as address:

@@ -11,7 +11,7 @@ from cases import case
 
 from qmmfl import labels, weights
 from qmmfl.nets import OUTPUTS
-from training import ablate, card_tables, comparison, fusion, loop, rivals, targets
+from training import ablate, card_tables, comparison, feature_cache, fusion, loop, rivals, targets
 
 
 def test_differences_are_paired_by_patient(numbers):
@@ -74,11 +74,38 @@ def test_every_model_reads_the_same_features():
 
 def test_pooled_features_keep_their_means(numbers):
     features = numbers.normal(size=(3, 2, 4, 16, 16)).astype(np.float16)
-    pooled = fusion.pooled(features, 2)
+    pooled = feature_cache.pooled(features, 2)
     assert pooled.shape == (3, 2, 4, 8, 8)
     cell = features[2, 1, 3, 4:6, 10:12].astype(np.float32).mean()
     assert pooled[2, 1, 3, 2, 5] == pytest.approx(cell, abs=1e-3)
-    np.testing.assert_array_equal(fusion.pooled(features, 1), features)
+    np.testing.assert_array_equal(feature_cache.pooled(features, 1), features)
+
+
+def test_copies_of_an_eye_are_its_own(numbers):
+    cached = np.arange(10.0)[:, None]
+    learnt = np.array([1, 2, 5, 7, 8])
+    copies = [1000 * (1 + number) + cached[learnt] for number in range(2)]
+    chosen = numbers.choice(learnt, 200)
+    seen = fusion.mixed(cached, copies, learnt, chosen, numbers)
+    np.testing.assert_array_equal(seen[:, 0] % 1000, chosen)
+    assert sorted(set(seen[:, 0] // 1000)) == [0, 1, 2]
+    np.testing.assert_array_equal(fusion.mixed(cached, [], learnt, chosen, numbers)[:, 0], chosen)
+    np.testing.assert_array_equal(cached[:, 0], np.arange(10))
+
+
+def test_a_copy_is_the_same_eye_seen_otherwise():
+    eye = torch.rand(4, 3, 64, 64)
+    eye[..., :4, :] = 0
+    views = {"colour": eye, "msi": torch.rand(4, 7, 64, 64), "vessels": torch.rand(4, 2, 32, 32)}
+    views |= {"lesions": views["msi"][:, :4].clone()}
+    copy = feature_cache.vary(views, 3)
+    assert {name: view.shape for name, view in copy.items()} == {name: view.shape for name, view in views.items()}
+    torch.testing.assert_close(copy["lesions"], copy["msi"][:, :4])
+    assert (copy["msi"] - views["msi"]).abs().mean() > 0.05
+    assert (copy["colour"][0] - copy["colour"][1]).abs().mean() > 0.05
+    for name, view in feature_cache.vary(views, 3).items():
+        torch.testing.assert_close(view, copy[name], rtol=0, atol=0)
+    assert not torch.equal(feature_cache.vary(views, 4)["msi"], copy["msi"])
 
 
 def test_resnet18_is_the_plain_one():

@@ -483,12 +483,25 @@ def test_an_explanation_that_finds_nothing_names_the_control_of_the_page(tiny_pi
     case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
     case = Reader(tiny_pipeline).read(case, silent)
     monkeypatch.setattr("qmmfl.explain.explanation.compute", lambda *_: np.zeros((4, 4), np.float32))
-    with pytest.raises(ValueError, match="finds nothing") as caught:
-        Reader(tiny_pipeline).explain(case.eye, "DR", "gradcam", "colour")
+    said = Reader(tiny_pipeline).explain(case.eye, "DR", "gradcam", "colour")
+    assert said.startswith('<p class="empty" role="status">Grad-CAM finds nothing in colour photograph')
     control = next(each for each in ui.build(tiny_pipeline).blocks.values() if each.elem_id == "method")
-    assert control.label.lower() in str(caught.value)
-    assert dict((key, name) for name, key in control.choices)["exact"] in str(caught.value)
-    assert "--" not in str(caught.value)
+    assert control.label.lower() in said
+    assert dict((key, name) for name, key in control.choices)["exact"] in said
+    assert "--" not in said
+    cases.forget(case)
+
+
+def test_what_cannot_be_explained_is_said_where_the_answer_would_be(tiny_pipeline, eye):
+    reader = Reader(tiny_pipeline)
+    for said in (reader.explain(None, "DR", "exact", "fused"), reader.drop(None, "msi"), reader.hide(None, "0 0 1 1")):
+        assert said == '<p class="empty" role="status">Choose a photograph and press Analyse first.</p>'
+    case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
+    case = reader.read(case, silent)
+    assert "Draw a box on the picture first." in reader.hide(case.eye, "")
+    assert "is not assessed" in reader.explain(case.eye, "CSR", "exact", "fused").replace("\n", " ")
+    with pytest.raises(ValueError, match="tarot"):  # no control of the page asks for it: a fault, told by reference
+        reader.explain(case.eye, "DR", "tarot", "fused")
     cases.forget(case)
 
 

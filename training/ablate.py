@@ -27,7 +27,7 @@ from torch import nn
 from qmmfl import labels, weights
 from qmmfl.nets import Config, Network
 
-from . import card_tables, comparison, data, encoders, fusion, loop, model_card, planes, rivals
+from . import card_tables, comparison, data, encoders, feature_cache, fusion, loop, model_card, planes, rivals
 from .assemble import assemble
 from .recipe import RUNS, parse
 from .targets import Targets
@@ -89,8 +89,8 @@ def models() -> dict[str, Model]:
 def _cached(recipe: AblationRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Rows and pooled features of the run; its nets are put together only where the features are not there yet."""
     done = (RUNS / recipe.run / "features.npy").exists()
-    rows, features = fusion.cached_features(recipe, Network(Config()) if done else assemble(recipe)[0])
-    return rows, fusion.pooled(features, recipe.pool)
+    rows, features = feature_cache.load(recipe, Network(Config()) if done else assemble(recipe)[0])
+    return rows, feature_cache.pooled(features, recipe.pool)
 
 
 def train_fusions(recipe: AblationRecipe) -> None:
@@ -122,7 +122,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     cases, views = data.load()
     if recipe.final:
         rows, features = locked_features(recipe, assemble(recipe)[0])
-        features = fusion.pooled(features, recipe.pool)
+        features = feature_cache.pooled(features, recipe.pool)
     else:
         rows, features = _cached(recipe)
     chosen = np.flatnonzero([cases[row].split == split for row in rows])
@@ -236,11 +236,10 @@ def locked_features(recipe: AblationRecipe, network: Network) -> tuple[np.ndarra
     new = None if path.exists() else shape
     features = np.lib.format.open_memmap(path, "w+" if new else "r+", np.float16, new)
     todo = [i for i in range(len(rows)) if not features[i].any()]  # an eye whose features are all zero is not done
-    cpu = torch.device("cpu")
     for i, made in zip(todo, planes.compute([cases[rows[i]].path for i in todo], recipe), strict=True):
-        sources = {labels.COLOUR.name: views[rows[i]], **made}
-        each = [fusion.encoded(network, labels.BY_NAME[name], sources[name][None], cpu)[0] for name in _NAMES]
-        features[i] = np.stack(each)
+        for number, modality in enumerate(labels.MODALITIES):
+            source = views[rows[i]] if modality is labels.COLOUR else made[modality.name]
+            features[i, number] = feature_cache.encoded(network, modality, feature_cache.tensor(source[None]))[0]
     features.flush()
     return rows, features
 

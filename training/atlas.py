@@ -1,7 +1,7 @@
 """The atlas of reference eyes: fused features of the training eyes, projected, and a map of them.
 
 `python -m training.atlas --run first --weights weights --out weights` writes atlas.safetensors into `out` and prints
-how good it is. It wants umap-learn and scikit-learn (the `train` extra) and the cached features of `training.fusion`.
+how good it is. It wants umap-learn and scikit-learn (the `train` extra) and the features of `training.feature_cache`.
 Everything that is judged is judged on validation eyes; the test split is not read.
 """
 
@@ -18,7 +18,7 @@ from qmmfl import atlas, labels, weights
 from qmmfl.atlas.places import NEAREST, SPACES, Space, flat, located, remoteness
 from qmmfl.nets import GRADABLE, Network
 
-from . import data, fusion, metrics, planes
+from . import data, feature_cache, metrics, planes
 from .recipe import Recipe, parse
 from .targets import Targets
 
@@ -44,7 +44,7 @@ def build(recipe: AtlasRecipe) -> atlas.Atlas:
     """Make, judge and write the atlas."""
     network, card = weights.load(recipe.weights)
     torch.set_num_threads(recipe.threads)
-    rows, features = fusion.cached_features(recipe, network)
+    rows, features = feature_cache.load(recipe, network)
     check(recipe, network, rows, features)
     cases, _ = data.load()
     every = Targets([cases[row] for row in rows])
@@ -78,7 +78,7 @@ def check(recipe: Recipe, network: Network, rows: np.ndarray, features: np.ndarr
     probe = np.linspace(0, len(rows) - 1, 3).astype(int)
     for number, modality in enumerate(labels.MODALITIES):
         source = views if modality is labels.COLOUR else planes.load(modality.name, recipe.run)
-        wanted = fusion.encoded(network, modality, source[rows[probe]], torch.device("cpu"))
+        wanted = feature_cache.encoded(network, modality, feature_cache.tensor(source[rows[probe]])).numpy()
         cached = features[probe, number].astype(np.float32)
         if np.abs(wanted - cached).mean() > 0.02 * np.abs(wanted).mean() + 1e-3:
             raise RuntimeError(

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+EQUALISED = 0.15  # share of the photographs whose channels are equalised, as those of one set are
+
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Uniform random numbers in low..high, drawn on the CPU so that a seed means the same everywhere."""

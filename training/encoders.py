@@ -27,9 +27,6 @@ class EncoderRecipe(Recipe):
     side: int = 0
 
 
-_EQUALISED = 0.15  # share of the photographs whose channels are equalised, as those of one set are
-
-
 class Classifier(nn.Module):
     """One encoder with additive heads of its own: (B, k, v, v) -> logits (B, outputs)."""
 
@@ -80,7 +77,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe) -> n
         chosen = numbers.choice(rows, recipe.batch, p=chances)
         seen = tensor(views, chosen, recipe.side or side, device)
         if modality == labels.COLOUR.name:
-            seen = augment.equalise(augment.colour(seen, generator), generator, _EQUALISED)
+            seen = augment.equalise(augment.colour(seen, generator), generator, augment.EQUALISED)
         (seen,) = augment.flip([seen], generator, upside=False)
         (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
         return {"views": seen.contiguous(memory_format=torch.channels_last), **every.batch(chosen, device)}

@@ -16,7 +16,7 @@ from qmmfl import measures, weights
 from qmmfl.fundus import Prep
 from qmmfl.nets import Network
 
-from . import calibrate, conformal, data, fusion, planes, tasks
+from . import calibrate, conformal, data, feature_cache, planes, tasks
 from .assemble import assemble
 from .recipe import parse
 from .synthesis import SynthesisRecipe
@@ -98,7 +98,7 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         promised = {key: kept.metrics[key] for key in ("conformal",) if key in kept.metrics}
         fields = {name: getattr(kept, name) for name in ("grade", "calibrations", "counts", "least_vessels")}
         return {**fields, "metrics": promised}
-    rows, features = fusion.cached_features(recipe, network)
+    rows, features = feature_cache.load(recipe, network)
     cases, _ = data.load()
     targets = Targets([cases[row] for row in rows])
     logits = logits_of(network, features)

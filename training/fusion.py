@@ -1,37 +1,39 @@
 """Stage II, second half: fusion and heads on the frozen features of all encoders.
 
-`python -m training.fusion --pool 2 --steps 1000 --name fusion_coarse` first computes the features of every case whose
-planes are cached (once), then trains on means of four cells, in a fifth of the time; `python -m training.fusion --steps
-200 --start runs/first/fusion_coarse/best.pt` goes on with every cell. An ablation is a run with other `--modalities`.
+`python -m training.fusion --pool 2 --steps 1000 --name fusion_coarse` first computes the features (see
+`training.feature_cache`), then trains on means of four cells, in a fifth of the time; `python -m training.fusion
+--steps 200 --start runs/first/fusion_coarse/best.pt` goes on with every cell. An ablation is a run with other
+`--modalities`.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from qmmfl import labels
-from qmmfl.nets import Config, Network
+from qmmfl.nets import Config
 from qmmfl.nets.fusion import AdditiveHeads, Fusion
-from qmmfl.nets.network import OUTPUTS, colour_view
+from qmmfl.nets.network import OUTPUTS
 
-from . import data, loop, planes, targets
+from . import data, feature_cache, loop, targets
 from .assemble import assemble
-from .recipe import RUNS, Recipe, parse
+from .recipe import Recipe, parse
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionRecipe(Recipe):
     """modalities: comma-separated names to keep, the others are zero; "all" keeps all.
 
-    pool: cells of the features along a side that are averaged first.
+    pool: cells of the features along a side that are averaged first. copies: of the training eyes, turned and
+    recoloured, that are learnt beside them.
     """
 
     modalities: str = "all"
     pool: int = 1
+    copies: int = 0
     name: str = "fusion"
 
 
@@ -52,60 +54,19 @@ class FusionHeads(nn.Module):
         return self.heads(self.fusion(features))
 
 
-def cached_features(recipe: Recipe, network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the cases with planes (n,), and their features float16 (n, M, D, h, w), computed once per run."""
-    folder = RUNS / recipe.run
-    if (folder / "features.npy").exists():
-        return np.load(folder / "rows.npy"), np.load(folder / "features.npy", mmap_mode="r")
-    _, views = data.load()
-    rows = np.flatnonzero(planes.done(recipe.run))
-    stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES}
-    grid, config = data.VIEW // 16, network.config
-    shape = (len(rows), len(labels.MODALITIES), config.features, grid, grid)
-    features = np.lib.format.open_memmap(folder / "features.part.npy", "w+", np.float16, shape)
-    device = loop.device_of(recipe)
-    network.encoders.to(device, memory_format=torch.channels_last)
-    for part in tqdm(np.array_split(np.arange(len(rows)), len(rows) // 8 + 1), desc="features", mininterval=10):
-        for number, modality in enumerate(labels.MODALITIES):
-            source = views if modality is labels.COLOUR else stores[modality.name]
-            features[part, number] = encoded(network, modality, source[rows[part]], device)
-    features.flush()
-    (folder / "features.part.npy").rename(folder / "features.npy")
-    np.save(folder / "rows.npy", rows)
-    return rows, np.load(folder / "features.npy", mmap_mode="r")
-
-
-@torch.no_grad()
-def encoded(network: Network, modality: labels.Modality, cached: np.ndarray, device: torch.device) -> np.ndarray:
-    """Cached views uint8 (n, v, v, k) of one modality -> its encoder's features float32 (n, D, h, w)."""
-    seen = torch.from_numpy(np.asarray(cached)).to(device).permute(0, 3, 1, 2).float() / 255
-    seen = colour_view(seen) if modality is labels.COLOUR else seen * 2 - 1
-    return network.encoders[modality.name](seen).cpu().numpy()
-
-
 def train(recipe: FusionRecipe) -> nn.Module:
     """Train fusion and heads; returns the averaged module."""
     network, _ = assemble(recipe)
-    rows, features = cached_features(recipe, network)
-    features = pooled(features, recipe.pool)  # in memory: 230 kB per case
+    rows, features = feature_cache.load(recipe, network)
+    copies = feature_cache.load_copies(recipe, network, recipe.copies)
+    # In memory: 230 kB per case, a quarter of it where pool is 2.
+    features, *copies = (feature_cache.pooled(each, recipe.pool) for each in (features, *copies))
     cases, _ = data.load()
     every = targets.Targets([cases[row] for row in rows])
     wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
     module = FusionHeads(network.config)
     loop.load_start(module, recipe.start, "")
-    return fit(recipe.name, module, recipe, every, features, wanted)
-
-
-def pooled(features: np.ndarray, cells: int) -> np.ndarray:
-    """Features (n, M, D, h, w) -> float16 (n, M, D, h / cells, w / cells), means."""
-    if cells == 1:
-        return np.asarray(features)
-    side = features.shape[-1] // cells
-    result = np.empty((*features.shape[:3], side, side), np.float16)
-    for part in np.array_split(np.arange(len(features)), len(features) // 256 + 1):
-        seen = np.asarray(features[part], np.float32)
-        result[part] = seen.reshape(*seen.shape[:3], side, cells, side, cells).mean(axis=(-3, -1))
-    return result
+    return fit(recipe.name, module, recipe, every, features, wanted, copies)
 
 
 def silence(modalities: Collection[str]) -> Tensor:
@@ -113,18 +74,38 @@ def silence(modalities: Collection[str]) -> Tensor:
     return torch.tensor([float(m.name in modalities) for m in labels.MODALITIES])[:, None, None, None]
 
 
+def mixed(
+    cached: np.ndarray,
+    copies: Sequence[np.ndarray],
+    learnt: np.ndarray,
+    chosen: np.ndarray,
+    numbers: np.random.Generator,
+) -> np.ndarray:
+    """Features (n, M, D, h, w) of the chosen cases, each as it is or, as often, one of its copies.
+
+    cached: of all cases. copies: of the cases `learnt`, whose numbers ascend, and of which the chosen are.
+    """
+    seen = cached[chosen]
+    for place, copy in enumerate(numbers.integers(len(copies) + 1, size=len(chosen))):
+        if copy:
+            seen[place] = copies[copy - 1][np.searchsorted(learnt, chosen[place])]
+    return seen
+
+
 def fit(
     name: str,
     module: nn.Module,
     recipe: Recipe,
     every: targets.Targets,
-    features: np.ndarray,
+    cached: np.ndarray,
     modalities: Collection[str],
+    copies: Sequence[np.ndarray] = (),
 ) -> nn.Module:
     """Train a module, features (B, M, D, h, w) -> logits (B, outputs), on the cached features of all cases `every`.
 
-    module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. Returns the averaged
-    module.
+    module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. copies: the features of
+    the training cases seen otherwise, (t, M, D, h, w) each, drawn as often as the cases themselves. Returns the
+    averaged module.
     """
     device = loop.device_of(recipe)
     keep = silence(modalities).to(device)
@@ -132,13 +113,13 @@ def fit(
     chances = every.sampling(learnt)
     checked = np.flatnonzero(every.split == "val")
 
-    def take(chosen: np.ndarray) -> Tensor:
-        return torch.from_numpy(features[chosen]).to(device).float() * keep
+    def take(seen: np.ndarray) -> Tensor:
+        return torch.from_numpy(seen).to(device).float() * keep
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(learnt, recipe.batch, p=chances)
-        seen = take(chosen)
+        seen = take(mixed(cached, copies, learnt, chosen, numbers))
         if torch.rand((), generator=generator) < 0.5:
             seen = seen.flip(-1)  # the other eye
         return {"features": seen, **every.batch(chosen, device)}
@@ -147,7 +128,7 @@ def fit(
         return targets.loss(module(batch["features"]), loop.bare(module).heads.cuts, batch)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [module(take(part)).cpu() for part in np.array_split(checked, len(checked) // 32 + 1)]
+        parts = [module(take(cached[part])).cpu() for part in np.array_split(checked, len(checked) // 32 + 1)]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     return loop.fit(name, module, draw, loss, recipe, validate)

@@ -37,6 +37,27 @@ def told(function: Callable) -> Callable:
     return wrapped
 
 
+def in_place(function: Callable[..., str]) -> Callable[..., str]:
+    """Of a function that answers in HTML: what we refuse is said where the answer would be, and stays there."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments):
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            if not _ours(error):
+                raise
+            return said_html(str(error))
+
+    return wrapped
+
+
+def said_html(sentence: str) -> str:
+    """A refusal in the place of an answer, announced by screen readers."""
+    whole = sentence[0].upper() + sentence[1:].removesuffix(".")
+    return f'<p class="empty" role="status">{html.escape(whole)}.</p>'
+
+
 def _said(sentence: str, title: str, seconds: int = 12) -> Exception:
     """What Gradio shows as a message."""
     gr: Any = gradio()

@@ -168,8 +168,6 @@ class Handlers:
     @told
     def explain(self, code: str | None, method: str, modality: str, case: Case | None) -> str:
         """Where one score comes from."""
-        if not code:
-            raise PhotographError(NO_WHY)
         return self.reader.explain(case and case.eye, code, method, modality)
 
     @told

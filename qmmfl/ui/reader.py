@@ -11,7 +11,7 @@ from ..prose import similar
 from ..prose.sentences import SCORES
 from ..records import Eye, Photograph, PhotographError, Report
 from . import gpu
-from .border import Stopped
+from .border import Stopped, in_place, said_html
 from .cases import Case, Taken
 
 _STOP = "stop"  # a file in the case's folder: the analysis looks for it between stages
@@ -91,21 +91,26 @@ class Reader:
     def _thresholds(self) -> Any:
         return getattr(self.pipeline.card, "lesion_thresholds", {})
 
-    def explain(self, taken: Taken | None, code: str, method: str, modality: str) -> str:
-        """One explanation as HTML. Raises ExplanationError with the reason where there is none."""
+    @in_place
+    def explain(self, taken: Taken | None, code: str | None, method: str, modality: str) -> str:
+        """One explanation as HTML, or one sentence that says why there is none."""
         from ..prose import reasons
 
+        if not code:
+            raise PhotographError(NO_WHY)
         made = self._why("explain", _report(taken), code, method, modality)
         return reasons.explanation_html(made, _taken(taken).save, 900)
 
+    @in_place
     def drop(self, taken: Taken | None, modality: str) -> str:
-        """How the probabilities move without one modality, as HTML."""
+        """How the probabilities move without one modality, as HTML or a sentence as above."""
         from ..prose import reasons
 
         return reasons.whatif_html(self._why("drop_modality", _report(taken), modality))
 
+    @in_place
     def hide(self, taken: Taken | None, box: str) -> str:
-        """How they move with a box hidden, as HTML. box: x, y, width, height as shares of the square on the page."""
+        """How they move with a box hidden, likewise. box: x, y, width, height as shares of the square on the page."""
         from ..prose import reasons
 
         report = _report(taken)
@@ -126,21 +131,14 @@ class Reader:
                 raise atlas.AtlasMissing
             return atlas.load(folder, self.pipeline.card.sha256)
         except atlas.AtlasError as error:
-            return f"{str(error)[0].upper()}{str(error)[1:]}."
+            return str(error)
 
+    @in_place
     def place(self, taken: Taken | None, subject: str, space: str) -> str:
         """Where the eye lies among the references, as HTML, or one sentence that says why it has no place."""
-        from html import escape
-
         if isinstance(self.atlas, str):
-            return f'<p class="empty">{escape(self.atlas)}</p>'
-        if taken is None or taken.report is None:
-            return f'<p class="empty">{NO_WHY}</p>'
-        try:
-            placement = self.atlas.place(taken.report, space)
-        except atlas.AtlasError as error:
-            return f'<p class="empty">{escape(str(error)[0].upper() + str(error)[1:])}.</p>'
-        return similar.similar_html(self.atlas, placement, subject)
+            return said_html(self.atlas)
+        return similar.similar_html(self.atlas, self.atlas.place(_report(taken), space), subject)
 
 
 def check(case: Case) -> None:
