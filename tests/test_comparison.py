@@ -11,7 +11,7 @@ from cases import case
 
 from qmmfl import labels, weights
 from qmmfl.nets import OUTPUTS
-from training import ablate, card_tables, comparison, feature_cache, fusion, loop, rivals, targets
+from training import ablate, card_tables, comparison, feature_cache, fusion, loop, rivals, soup, targets
 
 
 def test_differences_are_paired_by_patient(numbers):
@@ -91,6 +91,19 @@ def test_copies_of_an_eye_are_its_own(numbers):
     assert sorted(set(seen[:, 0] // 1000)) == [0, 1, 2]
     np.testing.assert_array_equal(fusion.mixed(cached, [], learnt, chosen, numbers)[:, 0], chosen)
     np.testing.assert_array_equal(cached[:, 0], np.arange(10))
+
+
+def test_a_soup_is_the_mean_of_its_parts():
+    config = tiny_config()
+    parts = [fusion.FusionHeads(config).state_dict() for _ in range(3)]
+    whole = soup.mean(parts)
+    for key, value in whole.items():
+        torch.testing.assert_close(value, (parts[0][key] + parts[1][key] + parts[2][key]) / 3)
+    fusion.FusionHeads(config).load_state_dict(whole)
+    with pytest.raises(ValueError, match="same shape"):
+        soup.mean([parts[0], {**parts[1], "more": torch.zeros(1)}])
+    with pytest.raises(ValueError, match="same shape"):
+        soup.mean([])
 
 
 def test_a_copy_is_the_same_eye_seen_otherwise():

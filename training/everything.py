@@ -14,6 +14,7 @@ from .recipe import RUNS, parse
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _ANGIOGRAM = f"--phantoms 60 --start {_VESSELS}"
+_FUSION = "--batch 32 --validate 200 --rate 0.0015 --pool 2 --copies 1"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
@@ -24,8 +25,12 @@ STAGES = (
     "encoders colour --steps 3500 --batch 32 --side 384 --rate 0.002",
     "planes",
     *(f"encoders {modality.name} --steps 800 {_PLANES}" for modality in labels.SYNTHESES),
-    "fusion --steps 1000 --batch 32 --validate 200 --rate 0.0015 --pool 2 --name fusion_coarse",
-    "fusion --steps 200 --batch 24 --validate 100 --rate 0.0006 --start {run}/fusion_coarse/best.pt",
+    f"fusion --steps 1000 {_FUSION} --name fusion_coarse",
+    *(
+        f"fusion --steps 400 {_FUSION} --name fusion_{seed} --seed {seed} --start {{run}}/fusion_coarse/best.pt"
+        for seed in range(1, 5)
+    ),
+    "soup --parts fusion_1,fusion_2,fusion_3,fusion_4",
     "export --out weights",
     "evaluate --weights weights",
 )

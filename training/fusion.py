@@ -1,9 +1,9 @@
 """Stage II, second half: fusion and heads on the frozen features of all encoders.
 
 `python -m training.fusion --pool 2 --steps 1000 --name fusion_coarse` first computes the features (see
-`training.feature_cache`), then trains on means of four cells, in a fifth of the time; `python -m training.fusion
---steps 200 --start runs/first/fusion_coarse/best.pt` goes on with every cell. An ablation is a run with other
-`--modalities`.
+`training.feature_cache`), then trains on means of four cells, in a fifth of the time; `--start
+runs/first/fusion_coarse/best.pt` with other seeds makes the parts of a mean (`training.soup`). An ablation is a run
+with other `--modalities`.
 """
 
 import dataclasses
