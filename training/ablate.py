@@ -3,7 +3,7 @@
     python -m training.ablate fusions     --run first --steps 300 --batch 24 --validate 100 --rate 0.0015 --pool 2
     python -m training.pretrain colour    --run first --steps 400 --batch 32 --side 256
     python -m training.ablate photographs --run first --steps 800 --batch 32 --side 256 --rate 0.003 --validate 400
-    python -m training.ablate figures     --run first --pool 2 [--final --into weights]
+    python -m training.ablate figures     --run first --pool 2 --side 256 [--final --into weights]
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
 encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the
@@ -113,7 +113,7 @@ def train_photographs(recipe: AblationRecipe) -> None:
             module = make(recipe.init)
             if name == "colour_net_pretrained":
                 loop.load_start(module, RUNS / recipe.run / "pretrain_colour" / "best.pt", "")
-            encoders.fit(f"{FOLDER}/{name}", module, labels.COLOUR.name, recipe)
+            encoders.fit(f"{FOLDER}/{name}", module, labels.COLOUR.name, recipe, judged=recipe.side)
 
 
 def figures(recipe: AblationRecipe) -> dict[str, Any]:
@@ -136,7 +136,8 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     for names in (models(), PHOTOGRAPHS):
         if len({number for name, number in steps.items() if name in names}) > 1:
             raise RuntimeError(f"they were not trained equally long, train them to the same --steps: {steps}")
-    titles |= {name: f"{titles[name]}, {steps[name]} steps" for name in PHOTOGRAPHS if name in steps}
+    size = recipe.side or data.COLOUR_VIEW
+    titles |= {name: f"{titles[name]}, {steps[name]} steps at {size} px" for name in PHOTOGRAPHS if name in steps}
     codes = comparison.counted(every, LEAST[split])
     result = {
         "run": recipe.run,
@@ -176,7 +177,7 @@ def _scored(
     for name, (title, make) in PHOTOGRAPHS.items():
         module = _trained(recipe, name, lambda _, make=make: make("none"), config)
         if module is not None:
-            yield name, title, _photograph_logits(module, views, rows)
+            yield name, title, _photograph_logits(module, views, rows, recipe.side or data.COLOUR_VIEW)
 
 
 def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Module], config: Config):
@@ -215,12 +216,9 @@ def logits_of(
 
 
 @torch.no_grad()
-def _photograph_logits(module: nn.Module, views: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _photograph_logits(module: nn.Module, views: np.ndarray, rows: np.ndarray, side: int) -> np.ndarray:
     cpu = torch.device("cpu")
-    parts = [
-        module(encoders.tensor(views, part, data.COLOUR_VIEW, cpu))[0]
-        for part in np.array_split(rows, len(rows) // 16 + 1)
-    ]
+    parts = [module(encoders.tensor(views, part, side, cpu))[0] for part in np.array_split(rows, len(rows) // 16 + 1)]
     return torch.cat(parts).numpy()
 
 

@@ -56,10 +56,11 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
     return fit(f"encoder_{modality}", module, modality, recipe)
 
 
-def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe) -> nn.Module:
+def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judged: int = 0) -> nn.Module:
     """Train a module, views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2)), on one modality's views.
 
-    module.heads.cuts are the cut points of the grade. Returns the averaged module.
+    module.heads.cuts are the cut points of the grade. judged: side of the validation views [px], 0 for the size that
+    the encoder sees in use, whatever it was trained at. Returns the averaged module.
     """
     cases, views = data.load()
     usable = np.ones(len(cases), bool)
@@ -87,7 +88,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe) -> n
         return targets.loss(logits, loop.bare(module).heads.cuts, batch, extras)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [module(tensor(views, part, side, device))[0].cpu() for part in np.array_split(checked, 80)]
+        parts = [module(tensor(views, part, judged or side, device))[0].cpu() for part in np.array_split(checked, 80)]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     return loop.fit(name, module, draw, loss, recipe, validate)
