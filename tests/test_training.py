@@ -216,17 +216,22 @@ def test_an_affine_head_is_as_sharp_as_its_colours():
     assert changed.nonzero().tolist() == [[20, 30]]
 
 
+_ABLATIONS = ["fusions", "photographs", "figures"]
+
+
 def test_every_stage_of_everything_takes_its_options():
     from importlib import import_module
 
     lines = everything.commands(everything.Order(run="all"))
     assert {line[3] for line in lines if line[2] == "training.synthesis"} == set(Config().synthesis)
     assert {line[3] for line in lines if line[2] == "training.encoders"} == {m.name for m in labels.MODALITIES}
+    fresh = everything.commands(everything.Order(run="all", figures=True))
+    assert fresh == [lines[0], *lines[-len(everything.FIGURES) :]], "no figure needs the training of what ships"
     for _, _, name, *rest in lines:
         module = import_module(name)
         kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, recipe.Recipe)]
         own = next((kind for kind in kinds if kind.__module__ == name), recipe.Recipe)
-        choices = {} if rest[0].startswith("--") else {"modality": [m.name for m in labels.MODALITIES]}
+        choices = {} if rest[0].startswith("--") else {"first": [m.name for m in labels.MODALITIES] + _ABLATIONS}
         assert recipe.parse(own, rest, **choices)[0].run == "all"
 
 

@@ -1,6 +1,8 @@
 """Every stage in order: `python -m training.everything --run NAME --data FOLDER`. Stopped, it goes on where it was.
 
-The stages and their options stand here and nowhere else; every one of them can also be run alone.
+With `--figures` nothing that ships is trained: every figure of the card is made anew from the weights that are there,
+and from what has to be trained beside them to compare them with. The stages and their options stand here and nowhere
+else; every one of them can also be run alone.
 """
 
 import dataclasses
@@ -32,22 +34,37 @@ STAGES = (
     ),
     "soup --parts fusion_1,fusion_2,fusion_3,fusion_4",
     "export --out weights",
+)
+FIGURES = (
     "evaluate --weights weights",
+    "leave_out --phantoms 60 --into weights",
+    "leave_out --phantoms 0 --into weights",
+    "planes --start weights",
+    "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --pool 2 --start weights",
+    "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
+    "ablate photographs --steps 400 --batch 32 --side 160 --rate 0.002 --validate 400",
+    "ablate figures --pool 2 --side 160 --final --into weights --start weights",
+    "sanity --weights weights",
+    "atlas --weights weights",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """run: name below runs/; data: the folder of data sets; first: the stage to begin with, counted from 0."""
+    """run: name below runs/; data: the folder of data sets; first: the stage to begin with, counted from 0.
+
+    figures: only what fills the card of the weights that are there.
+    """
 
     run: str = "first"
     data: str = "../shared/data"
     first: int = 0
+    figures: bool = False
 
 
 def commands(order: Order) -> list[list[str]]:
     """One command line per stage, the cached data first."""
-    lines = ["data", *STAGES][order.first :]
+    lines = ["data", *(() if order.figures else STAGES), *FIGURES][order.first :]
     shared = ["--run", order.run, "--data", order.data]
     return [
         [sys.executable, "-m", f"training.{name}", *rest, *shared]

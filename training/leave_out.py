@@ -1,11 +1,12 @@
 """The arteriovenous angiogram with every patient left out once, with and without simulated eyes.
 
-    python -m training.leave_out --start runs/first/synthesis_vessels/best.pt --steps 70 --phantoms 60 --into weights
-    python -m training.leave_out --start runs/first/synthesis_vessels/best.pt --steps 70 --phantoms 0  --into weights
+    python -m training.leave_out --phantoms 60 --into weights
+    python -m training.leave_out --phantoms 0  --into weights
 
-For each patient a net is trained on the pairs of all others, and on simulated eyes, and scored on the patient's own
-pairs: a second, wider row beside the locked pairs. The shipped net is not touched; --into writes the figures into a
-card, a row for each number of simulated eyes. `--start` must not be a net that has seen the pairs.
+For each patient a net is trained on the pairs of all others, on simulated eyes, and on photographs of other cameras
+with the vessel net's map, and scored on the patient's own pairs: a second, wider row beside the locked pairs. It starts
+from the vessel net of the weights, which has seen no angiogram. The shipped net is not touched; --into writes the
+figures into a card, a row for each number of simulated eyes.
 """
 
 import dataclasses
@@ -15,23 +16,25 @@ from pathlib import Path
 
 import torch
 
-from qmmfl import photograph, pipeline
+from qmmfl import labels, photograph, pipeline
 from qmmfl import weights as stored
 
 from . import angiograms, data, loop, model_card, pixels, synthesis, tasks
-from .recipe import parse
+from .recipe import RUNS, parse
 
 NAME = "ffa_arteriovenous"
 
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOutRecipe(synthesis.SynthesisRecipe):
-    """weights: those of the other modalities, and of the vessel map among the rivals; into: a card for the figures."""
+    """weights: where each net starts, the other modalities, and the vessel map; into: a card for the figures."""
 
+    steps: int = 140
+    rate: float = 1e-3
     weights: Path = Path("weights")
     into: Path | None = None
     run: str = "leave_out"
-    repeats: int = 500
+    repeats: int = 500  # bootstrap draws
 
 
 class Others(tasks.Arteriovenous):
@@ -56,6 +59,10 @@ class Others(tasks.Arteriovenous):
 def score(recipe: LeaveOutRecipe) -> dict:
     """Figures as in `angiograms.summarise` over all pairs, each made by a net that never saw its patient."""
     network, card = stored.load(recipe.weights)
+    vessels = RUNS / recipe.run / "vessels.pt"
+    vessels.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"averaged": network.synthesis[labels.VESSELS.name].state_dict()}, vessels)
+    recipe = dataclasses.replace(recipe, start=vessels, teacher=vessels)
     scores = []
     rows = data.read_table(recipe.data / angiograms.PAIRS / "quality.csv")
     for patient in sorted({row["group"] for row in rows}):
