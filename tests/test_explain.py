@@ -240,7 +240,9 @@ def test_a_report_of_other_weights_is_refused(tiny_pipeline, report):
 
 
 def test_an_empty_map_is_a_sentence(tiny_card_pipeline, eye):
-    with pytest.raises(explain.ExplanationError, match="finds nothing in colour photograph.*choose the method exact"):
+    with pytest.raises(
+        explain.ExplanationError, match=r"\(colour photograph\) finds nothing .*choose the method exact"
+    ):
         explain.explain(tiny_card_pipeline, eye.photograph, "DR", "gradcam", "colour")
 
 

@@ -484,7 +484,7 @@ def test_an_explanation_that_finds_nothing_names_the_control_of_the_page(tiny_pi
     case = Reader(tiny_pipeline).read(case, silent)
     monkeypatch.setattr("qmmfl.explain.explanation.compute", lambda *_: np.zeros((4, 4), np.float32))
     said = Reader(tiny_pipeline).explain(case.eye, "DR", "gradcam", "colour")
-    assert said.startswith('<p class="empty" role="status">Grad-CAM finds nothing in colour photograph')
+    assert said.startswith('<p class="empty" role="status">Grad-CAM (colour photograph) finds nothing that raises')
     control = next(each for each in ui.build(tiny_pipeline).blocks.values() if each.elem_id == "method")
     assert control.label.lower() in said
     assert dict((key, name) for name, key in control.choices)["exact"] in said

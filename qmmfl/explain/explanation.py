@@ -129,7 +129,7 @@ def explain(
         square = compute(network, reading, code, method, modality)
     if not np.any(square):
         raise ExplanationError(
-            f"{labels.METHODS[method]} finds nothing in {title(modality).lower()} that raises the score of "
+            f"{labels.METHODS[method]} ({title(modality).lower()}) finds nothing that raises the score of "
             f"{NAMES[code]}; choose the method exact ({labels.METHODS['exact']}), which also shows what lowers it"
         )
     whole = (method, modality) == ("exact", labels.FUSED)
