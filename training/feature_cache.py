@@ -64,7 +64,7 @@ def encoded(network: Network, modality: labels.Modality, views: Tensor) -> Tenso
 
 def tensor(views: np.ndarray) -> Tensor:
     """uint8 (n, v, v, k) -> float32 (n, k, v, v) in 0..1."""
-    return torch.from_numpy(np.asarray(views)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(views)).permute(0, 3, 1, 2).float() / 255
 
 
 def pooled(features: np.ndarray, cells: int) -> np.ndarray:
