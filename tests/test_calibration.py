@@ -36,6 +36,17 @@ def test_threshold_of_the_best_f1():
     assert calibrate.best_threshold(truth, probability) == pytest.approx(0.5)
 
 
+def test_threshold_of_the_best_expected_f1_is_half_of_that_f1(numbers):
+    probability = numbers.beta(0.4, 1.2, 4000)
+    expected = [
+        2 * probability[probability >= at].sum() / ((probability >= at).sum() + probability.sum())
+        for at in np.linspace(0.01, 0.99, 99)
+    ]
+    threshold = calibrate.expected_threshold(probability)
+    assert threshold == pytest.approx(max(expected) / 2, abs=0.01)  # Lipton et al. 2014, theorem 1
+    assert threshold == pytest.approx(np.linspace(0.01, 0.99, 99)[np.argmax(expected)], abs=0.02)
+
+
 def test_band_by_hand_and_around_the_threshold():
     truth = np.repeat([True, False], 9)
     probability = np.concatenate([np.linspace(0.2, 0.9, 9), np.linspace(0.05, 0.6, 9)])
