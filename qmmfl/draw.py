@@ -35,7 +35,7 @@ COLOUR_NAMES = MappingProxyType(
 )
 OUTLINES = f"{labels.SYNTHESIZED} OUTLINES"  # over a photograph, which is none
 LINE = 0.5  # probability at which outlines are drawn
-HEAT_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
+HEAT_TOP = 12.0  # [logit] what the strongest cells of severe retinopathy reach: less, and such eyes are one colour
 _HEAT_OPACITY = 0.7  # of a cell at HEAT_TOP
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import tiny_card, tiny_network
 
-from qmmfl import draw, explain, labels, phantom, pipeline
+from qmmfl import explain, labels, phantom, pipeline
 from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.probe import AllViews, Probe, blank
@@ -269,7 +269,7 @@ def test_pictures_have_the_photograph_s_size_and_the_mark(tiny_pipeline, report,
 
 def test_a_weak_map_looks_weak_and_a_strong_one_keeps_its_shape(tiny_pipeline, report):
     made = explain.explain(tiny_pipeline, report, "DR")
-    assert np.abs(made.square).max() < draw.HEAT_TOP == figures.scale_of(made)
+    assert np.abs(made.square).max() < figures.LEAST_TOP == figures.scale_of(made)
     strong = replace(made, square=np.linspace(7, 20, made.square.size, dtype=np.float32).reshape(made.square.shape))
     field = figures.raw(strong)[figures.raw(strong) != 128]
     assert (field == 255).mean() < 0.2, "all of it is above the scale of a weak map, and not all of it is at the top"

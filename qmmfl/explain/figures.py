@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # half a second of import time that only figures need
     from matplotlib.figure import Figure
 
 RAISES, LOWERS = (230, 159, 0), (86, 180, 233)  # orange, sky blue (Okabe and Ito 2008)
+LEAST_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
 _OPACITY = 0.75
 
 
@@ -27,7 +28,7 @@ def scale_of(explanation: Explanation) -> float:
     Exact maps have a least one, so that a weak map looks weak; above it a strong map is not one single colour.
     """
     if explanation.method == "exact":
-        return max(draw.HEAT_TOP, float(np.abs(explanation.square).max()))
+        return max(LEAST_TOP, float(np.abs(explanation.square).max()))
     if explanation.method in SIGNED:
         return float(np.percentile(np.abs(explanation.square), 99.5)) or float(np.abs(explanation.square).max())
     return 1.0
