@@ -1,9 +1,6 @@
 """What the fusion is worth: the same frozen features, the same budget, everything that could embarrass it.
 
-    python -m training.ablate fusions     --run first --steps 300 --batch 24 --validate 100 --rate 0.0015 --pool 2
-    python -m training.pretrain colour    --run first --steps 400 --batch 32 --side 256
-    python -m training.ablate photographs --run first --steps 800 --batch 32 --side 256 --rate 0.003 --validate 400
-    python -m training.ablate figures     --run first --pool 2 --side 256 [--final --into weights]
+    python -m training.ablate fusions | photographs | figures    with the options in `training.everything`
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
 encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the

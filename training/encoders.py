@@ -16,7 +16,7 @@ from qmmfl.nets.encoders import Encoder
 from qmmfl.nets.fusion import AdditiveHeads
 from qmmfl.nets.network import OUTPUTS, Config, colour_view
 
-from . import augment, data, loop, planes, targets
+from . import augment, data, feature_cache, loop, planes, targets
 from .recipe import Recipe, parse
 
 
@@ -96,7 +96,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
 
 def tensor(views: np.ndarray, rows: np.ndarray, side: int, device: torch.device) -> Tensor:
     """Some rows of uint8 (N, v, v, k), a memory map -> float32 (n, k, side, side) in 0..1."""
-    seen = torch.from_numpy(np.stack([views[row] for row in rows])).to(device).permute(0, 3, 1, 2).float() / 255
+    seen = feature_cache.tensor(np.stack([views[row] for row in rows])).to(device)
     return F.interpolate(seen, (side, side), mode="area") if side != seen.shape[-1] else seen
 
 

@@ -98,9 +98,9 @@ def _compute(
     rows: np.ndarray,
     recipe: Recipe,
     network: Network,
-    vary: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
+    change: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
 ) -> None:
-    """Write the features of some cases; vary: a part's views by modality and its number -> what the encoders see."""
+    """Write the features of some cases; change: a part's views by modality and its number -> what the encoders see."""
     _, views = data.load()
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES} | {labels.COLOUR.name: views}
     grid, config, device = data.VIEW // 16, network.config, loop.device_of(recipe)
@@ -111,7 +111,7 @@ def _compute(
 
     def fill(start: int) -> None:
         chosen = rows[start : start + _PART]
-        seen = vary({name: tensor(store[chosen]) for name, store in stores.items()}, start)
+        seen = change({name: tensor(store[chosen]) for name, store in stores.items()}, start)
         for number, modality in enumerate(labels.MODALITIES):
             made = encoded(network, modality, seen[modality.name].to(device))
             features[start : start + _PART, number] = made.cpu().numpy()
