@@ -20,7 +20,7 @@ from qmmfl import fundus, labels, photograph
 from qmmfl.nets import Config
 
 from . import negatives, tables
-from .recipe import RUNS
+from .recipe import FRESH, RUNS
 
 CACHE = RUNS / "cache"
 VIEW = Config().view  # [px] side of a plane as its encoder sees it
@@ -152,7 +152,7 @@ def build(data: Path, workers: int = 2) -> None:
     prep = fundus.Prep()
     shape = (len(table), COLOUR_VIEW, COLOUR_VIEW, 3)
     views = np.lib.format.open_memmap(CACHE / "views.part.npy", "w+", np.uint8, shape)
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, FRESH) as pool:
         paths = [case.path for case in table]
         for index, view in enumerate(pool.map(partial(_view_of, prep=prep), paths, chunksize=32)):
             views[index] = view

@@ -17,7 +17,7 @@ import numpy as np
 from qmmfl import weights
 
 from . import data, model_card, plane_figures, reading_figures, scores, strangers
-from .recipe import Recipe, parse
+from .recipe import FRESH, Recipe, parse
 
 WHOLE = 1_000_000
 
@@ -35,7 +35,7 @@ class EvaluateRecipe(Recipe):
 
 def evaluate(recipe: EvaluateRecipe) -> dict[str, Any]:
     """All figures, rounded to four decimals; what cannot be computed is None."""
-    with ProcessPoolExecutor(recipe.workers, initializer=scores.start, initargs=(recipe.weights,)) as pool:
+    with ProcessPoolExecutor(recipe.workers, FRESH, initializer=scores.start, initargs=(recipe.weights,)) as pool:
         made = pool.submit(plane_figures.figures, recipe) if recipe.planes else None
         cases = locked_cases(recipe)
         figures: dict[str, Any] = {"intervals": "patients"}

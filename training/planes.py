@@ -22,7 +22,7 @@ from qmmfl.nets.eager import Eager
 
 from . import data, loop
 from .assemble import assemble
-from .recipe import RUNS, Recipe, parse
+from .recipe import FRESH, RUNS, Recipe, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def compute(
     wanted: the modalities to make of each photograph, all by default.
     """
     wanted = [_COLUMNS] * len(paths) if wanted is None else wanted
-    with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe,)) as pool:
+    with ProcessPoolExecutor(recipe.workers, FRESH, initializer=_start, initargs=(recipe,)) as pool:
         results = pool.map(_planes_of, paths, wanted, chunksize=8)
         yield from tqdm(results, total=len(paths), desc="planes", mininterval=10)
 

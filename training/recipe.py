@@ -2,11 +2,13 @@
 
 import argparse
 import dataclasses
+import multiprocessing
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 RUNS = Path("runs")  # git-ignored: caches, checkpoints and logs
+FRESH = multiprocessing.get_context("spawn")  # a worker forked while OpenCV has threads waits for them for ever
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from qmmfl.explain.agreement import KEY
 from qmmfl.nets import GRADE
 
 from . import card_tables, data, metrics, model_card
-from .recipe import Recipe, parse
+from .recipe import FRESH, Recipe, parse
 
 MAPS = (
     "exact:fused,exact:colour,exact:lesions,exact:disc_cup,gradcam:colour,gradcam:lesions,hirescam:colour,"
@@ -84,7 +84,7 @@ def measure(recipe: SanityRecipe) -> dict[str, Any]:
     for kind in kinds:
         explain.check("DR", *kind.split(":"))
     tests = [test for test in TESTS if test.code == GRADE or test.code in card.calibrations]
-    with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(recipe.weights,)) as pool:
+    with ProcessPoolExecutor(recipe.workers, FRESH, initializer=_start, initargs=(recipe.weights,)) as pool:
         agreement = [_agreement(pool, recipe, test, kinds) for test in tests]
         trust = _trust(pool, recipe, kinds)
         found = {
