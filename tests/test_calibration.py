@@ -12,7 +12,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from cases import case
 
 from qmmfl import pipeline, prose, weights
-from qmmfl.nets import OUTPUTS
+from qmmfl.nets import FUNDUS, GRADABLE, OUTPUTS
 from training import calibrate, conformal, targets
 
 
@@ -113,6 +113,25 @@ def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
     truth, probability = np.array([1, 0] * 20, bool), np.array([0.8, 0.2] * 20)
     groups = np.array([f"p{i // 2}" for i in range(40)])
     assert calibrate.cross_fitted_threshold(truth, probability, groups) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("gate", [FUNDUS, GRADABLE])
+def test_a_gate_refuses_few_good_photographs_and_nothing_that_is_likely_good(numbers, gate):
+    def threshold(apart):
+        good = np.arange(800) < 600
+        logits = np.zeros((800, len(OUTPUTS)))
+        logits[:, OUTPUTS.index(gate)] = numbers.normal(np.where(good, apart, -apart), 1)
+        name = {FUNDUS: "fundus", GRADABLE: "gradable"}[gate]
+        cases = [case(i, split="val" if i % 2 else "train", **{name: int(t)}) for i, t in enumerate(good)]
+        made = calibrate.fit(targets.Targets(cases), logits)[gate]
+        rate = 1 / (1 + np.exp(-(made.scale * logits[good, OUTPUTS.index(gate)] + made.offset)))
+        assert (rate[1::2] < made.threshold).mean() <= calibrate.REFUSED
+        return made.threshold
+
+    assert threshold(apart=4) == calibrate.SURE[gate], (
+        "where good and bad lie far apart a threshold far up costs nothing"
+    )
+    assert threshold(apart=1) < 0.3, "where they cannot be told apart good ones come first"
 
 
 def test_an_eye_without_vessels_is_not_gradable_but_can_be_asked_for(eye):

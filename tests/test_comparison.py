@@ -1,5 +1,7 @@
 """Rivals and ablations: alike in what they read, paired by patient, and shuffled or dropped one modality at a time."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from cases import case
 
 from qmmfl import labels, weights
 from qmmfl.nets import OUTPUTS
+from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
 from training import ablate, card_tables, comparison, feature_cache, fusion, loop, rivals, soup, targets
 
 
@@ -104,6 +107,30 @@ def test_a_soup_is_the_mean_of_its_parts():
         soup.mean([parts[0], {**parts[1], "more": torch.zeros(1)}])
     with pytest.raises(ValueError, match="same shape"):
         soup.mean([])
+
+
+def test_a_soup_of_synthesis_nets_takes_the_place_of_the_run_s_net(tmp_path, monkeypatch, capsys):
+    config = SynthesisConfig(64, "contrast", 2, (4, 8), 2)
+    for module in (loop, soup):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    monkeypatch.setattr(soup, "Config", lambda: SimpleNamespace(synthesis={"vessels": config}))
+    judged = SimpleNamespace(validate=lambda net: {"score": float(net.stem[1][0].weight.sum())})
+    monkeypatch.setattr(soup.tasks, "TASKS", {"vessels": lambda *_: judged})
+    states = {name: SynthesisNet(config).state_dict() for name in ("a", "b")}
+    for name, state in states.items():
+        (tmp_path / "run" / name).mkdir(parents=True)
+        torch.save({"averaged": state}, tmp_path / "run" / name / "best.pt")
+    settings = soup.SoupRecipe(run="run", parts="a,b")
+    found = soup.cook("vessels", settings)
+    whole = loop.best_state(settings, "synthesis_vessels")
+    for key, value in whole.items():
+        torch.testing.assert_close(value, (states["a"][key].float() + states["b"][key].float()) / 2)
+    assert found["score"] == pytest.approx(float(whole["stem.1.0.weight"].sum()), abs=1e-5)
+    assert [line.split(" {")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "a",
+        "b",
+        "synthesis_vessels, the mean",
+    ]
 
 
 def test_a_copy_is_the_same_eye_seen_otherwise():

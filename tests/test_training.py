@@ -216,7 +216,7 @@ def test_an_affine_head_is_as_sharp_as_its_colours():
     assert changed.nonzero().tolist() == [[20, 30]]
 
 
-_ABLATIONS = ["fusions", "photographs", "figures"]
+_OTHERS = ["fusions", "photographs", "figures", "fusion"]
 
 
 def test_every_stage_of_everything_takes_its_options():
@@ -231,7 +231,7 @@ def test_every_stage_of_everything_takes_its_options():
         module = import_module(name)
         kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, recipe.Recipe)]
         own = next((kind for kind in kinds if kind.__module__ == name), recipe.Recipe)
-        choices = {} if rest[0].startswith("--") else {"first": [m.name for m in labels.MODALITIES] + _ABLATIONS}
+        choices = {} if rest[0].startswith("--") else {"first": [m.name for m in labels.MODALITIES] + _OTHERS}
         assert recipe.parse(own, rest, **choices)[0].run == "all"
 
 

@@ -32,7 +32,7 @@ STAGES = (
         f"fusion --steps 400 {_FUSION} --name fusion_{seed} --seed {seed} --start {{run}}/fusion_coarse/best.pt"
         for seed in range(1, 5)
     ),
-    "soup --parts fusion_1,fusion_2,fusion_3,fusion_4",
+    "soup fusion --parts fusion_1,fusion_2,fusion_3,fusion_4",
     "export --out weights",
 )
 FIGURES = (

@@ -22,17 +22,21 @@ from .recipe import Recipe, parse
 
 @dataclasses.dataclass(frozen=True)
 class SynthesisRecipe(Recipe):
-    """squares: eyes per step; batch: patches per step; coarsest: lowest simulated resolution as a share."""
+    """squares: eyes per step; batch: patches per step; coarsest: lowest simulated resolution as a share.
+
+    name: of the checkpoint, where it is a part of a mean (`training.soup`).
+    """
 
     squares: int = 2
     coarsest: float = 0.4
     phantoms: int = 0  # simulated eyes beside the real ones
+    name: str = ""
     teacher: Path | None = None  # best.pt of the vessel net: angiograms of other cameras are held to its vessels
 
 
 def train(name: str, recipe: SynthesisRecipe) -> nn.Module:
     """Train the net of one modality and return its averaged copy."""
-    return fit(f"synthesis_{name}", tasks.TASKS[name](Config().synthesis[name], recipe), recipe)
+    return fit(recipe.name or f"synthesis_{name}", tasks.TASKS[name](Config().synthesis[name], recipe), recipe)
 
 
 def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
