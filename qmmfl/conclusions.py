@@ -22,6 +22,7 @@ _NOT_FUNDUS = "It does not look like a colour photograph of the fundus; upload o
 _POOR = "Image quality is too low to rely on: check focus, lighting and lashes, and take it again."
 _NO_VESSELS = "No retinal vessels are seen: the view may be clouded (as by a cataract) or out of focus; take it again."
 _FLAGGED = "another finding is flagged"
+_WEIGHED = "grade {} is more probable, but an error of two grades counts as four of one"
 _NO_DISC = "withheld: no optic disc was found"
 
 Planes = Mapping[str, np.ndarray]  # modality -> (k, s, s)
@@ -56,9 +57,14 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
     score = card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])
     above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))  # as `fusion.grade_probabilities`
     each = -np.diff(above, prepend=1, append=0)
-    grade = int((1 - np.cumsum(each)[:-1] > 0.5).sum())  # the median, which ordinal error favours over the mode
+    grade = int((above >= card.grade.thresholds).sum())
+    likeliest = int(each.argmax())
     return Grade(
-        tuple(float(p) for p in each), grade, grade >= labels.MORE_THAN_MILD, grade >= labels.VISION_THREATENING
+        tuple(float(p) for p in each),
+        grade,
+        grade >= labels.MORE_THAN_MILD,
+        grade >= labels.VISION_THREATENING,
+        None if grade == likeliest else _WEIGHED.format(likeliest),
     )
 
 

@@ -95,7 +95,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Grade:
-    """ICDR grade of diabetic retinopathy. All fields but `reason` are None when it is withheld."""
+    """ICDR grade of diabetic retinopathy. All fields but `reason` are None when it is withheld.
+
+    reason: why it is withheld, or why it is not the most probable grade.
+    """
 
     probabilities: tuple[float, ...] | None  # five, sum 1
     grade: int | None

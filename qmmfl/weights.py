@@ -54,10 +54,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class GradeCalibration:
-    """P(grade > j) = sigmoid(scale * score - cuts[j])."""
+    """P(grade > j) = sigmoid(scale * score - cuts[j]); the grade is the number of j where that reaches thresholds[j].
+
+    Thresholds of a half call the median grade.
+    """
 
     scale: float
     cuts: tuple[float, ...]
+    thresholds: tuple[float, ...] = (0.5,) * (len(labels.GRADES) - 1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class Card:
         try:
             values["prep"] = Prep(**values["prep"])
             values["config"] = Config.from_dict(values["config"])
-            values["grade"] = GradeCalibration(values["grade"]["scale"], tuple(values["grade"]["cuts"]))
+            grade = {key: tuple(each) if isinstance(each, list) else each for key, each in values["grade"].items()}
+            values["grade"] = GradeCalibration(**grade)
             values["calibrations"] = {key: Calibration(**each) for key, each in values["calibrations"].items()}
             values["limits"], values["data"] = tuple(values["limits"]), tuple(values["data"])
             return cls(**values)

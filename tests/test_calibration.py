@@ -11,9 +11,9 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import case
 
-from qmmfl import pipeline, prose, weights
-from qmmfl.nets import FUNDUS, GRADABLE, OUTPUTS
-from training import calibrate, conformal, targets
+from qmmfl import conclusions, pipeline, prose, weights
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OUTPUTS, runtime
+from training import calibrate, conformal, metrics, targets
 
 
 def test_calibration_recovers_known_probabilities(numbers):
@@ -113,6 +113,33 @@ def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
     truth, probability = np.array([1, 0] * 20, bool), np.array([0.8, 0.2] * 20)
     groups = np.array([f"p{i // 2}" for i in range(40)])
     assert calibrate.cross_fitted_threshold(truth, probability, groups) == pytest.approx(0.5)
+
+
+def test_grades_are_called_where_they_agree_best_if_the_probabilities_are_true(numbers):
+    score = numbers.normal(0, 2, 6000)
+    above = 1 / (1 + np.exp(np.array([0.5, 1.0, 4.0, 5.0]) - score[:, None]))
+    truth = (above > numbers.random((6000, 1))).sum(axis=1)
+    called = (above >= calibrate.kappa_thresholds(above)).sum(axis=1)
+    median = (above >= 0.5).sum(axis=1)
+    assert metrics.quadratic_kappa(truth, called) > metrics.quadratic_kappa(truth, median) + 0.02
+    assert ((called >= 3) & (truth >= 3)).sum() > 1.5 * ((median >= 3) & (truth >= 3)).sum(), (
+        "severe eyes are not missed"
+    )
+
+
+def test_the_grade_follows_the_thresholds_and_says_where_another_is_more_probable():
+    card = tiny_card(grade=weights.GradeCalibration(1.0, (0.0, 1.0, 4.0, 5.0), (0.5, 0.5, 0.2, 0.5)))
+    logits = np.zeros(len(OUTPUTS), np.float32)
+
+    def graded(score):
+        logits[OUTPUTS.index(GRADE)] = score
+        return conclusions.find_grade(card, runtime.Scores(logits, logits, None, None), None)
+
+    moderate, severe = graded(2.0), graded(3.0)
+    assert (moderate.grade, moderate.vision_threatening, moderate.reason) == (2, False, None)
+    assert (severe.grade, severe.more_than_mild, severe.vision_threatening) == (3, True, True)
+    assert np.argmax(severe.probabilities) == 2
+    assert severe.reason.startswith("grade 2 is more probable")
 
 
 @pytest.mark.parametrize("gate", [FUNDUS, GRADABLE])

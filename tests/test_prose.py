@@ -197,6 +197,9 @@ def test_dr_grade_is_an_ordinal_list(report):
     assert html.count("<li") == 5
     assert html.count("aria-current=true") == 1
     assert re.search(r"chosen.*?<b>2</b>", html)
+    why = replace(report, dr=replace(report.dr, reason="grade 1 is more probable"))
+    assert "Called 2: grade 1 is more probable." in markup.grade_html(why)
+    assert "grade 1" not in markup.summary_html(why), "at a glance the grade alone"
 
 
 def test_pdf_is_the_same_every_time(dark):

@@ -75,7 +75,7 @@ def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) 
 
 
 def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
-    """Scale and cuts of the ordinal grade by maximum likelihood on validation eyes."""
+    """Scale and cuts of the ordinal grade by maximum likelihood on validation eyes, and where each grade is called."""
     rows = (targets.grade >= 0) & (targets.split == "val")
     score = torch.from_numpy(logits[rows, OUTPUTS.index(GRADE)].astype(np.float64))
     above = (torch.from_numpy(targets.grade[rows].astype(np.int64))[:, None] > torch.arange(4)).double()
@@ -92,7 +92,32 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
     _minimise(parameters, loss)
     with torch.no_grad():
         scale, cuts = unpack()
-    return GradeCalibration(float(scale), tuple(float(cut) for cut in cuts))
+        above = torch.sigmoid(scale * score[:, None] - cuts).numpy()
+    return GradeCalibration(float(scale), tuple(cuts.tolist()), kappa_thresholds(above))
+
+
+def kappa_thresholds(above: np.ndarray) -> tuple[float, ...]:
+    """Thresholds on P(grade > j) of the highest expected quadratic kappa, were the probabilities above (n, 4) true.
+
+    Human graders are compared by that kappa. It asks for severe grades sooner than the median does, since it weighs
+    what is missed by its square. As with `expected_threshold`, labels enter by the calibration alone: on one half of
+    the validation patients these thresholds agree better with the other half's grades than medians do.
+    """
+    each = -np.diff(above, prepend=1, append=0)
+    apart = np.subtract.outer(np.arange(each.shape[1]), np.arange(each.shape[1])) ** 2
+    risk, share = each @ apart, each.mean(axis=0)  # expected squared error of every call, and of chance's
+
+    def expected(thresholds: np.ndarray) -> float:
+        called = (above >= thresholds).sum(axis=1)
+        made = np.bincount(called, minlength=each.shape[1]) / len(called)
+        return 1 - risk[np.arange(len(called)), called].mean() / (share @ apart @ made)
+
+    best = np.full(above.shape[1], 0.5)
+    for _ in range(3):  # one threshold after the other, until none moves
+        for j in range(len(best)):
+            tried = [np.where(np.arange(len(best)) == j, at, best) for at in np.linspace(0.02, 0.98, 97)]
+            best = max([best, *tried], key=expected)
+    return tuple(best.round(2).tolist())
 
 
 def expected_threshold(probability: np.ndarray) -> float:

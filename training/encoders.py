@@ -6,9 +6,9 @@ away afterwards: the fusion learns new ones on the encoder's frozen features.
 
 import dataclasses
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qmmfl import labels
@@ -96,8 +96,8 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
 
 def tensor(views: np.ndarray, rows: np.ndarray, side: int, device: torch.device) -> Tensor:
     """Some rows of uint8 (N, v, v, k), a memory map -> float32 (n, k, side, side) in 0..1."""
-    seen = feature_cache.tensor(np.stack([views[row] for row in rows])).to(device)
-    return F.interpolate(seen, (side, side), mode="area") if side != seen.shape[-1] else seen
+    seen = [cv2.resize(views[row], (side, side), interpolation=cv2.INTER_AREA) for row in rows]
+    return feature_cache.tensor(np.stack(seen).reshape(len(rows), side, side, -1)).to(device)
 
 
 if __name__ == "__main__":

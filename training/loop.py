@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
@@ -81,6 +82,7 @@ def fit(
     folder = RUNS / recipe.run / name
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
+    cv2.setNumThreads(recipe.threads)
     device = device_of(recipe)
     module.to(device, memory_format=torch.channels_last).train()
     averaged = Averaged(module)

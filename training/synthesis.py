@@ -47,7 +47,8 @@ def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-        chosen = [samples[i] for i in numbers.choice(len(samples), recipe.squares, p=chances)]
+        drawn = numbers.choice(len(samples), recipe.squares, p=chances)
+        chosen = [task.vary(samples[index], numbers) for index in drawn]
         squares, truth, care = to_tensors(chosen, device)
         if task.colour > 0:
             squares = augment.colour(squares, generator, task.colour)

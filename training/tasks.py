@@ -18,7 +18,7 @@ from qmmfl import labels, phantom
 from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
 
-from . import loop, metrics, pixels
+from . import loop, metrics, pixels, transplant
 from .losses import Terms, colour_error, image_loss, segmentation_loss, vessel_correlation
 
 _TAUGHT = 128  # `care`, of 255, of a photograph whose truth is another net's
@@ -52,6 +52,10 @@ class Task:
         """Kinds of real training samples, and how often each kind is drawn relative to the others."""
         return [(list(self.read("train")), 1.0)]
 
+    def vary(self, sample: pixels.Sample, numbers: np.random.Generator) -> pixels.Sample:
+        """A training sample as it is seen this time."""
+        return sample
+
     def planes(self) -> tuple[str, ...]:
         """Names of the planes this task's net makes."""
         return labels.BY_NAME[self.name].planes
@@ -66,7 +70,7 @@ class Task:
 
 
 class Lesions(Task):
-    """Per-pixel presence of the four lesions. Healthy eyes of other cameras teach what is none."""
+    """Per-pixel presence of the four lesions. Healthy eyes of other cameras teach what is none, and bear grafts."""
 
     name, patch, turned, prior = "lesions", 384, False, 0.01
     weights, shares = (8.0, 3.0, 3.0, 4.0), (2.0, 1.0, 1.0, 1.0)  # microaneurysms are the smallest and rarest
@@ -74,7 +78,15 @@ class Lesions(Task):
     def sources(self) -> list[tuple[list[pixels.Sample], float]]:
         """Eyes with lesion masks, and eyes graded free of retinopathy."""
         healthy = list(pixels.healthy(self.recipe.data, self.config.size))
-        return [*super().sources(), (healthy, 0.7)]
+        [(labelled, weight)] = super().sources()
+        self.donors = [(sample, transplant.lift(sample)) for sample in labelled]
+        return [(labelled, weight), (healthy, 1.0)]
+
+    def vary(self, sample: pixels.Sample, numbers: np.random.Generator) -> pixels.Sample:
+        """Half of the healthy eyes bear the lesions of a labelled one."""
+        if sample.truth.any() or numbers.random() < 0.5:
+            return sample
+        return transplant.transplant(sample, *self.donors[numbers.integers(len(self.donors))], numbers)
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """Samples of one split."""

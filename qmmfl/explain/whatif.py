@@ -143,7 +143,8 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
 
 def _move(card: Card, code: str, before: Tensor, after: Tensor) -> Move:
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
-    threshold = 0.5 if code == GRADE else card.calibrations[code].threshold
+    graded = card.grade.thresholds[labels.MORE_THAN_MILD - 1]
+    threshold = graded if code == GRADE else card.calibrations[code].threshold
     return Move(code, NAMES[code], probability(card, code, was), probability(card, code, now), threshold, was, now)
 
 

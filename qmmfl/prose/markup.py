@@ -72,9 +72,10 @@ def grade_html(report: Report) -> str:
         f'<span class="bar" style="--share:{100 * p:.1f}%"></span><span class="figure">{percent(p)}</span></li>'
         for number, (name, p) in enumerate(zip(labels.GRADES, report.dr.probabilities, strict=True))
     )
+    why = f"<p>Called {report.dr.grade}: {escape(report.dr.reason)}.</p>" if report.dr.reason else ""
     return (
         f'<section aria-label="{SCORES[GRADE]}"><h2>{_name(GRADE, report)}</h2><ol class="grades" '
-        f'start="0">{steps}</ol><p>{SINGLE_FIELD}</p></section>'
+        f'start="0">{steps}</ol>{why}<p>{SINGLE_FIELD}</p></section>'
     )
 
 
@@ -106,7 +107,8 @@ def summary_html(report: Report) -> str:
         )
     doubt = f'<p class="question">{escape(said)}</p>' if (said := conflict(report)) else ""
     cup, side = cup_to_disc(report).replace(" mean absolute error", ""), eye(report).partition(" (")[0]
-    cells = {"DR grade": grade(report), "Cup-to-disc ratio": cup, "Eye": side}  # in full among the measurements
+    graded = grade(report) if report.dr.grade is None else grade(report).partition(" (")[0]
+    cells = {"DR grade": graded, "Cup-to-disc ratio": cup, "Eye": side}  # in full among the measurements
     if report.dme.probability is not None:
         cells[SCORES[OEDEMA]] = oedema(report).partition(" (")[0]
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in cells.items())
