@@ -121,6 +121,7 @@ GRADES = (
 )
 MORE_THAN_MILD = 2  # lowest grade that is more than mild
 VISION_THREATENING = 3  # lowest grade that threatens vision
+LARGE_CUP = 0.7  # vertical cup-to-disc ratio; nearly all healthy eyes have less (Foster et al. 2002)
 
 # Ways to explain a score. They look at one modality's encoder, or at all modalities where they are fused.
 METHODS = MappingProxyType(

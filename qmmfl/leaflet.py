@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = prose.evidence_text(evidence) + (f"{said}\n" if (said := prose.conflict(report)) else "")
+    text = prose.evidence_text(evidence) + "".join(f"{said}\n" for said in prose.conflicts(report).values())
     _write_text(folder / "evidence", {"input": _source(report), **evidence.to_dict()}, text)
     if evidence.disc is not None:
         _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))

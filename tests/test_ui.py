@@ -429,12 +429,22 @@ def test_a_review_that_makes_no_sense_is_none(text):
 def test_a_finding_and_a_grade_that_disagree_are_told_with_what_to_do(suspected, grade, told):
     report = fake_report(suspected=("DR",) if suspected else ("DN",))
     report = replace(report, dr=replace(report.dr, grade=grade))
-    said = sentences.conflict(report)
-    assert (said is not None) == told
-    assert not told or "refer if in doubt" in said
+    said = sentences.conflicts(report)
+    assert ("DR" in said) == told
+    assert not told or "refer if in doubt" in said["DR"]
     assert (sentences.CONFLICT in markup.summary_html(report)) == told
     paper_says = " ".join(each.get_text() for each in paper._first_page(report).texts)
     assert ("disagree" in paper_says) == told
+
+
+@pytest.mark.parametrize(("ratio", "flagged", "told"), [(0.82, False, True), (0.82, True, False), (0.6, False, False)])
+def test_a_large_cup_is_told_where_cupping_is_not_flagged(ratio, flagged, told):
+    report = fake_report(suspected=("ODC",) if flagged else ("DN",))
+    report = replace(report, disc_cup=replace(report.disc_cup, vcdr=ratio))
+    said = sentences.conflicts(report).get("ODC", "")
+    assert ("(0.82) is large" in said) == told
+    assert (sentences.CUP_CONFLICT in markup.summary_html(report)) == told
+    assert "ODC" not in sentences.conflicts(replace(report, disc_cup=replace(report.disc_cup, vcdr=None)))
 
 
 def fake_gpu(monkeypatch) -> list:

@@ -4,11 +4,11 @@ from .atlas import placement_facts, placement_text
 from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
-from .sentences import call, conflict, headline, percent, ranked, suspected
+from .sentences import call, conflicts, headline, percent, ranked, suspected
 
 __all__ = [
     "call",
-    "conflict",
+    "conflicts",
     "evidence_facts",
     "evidence_text",
     "findings_html",

@@ -10,7 +10,7 @@ from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay, scale_of
 from ..nets import GRADE
 from .paper import bind
-from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, conflict, percent
+from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, conflicts, percent
 
 _METHODS = MappingProxyType(
     {
@@ -47,7 +47,7 @@ def standing_text(explanation: Explanation) -> str:
     words = call(finding) if finding else "suspected" if standing.suspected else "below threshold"
     what = "Probability of more than mild" if explanation.code == GRADE else "Probability"
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
-    if explanation.code in ("DR", GRADE) and (doubt := conflict(explanation.report)):
+    if doubt := conflicts(explanation.report).get("DR" if explanation.code == GRADE else explanation.code):
         said += f" {doubt}"
     if standing.suspected:
         return said

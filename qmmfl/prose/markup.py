@@ -18,7 +18,7 @@ from .sentences import (
     absence,
     advice,
     call,
-    conflict,
+    conflicts,
     cup_to_disc,
     eye,
     facts,
@@ -105,7 +105,7 @@ def summary_html(report: Report) -> str:
             f'<div class="glance refused" role="status"><strong>{escape(headline(report))}</strong>'
             f"<ul>{reasons}</ul><p>{advice(report)}</p></div>"
         )
-    doubt = f'<p class="question">{escape(said)}</p>' if (said := conflict(report)) else ""
+    doubt = "".join(f'<p class="question">{escape(said)}</p>' for said in conflicts(report).values())
     cup, side = cup_to_disc(report).replace(" mean absolute error", ""), eye(report).partition(" (")[0]
     graded = grade(report) if report.dr.grade is None else grade(report).partition(" (")[0]
     cells = {"DR grade": graded, "Cup-to-disc ratio": cup, "Eye": side}  # in full among the measurements

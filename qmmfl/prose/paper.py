@@ -15,7 +15,7 @@ from .sentences import (
     UNDECIDED,
     advice,
     call,
-    conflict,
+    conflicts,
     facts,
     headline,
     legend_text,
@@ -64,7 +64,7 @@ def _first_page(report: Report):
     missing = listed([f.name for f in ranked(report) if not f.assessed])
     findings += [("Not assessed", missing)] if missing else []
     remarks = [("Note", remark) for remark in (*report.quality.reasons, *report.photograph.notes)]
-    remarks += [("Note", said) for said in (advice(report), conflict(report)) if said]
+    remarks += [("Note", said) for said in (advice(report), *conflicts(report).values()) if said]
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
         ("Measurements", facts(report) + remarks, (0.0, 0.27)),

@@ -39,6 +39,10 @@ CONFLICT = (
     "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "
     "lesion maps, and refer if in doubt."
 )
+CUP_CONFLICT = (
+    "The ratio is measured on the outlines and the finding is a score of its own: check the outlines and the rim of "
+    "the disc in the photograph, and refer if in doubt."
+)
 
 
 def percent(probability: float | None) -> str:
@@ -97,13 +101,21 @@ def advice(report: Report) -> str | None:
     return INCOMPLETE if report.failures else None if report.quality.gradable else UNGRADABLE
 
 
-def conflict(report: Report) -> str | None:
-    """That the finding of diabetic retinopathy and the grade disagree, and what to do, or None."""
+def conflicts(report: Report) -> dict[str, str]:
+    """Code of a finding -> that something else computed disagrees with it, and what to do.
+
+    The finding of diabetic retinopathy against the grade, and cupping that is not flagged against a large cup.
+    """
+    found = {}
     finding, given = report.finding("DR"), report.dr.grade
-    if given is None or finding.suspected is None or finding.suspected == (given > 0):
-        return None
-    said = f"{percent(finding.probability)}, {call(finding)}"
-    return f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
+    if given is not None and finding.suspected is not None and finding.suspected != (given > 0):
+        said = f"{percent(finding.probability)}, {call(finding)}"
+        found["DR"] = f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
+    finding, ratio = report.finding("ODC"), report.disc_cup.vcdr
+    if ratio is not None and ratio >= labels.LARGE_CUP and not finding.suspected:
+        said = f"at {percent(finding.probability)}, {call(finding)}" if finding.assessed else call(finding)
+        found["ODC"] = f"The cup-to-disc ratio ({ratio:.2f}) is large, yet optic disc cupping is {said}. {CUP_CONFLICT}"
+    return found
 
 
 def absence(report: Report, modality: labels.Modality) -> str:
