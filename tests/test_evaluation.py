@@ -25,6 +25,7 @@ def scored(probability: np.ndarray, **changes) -> scores.Scores:
         oedema=probability,
         steps=steps,
         grade=(probability > 0.5) * 2,
+        lesions=np.stack([probability > 0.5, *[np.full(len(every), np.nan)] * 3], axis=1),
         gradable=np.ones(len(every), bool),
         fundus=np.ones(len(every), bool),
     )
@@ -55,6 +56,11 @@ def test_figures_of_a_data_set():
     assert made["macro_findings"] == ["DR", "NORMAL"]
     assert made["grade"]["accuracy"][0] == pytest.approx(78 / 80)
     assert made["grade"]["referable_auc"][0] == pytest.approx(dr["auc"][0])
+    graded = made["grade"]
+    assert (graded["mild_sensitivity"][0], graded["mild_specificity"][0]) == (pytest.approx(38 / 40), 1)
+    assert (graded["lesions_ill"][0], graded["lesions_healthy"][0]) == (pytest.approx(38 / 40), 0)
+    assert graded["threat_specificity"][0] == 1
+    assert "threat_sensitivity" not in graded, "no eye of this set is severe"
     assert set(made["by"]) == {"age 0 to 49", "age 60 to 69", "women", "men"}
     kept = made["abstention"]["findings"]["DR"]
     assert (kept["kept_present"], kept["kept_absent"]) == (38 / 40, 1.0)
@@ -119,6 +125,7 @@ def test_scores_of_a_report_add_up(tiny_folder, eye):
     assert made.probability[0, index] == pytest.approx(report.finding("DR").probability)
     assert np.isnan(made.probability[0, CODES.index("CSR")])
     assert made.steps.sum() == pytest.approx(1)
+    assert made.lesions[0].tolist() == [report.lesions[code].count for code in report.lesions]
 
 
 def test_strangers_are_pictures_and_repeat(eye_file):

@@ -5,6 +5,8 @@ from typing import Any
 
 from qmmfl.explain.agreement import KEY
 
+from .reading_figures import GRADED
+
 _FIGURES = ("auc", "ap", "f1", "sensitivity", "specificity")
 
 
@@ -28,6 +30,7 @@ def sections(metrics: Mapping[str, Any]) -> list[str]:
     made = (
         ("Angiograms with every patient left out once", left_out(metrics)),
         ("Test figures by data set", sets(metrics)),
+        ("Retinopathy by data set", grades(metrics)),
         ("Test figures by finding, ODIR", findings(metrics, "odir5k")),
         ("Test figures by finding, STARE", findings(metrics, "stare")),
         ("ODIR by age and sex", subgroups(metrics)),
@@ -57,17 +60,32 @@ def left_out(metrics: Mapping[str, Any]) -> str:
 
 
 def sets(metrics: Mapping[str, Any]) -> str:
-    """Per data set: eyes, coverage, macro AUC, calibration error, DR grade."""
+    """Per data set: eyes, coverage, macro AUC, calibration error, oedema."""
     rows = []
     for name, own in metrics.get("classification", {}).items():
-        grade, score = own.get("grade", {}), own.get("odir_score", {})
-        if "patients" in own and ("findings" in own or grade):
-            figures = (own.get("macro_auc"), own.get("ece_before"), own.get("ece"), score.get("score"))
-            graded = [grade.get(key) for key in ("kappa", "accuracy", "referable_auc")]
-            oedema = own.get("oedema", {}).get("auc")
-            rows.append((name, str(own["eyes"]), *map(shown, (own["coverage"], *figures, *graded, oedema))))
+        score, oedema = own.get("odir_score", {}).get("score"), own.get("oedema", {}).get("auc")
+        if "patients" in own and ("findings" in own or "grade" in own):
+            figures = (own["coverage"], own.get("macro_auc"), own.get("ece_before"), own.get("ece"), score, oedema)
+            rows.append((name, str(own["eyes"]), *map(shown, figures)))
     head = ("set", "eyes", "coverage", "macro AUC", "calibration error before", "after", "ODIR score per eye")
-    return table((*head, "DR kappa", "accuracy", "referable DR AUC", "oedema AUC"), rows) if rows else ""
+    return table((*head, "oedema AUC"), rows) if rows else ""
+
+
+def grades(metrics: Mapping[str, Any]) -> str:
+    """Per data set what `reading_figures.grades` found."""
+    rows = []
+    for name, own in metrics.get("classification", {}).items():
+        if grade := own.get("grade"):
+            rows.append((name, str(grade["eyes"]), *(shown(grade.get(key)) for key in GRADED)))
+    if not rows:
+        return ""
+    head = ("set", "graded eyes", "quadratic kappa", "accuracy", "referable AUC", "more than mild: sensitivity")
+    head += ("specificity", "vision-threatening: sensitivity", "specificity")
+    head += ("a lesion counted, grade 0", "a lesion counted, more than mild")
+    return (
+        "Grades are called where the expected quadratic kappa is highest: severe grades sooner than the most probable "
+        "one, at some cost of accuracy.\n\n" + table(head, rows)
+    )
 
 
 def findings(metrics: Mapping[str, Any], folder: str) -> str:

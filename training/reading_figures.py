@@ -18,6 +18,8 @@ from .scores import Scores
 from .targets import Targets
 
 LEAST = 10  # positive test eyes of a finding that counts in the macro figures
+GRADED = ("kappa", "accuracy", "referable_auc", "mild_sensitivity", "mild_specificity")  # of `grades`, in order
+GRADED += ("threat_sensitivity", "threat_specificity", "lesions_healthy", "lesions_ill")
 AGES = ((0, 49), (50, 59), (60, 69), (70, 120))  # [years]
 
 
@@ -109,21 +111,30 @@ def macro_auc(every: Targets, scores: Scores, codes: Sequence[str], repeats: int
 
 
 def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
-    """Quadratic kappa, accuracy and AUC of referable DR (grade 2 or more) on the eyes with a known grade."""
+    """Of the eyes with a known grade: quadratic kappa, accuracy, AUC of referable DR (grade 2 or more), sensitivity and
+    specificity of the calls "more than mild" and "vision-threatening", and in how many any lesion is counted, of those
+    without retinopathy and of those with more than mild.
+    """
     rows = np.flatnonzero((every.grade >= 0) & (scores.grade >= 0))
     if not len(rows):
         return {}
     truth, made = every.grade[rows].astype(int), scores.grade[rows]
+    counted = np.nansum(scores.lesions[rows], axis=1) > 0
     above = scores.steps[rows][:, labels.MORE_THAN_MILD :].sum(axis=1)
 
     def each(chosen: np.ndarray) -> list[float]:
         t, m = truth[chosen], made[chosen]
         referable = metrics.auc(t >= labels.MORE_THAN_MILD, above[chosen])
-        return [metrics.quadratic_kappa(t, m), float((t == m).mean()), referable]
+        called = [
+            _mean(hit)
+            for least in (labels.MORE_THAN_MILD, labels.VISION_THREATENING)
+            for hit in ((m >= least)[t >= least], (m < least)[t < least])
+        ]
+        marked = [_mean(counted[chosen][group]) for group in (t == 0, t >= labels.MORE_THAN_MILD)]
+        return [metrics.quadratic_kappa(t, m), float((t == m).mean()), referable, *called, *marked]
 
-    kappa, accuracy, referable = metrics.bounds(each, every.group[rows], repeats)
-    figures: dict[str, Any] = {"eyes": len(rows), "kappa": kappa, "accuracy": accuracy}
-    return {"grade": figures if np.isnan(referable[0]) else {**figures, "referable_auc": referable}}
+    bounded = dict(zip(GRADED, metrics.bounds(each, every.group[rows], repeats), strict=True))
+    return {"grade": {"eyes": len(rows), **{name: found for name, found in bounded.items() if found[0] == found[0]}}}
 
 
 def oedema(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Scores:
 
     raw: sigmoid of the logit before calibration; probability: calibrated, both float64 (N, C). called: bool (N, C),
     reported as suspected; undecided: (N, C), 1 or 0. oedema (N,). steps: (N, 5) probabilities of the DR grades; grade
-    (N,) int, -1 unknown. gradable, fundus: bool (N,), what the gates say.
+    (N,) int, -1 unknown. lesions: (N, 4) counts, NaN of a lesion that is not counted. gradable, fundus: bool (N,), what
+    the gates say.
     """
 
     raw: np.ndarray
@@ -44,6 +45,7 @@ class Scores:
     oedema: np.ndarray
     steps: np.ndarray
     grade: np.ndarray
+    lesions: np.ndarray
     gradable: np.ndarray
     fundus: np.ndarray
 
@@ -65,6 +67,7 @@ class Scores:
             np.array([row["oedema"] for row in rows], float),
             matrix("steps", len(labels.GRADES)),
             np.array([-1 if row["grade"] is None else row["grade"] for row in rows], int),
+            matrix("lesions", len(labels.LESIONS)),
             np.array([row["gradable"] for row in rows], bool),
             np.array([row["fundus"] for row in rows], bool),
         )
@@ -102,6 +105,7 @@ def read(picture: str | np.ndarray) -> dict[str, Any]:
         "oedema": report.dme.probability,
         "steps": report.dr.probabilities,
         "grade": report.dr.grade,
+        "lesions": [report.lesions[code].count for code in labels.LESIONS],
         "gradable": report.quality.gradable,
         "fundus": report.fundus.is_fundus,
     }
