@@ -15,15 +15,14 @@ from .recipe import RUNS, parse
 
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
-_ANGIOGRAM = f"--phantoms 60 --start {_VESSELS}"
 _FUSION = "--batch 32 --validate 200 --rate 0.0015 --pool 2 --copies 1"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
     "synthesis lesions --steps 2400 --validate 200 --squares 2 --coarsest 0.5",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
-    f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 {_ANGIOGRAM} --teacher {_VESSELS}",
-    f"synthesis ffa_arterial --steps 800 --validate 200 {_ANGIOGRAM}",
+    f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
+    f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
     "encoders colour --steps 3500 --batch 32 --side 384 --rate 0.002",
     "planes",
     *(f"encoders {modality.name} --steps 800 {_PLANES}" for modality in labels.SYNTHESES),
