@@ -99,7 +99,10 @@ def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, 
     field = fundus.square_mask(fundus.Prep(squares.shape[-1], card.prep.margin))
     limits = card.lesion_thresholds
     return {
-        code: measures.count_lesions(squares[i], limits[code], field) if code in limits else Lesion(None, None)
+        code: replace(
+            measures.count_lesions(squares[i], limits[code], field) if code in limits else Lesion(None, None),
+            healthy_most=card.lesions_healthy.get(code),
+        )
         for i, code in enumerate(labels.LESIONS)
     }
 

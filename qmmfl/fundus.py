@@ -14,6 +14,7 @@ NOTE_CROP = "No round edge of the field of view is seen, as in a crop: places, s
 
 _WORKING_SIDE = 512  # [px] the field is sought on a copy this large, so that speed does not depend on the camera
 _DARKEST_FIELD = 8.0  # [0..255] below this 99th percentile nothing is visible
+_WHITE = 225  # [0..255] a border whose darkest channel is brighter is white
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim
 _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not a circle
 _RIM_SHARE = 0.15  # of a full circle that must be visible as rim to trust the fit
@@ -134,7 +135,7 @@ def find_field(pixels: np.ndarray) -> Field:
     for factor in (1 / step, min(1.0, _WORKING_SIDE * step / max(height, width))):
         if factor < 1:
             small = cv2.resize(small, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    lit = _lit(cv2.GaussianBlur(small, (0, 0), 1.0))
+    lit = _lit(cv2.GaussianBlur(_on_black(small), (0, 0), 1.0))
     ratio = np.array([width / small.shape[1], height / small.shape[0]])
     x0, y0, w, h = cv2.boundingRect(lit)
     fit = _fit_circle(_rim(lit), (x0, y0, w, h))
@@ -154,10 +155,10 @@ def find_frame(pixels: np.ndarray, prep: Prep) -> Frame:
 def canonical(pixels: np.ndarray, prep: Prep) -> tuple[np.ndarray, Frame]:
     """Photograph -> (square uint8 (size, size, 3) RGB, black outside the field of view; its Frame).
 
-    Nothing outside the field reaches a network: no burned-in text, no camera border.
+    Nothing outside the field reaches a network: no burned-in text, no camera border, be it white.
     """
     frame = find_frame(pixels, prep)
-    square = frame.warp(pixels)
+    square = frame.warp(_on_black(pixels))
     square[~square_mask(prep)] = 0
     return square, frame
 
@@ -173,9 +174,6 @@ def _lit(small: np.ndarray) -> np.ndarray:
     """uint8 (h, w) of 0/255: the largest connected region that is brighter than the camera's border."""
     red, green, blue = cv2.split(small)  # whole planes: numpy is slow along an axis of three
     bright = cv2.max(cv2.max(red, green), blue).astype(np.float32)
-    corners = np.concatenate([small[y, x].reshape(-1, 3) for y in _ends(small, 0) for x in _ends(small, 1)])
-    if np.median(corners.min(axis=1)) > 225:  # a scanned print: the border is white
-        bright = 255 - cv2.min(cv2.min(red, green), blue).astype(np.float32)
     top = float(np.percentile(bright, 99))
     if top < _DARKEST_FIELD or top - float(np.percentile(bright, 1)) < 3 and np.ptp(bright) < 6:
         raise FieldError("no field of view is visible")
@@ -188,6 +186,21 @@ def _lit(small: np.ndarray) -> np.ndarray:
     largest = (regions == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
     outline, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(largest, outline, -1, 255, cv2.FILLED) * np.uint8(255)
+
+
+def _on_black(pixels: np.ndarray) -> np.ndarray:
+    """The picture with its white border (of a scanned print) painted black; itself where the corners are not white."""
+    corners = np.concatenate([pixels[y, x].reshape(-1, 3) for y in _ends(pixels, 0) for x in _ends(pixels, 1)])
+    if np.median(corners.min(axis=1)) <= _WHITE:
+        return pixels
+    white = (pixels.min(axis=2) > _WHITE).astype(np.uint8)
+    _, regions = cv2.connectedComponents(white)
+    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    border = np.isin(regions, np.setdiff1d(edge, 0)).astype(np.uint8)
+    rim = 2 * (max(pixels.shape[:2]) // _WORKING_SIDE + 1) + 1  # what a lossy file leaves between white and the eye
+    painted = pixels.copy()
+    painted[cv2.dilate(border, np.ones((rim, rim), np.uint8)) > 0] = 0
+    return painted
 
 
 def _ends(small: np.ndarray, axis: int) -> tuple[slice, slice]:

@@ -131,10 +131,19 @@ class DiscCup:
 
 @dataclass(frozen=True)
 class Lesion:
-    """Count of connected regions and their share of the field of view (0..1)."""
+    """Count of connected regions and their share of the field of view (0..1).
+
+    healthy_most: nine of ten healthy eyes show so many regions or fewer, false ones; None where that is not known.
+    """
 
     count: int | None
     area_fraction: float | None
+    healthy_most: int | None = None
+
+    @property
+    def beyond(self) -> bool | None:
+        """Whether there are more than nine of ten healthy eyes show; None where that is not known."""
+        return None if self.count is None or self.healthy_most is None else self.count > self.healthy_most
 
 
 def _as_is(pixels: np.ndarray) -> np.ndarray:

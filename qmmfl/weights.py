@@ -69,7 +69,8 @@ class Card:
     """All that belongs to one set of weights beside the tensors; card.json.
 
     status: "interim" or "released". calibrations: output -> Calibration; an output without one is not assessed.
-    lesion_thresholds: lesion -> probability; a lesion without one is not counted. plane_errors: plane -> expected
+    lesion_thresholds: lesion -> probability; a lesion without one is not counted. lesions_healthy: lesion -> regions at
+    that threshold that nine of ten healthy eyes do not exceed. plane_errors: plane -> expected
     absolute error 0..1. least_vessels: a photograph in which vessels cover less (`measures.vessel_share`) cannot be
     read. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what
     they were trained on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the
@@ -87,6 +88,7 @@ class Card:
     grade: GradeCalibration
     calibrations: Mapping[str, Calibration]
     lesion_thresholds: Mapping[str, float]
+    lesions_healthy: Mapping[str, int] = field(default_factory=dict)
     plane_errors: Mapping[str, float] = field(default_factory=dict)
     least_vessels: float = 0.0
     vcdr_error: float | None = None

@@ -94,6 +94,19 @@ def test_field_ignores_shift_and_text(eye):
     assert frame.field_mask()[30, 60] == False  # noqa: E712 - the text lies outside the field
 
 
+@pytest.mark.parametrize("stored", [None, 60])
+def test_a_white_border_is_no_part_of_the_eye(large, stored):
+    outside = large.photograph.max(axis=2) == 0
+    print_ = np.where(outside[..., None], 255, large.photograph).astype(np.uint8)
+    if stored:  # a lossy file smears the border into the eye
+        print_ = cv2.imdecode(cv2.imencode(".jpg", print_, [cv2.IMWRITE_JPEG_QUALITY, stored])[1], cv2.IMREAD_COLOR)
+    square, frame = fundus.canonical(print_, fundus.Prep(256))
+    expected, known = fundus.canonical(large.photograph, fundus.Prep(256))
+    assert (abs(frame.x - known.x), abs(frame.y - known.y), abs(frame.side - known.side)) <= (3, 3, 6)
+    assert (square.min(axis=2) > 150).sum() < (expected.min(axis=2) > 150).sum() + 60, "nothing white is left"
+    assert np.abs(square.astype(float) - expected).mean() < 8
+
+
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_nothing_visible(level):
     with pytest.raises(fundus.FieldError):

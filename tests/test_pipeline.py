@@ -8,6 +8,7 @@ from conftest import tiny_card
 
 from qmmfl import fundus, labels, phantom, photograph, pipeline, weights
 from qmmfl.nets import GRADABLE, GRADE, OUTPUTS
+from qmmfl.prose import sentences
 from qmmfl.records import PhotographError
 
 KEYS = {
@@ -129,6 +130,22 @@ def test_a_lesion_that_is_not_found_reliably_is_not_counted(tiny_folder, eye):
     lesions = reader(eye.photograph).lesions
     assert (lesions["MA"].count, lesions["MA"].area_fraction) == (None, None)
     assert lesions["EX"].count is not None
+    assert (lesions["EX"].healthy_most, lesions["EX"].beyond) == (None, None)
+
+
+def test_a_count_is_held_against_what_healthy_eyes_show(tiny_folder, eye):
+    network, _ = weights.load(tiny_folder)
+
+    def counted(most):
+        card = tiny_card(lesion_thresholds={"EX": 0.0}, lesions_healthy={"EX": most})
+        return pipeline.Pipeline(network, card, "test", "cpu")(eye.photograph)
+
+    many, few = counted(0), counted(5)
+    assert many.lesions["EX"].count == few.lesions["EX"].count == 1, "one region, the whole field"
+    assert (many.lesions["EX"].beyond, few.lesions["EX"].beyond) == (True, False)
+    assert many.to_dict()["lesions"]["EX"]["healthy_most"] == 0
+    assert "more than healthy eyes show (nine of ten healthy eyes show 0 or fewer)" in sentences.lesion(many, "EX")
+    assert "as healthy eyes may show (nine of ten healthy eyes show 5 or fewer)" in sentences.lesion(few, "EX")
 
 
 def test_black_is_ungradable_not_refused(tiny_pipeline):

@@ -71,6 +71,27 @@ def test_augmentation_keeps_the_field_black_and_truth_aligned(eye):
     torch.testing.assert_close(a[:, :1], b)
 
 
+def test_a_narrower_field_shows_a_part_of_everything_enlarged(eye):
+    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
+    square = torch.nn.functional.interpolate(square, (256, 256), mode="area").repeat(6, 1, 1, 1)
+    small = torch.nn.functional.avg_pool2d(square, 2)
+    seen, half = augment.magnify([square, small], torch.Generator().manual_seed(5), chance=0.5)
+    changed = [index for index in range(6) if (seen[index] != square[index]).any()]
+    assert 0 < len(changed) < 6
+    assert not seen[:, :, :20, :20].any(), "the corners of the square stay black"
+    apart = (torch.nn.functional.avg_pool2d(seen, 2) - half).abs()[changed]
+    assert apart.mean() < 0.005, "the same part of both"
+    assert apart.mean() * 3 < (seen - square).abs()[changed].mean()
+
+
+def test_lossy_files_keep_the_field_and_roughly_the_colours(eye):
+    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
+    stored = augment.compress(square, torch.Generator().manual_seed(1), chance=1.0)
+    assert not stored[:, :, square[0].amax(0) == 0].any()
+    assert 0.001 < (stored - square).abs().mean() < 0.03
+    torch.testing.assert_close(augment.compress(square, torch.Generator(), chance=0.0), square)
+
+
 def test_composed_angiogram_has_bright_arteries_and_dark_veins(eye):
     from training.pixels import Sample
 

@@ -5,6 +5,8 @@ Squares are float32 (B, 3, S, S) in 0..1, black outside the field of view; the f
 
 import math
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +23,7 @@ def colour(squares: Tensor, generator: torch.Generator, strength: float = 1.0) -
     """Another exposure, white balance, gamma and illumination; hue is only nudged, since it carries disease."""
     count = len(squares)
     field = (squares.amax(dim=1, keepdim=True) > 0).to(squares.dtype)
-    exposure = torch.exp(uniform(-0.35, 0.35, (count, 1, 1, 1), generator) * strength)
+    exposure = torch.exp(uniform(-0.6, 0.35, (count, 1, 1, 1), generator) * strength)
     balance = torch.exp(uniform(-0.15, 0.15, (count, 3, 1, 1), generator) * strength)
     gamma = torch.exp(uniform(-0.3, 0.3, (count, 1, 1, 1), generator) * strength)
     light = torch.exp(uniform(-0.35, 0.35, (count, 1, 4, 4), generator) * strength)
@@ -54,6 +56,42 @@ def resolution(squares: Tensor, generator: torch.Generator, coarsest: float, cha
     noise = torch.randn(squares.shape, generator=generator).to(squares)
     noise = noise * uniform(0, 0.02, (len(squares), 1, 1, 1), generator).to(squares)
     return (result + noise).clamp(0, 1) * (squares.amax(dim=1, keepdim=True) > 0)
+
+
+def compress(squares: Tensor, generator: torch.Generator, chance: float = 0.3) -> Tensor:
+    """Some squares as they come back from a small, lossy file: fewer pixels, then JPEG of quality 20 to 90."""
+    result = squares.clone()
+    side = squares.shape[-1]
+    for index in range(len(squares)):
+        if torch.rand((), generator=generator) < chance:
+            share, quality = (float(uniform(*span, (), generator)) for span in ((0.5, 1.0), (20, 90)))
+            pixels = (squares[index].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+            pixels = cv2.resize(pixels, (round(side * share),) * 2, interpolation=cv2.INTER_AREA)
+            stored = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+            pixels = cv2.resize(np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR)), (side, side))[..., ::-1]
+            result[index] = torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(squares) / 255
+    return result * (squares.amax(dim=1, keepdim=True) > 0)
+
+
+def magnify(tensors: list[Tensor], generator: torch.Generator, most: float = 0.45, chance: float = 0.4) -> list[Tensor]:
+    """Some squares as a camera of a narrower field sees them, by up to exp(most): the same part of all (B, C, S, S).
+
+    What is left fills the square's own circle, as the canonical square of such a photograph does; 0 outside it.
+    """
+    count = len(tensors[0])
+    drawn = torch.rand(count, generator=generator) < chance
+    scale = torch.exp(-uniform(0, most, (count,), generator) * drawn)
+    move = uniform(-1, 1, (count, 2), generator) * (1 - scale)[:, None]
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, :, 2] = scale, scale, move
+    which = drawn.nonzero()[:, 0]
+    result = [tensor.clone() for tensor in tensors]
+    for made in result if len(which) else ():
+        grid = F.affine_grid(matrix[which].to(made), list(made[which].shape), align_corners=False)
+        axis = torch.arange(made.shape[-1]) - (made.shape[-1] - 1) / 2
+        circle = torch.hypot(axis[:, None], axis) <= made.shape[-1] / 2
+        made[which] = F.grid_sample(made[which], grid, align_corners=False) * circle.to(made)
+    return result
 
 
 def flip(tensors: list[Tensor], generator: torch.Generator, upside: bool = True) -> list[Tensor]:

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from qmmfl import labels, measures
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
 from qmmfl.weights import Calibration, GradeCalibration
 
-from . import conformal, tasks
+from . import conformal, pixels, tasks
 from .data import CODES
 from .targets import Targets
 
@@ -161,6 +162,17 @@ def lesion_thresholds(task: tasks.Lesions, module: torch.nn.Module) -> dict[str,
         if f1 >= LEAST_F1:
             result[name.removeprefix("lesion_")] = round(threshold, 4)
     return result
+
+
+def lesions_healthy(task: tasks.Lesions, module: torch.nn.Module, thresholds: dict[str, float]) -> dict[str, int]:
+    """Per counted lesion the number of regions that nine of ten healthy validation eyes do not exceed."""
+    counts = []
+    for sample in pixels.healthy(task.recipe.data, "val", task.config.size):
+        found = dict(zip(labels.LESIONS, task.predict(module, sample), strict=True))
+        each = [measures.count_lesions(found[code], limit, sample.care > 0) for code, limit in thresholds.items()]
+        counts.append([lesion.count for lesion in each])
+    most = np.quantile(np.array(counts), 0.9, axis=0, method="higher")
+    return dict(zip(thresholds, most.astype(int).tolist(), strict=True))
 
 
 def least_vessels(targets: Targets, shares: np.ndarray) -> float:

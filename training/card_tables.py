@@ -81,7 +81,7 @@ def grades(metrics: Mapping[str, Any]) -> str:
         return ""
     head = ("set", "graded eyes", "quadratic kappa", "accuracy", "referable AUC", "more than mild: sensitivity")
     head += ("specificity", "vision-threatening: sensitivity", "specificity")
-    head += ("a lesion counted, grade 0", "a lesion counted, more than mild")
+    head += ("more lesions than healthy eyes, grade 0", "the same, more than mild")
     return (
         "Grades are called where the expected quadratic kappa is highest: severe grades sooner than the most probable "
         "one, at some cost of accuracy.\n\n" + table(head, rows)

@@ -76,9 +76,10 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(rows, recipe.batch, p=chances)
-        seen = tensor(views, chosen, recipe.side or side, device)
+        (seen,) = augment.magnify([tensor(views, chosen, recipe.side or side, device)], generator)
         if modality == labels.COLOUR.name:
             seen = augment.equalise(augment.colour(seen, generator), generator, augment.EQUALISED)
+            seen = augment.compress(seen, generator)
         (seen,) = augment.flip([seen], generator, upside=False)
         (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
         return {"views": seen.contiguous(memory_format=torch.channels_last), **every.batch(chosen, device)}

@@ -82,6 +82,7 @@ def export(recipe: ExportRecipe) -> weights.Card:
         prep=Prep(config.square),
         config=config,
         lesion_thresholds=limits,
+        lesions_healthy=calibrate.lesions_healthy(checks["lesions"], network.synthesis["lesions"], limits),
         plane_errors=errors,
         data=DATA,
         **_calibrated(recipe, network),

@@ -80,17 +80,17 @@ def pooled(features: np.ndarray, cells: int) -> np.ndarray:
 
 
 def vary(views: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """The same eyes photographed otherwise: all views turned, zoomed and moved alike, the colours as by another camera.
+    """The same eyes photographed otherwise: all views enlarged, turned and moved alike, colours as by another camera.
 
     views: float32 (n, k, v, v) in 0..1 by modality, likewise returned; what moves in from outside is black, as the
     surround of the field of view is in every view.
     """
     generator = torch.Generator().manual_seed(seed)
-    colour = augment.equalise(augment.colour(views[labels.COLOUR.name], generator), generator, augment.EQUALISED)
-    names = list(views)
-    seen = [colour if name == labels.COLOUR.name else view for name, view in views.items()]
-    turned = augment.turn(seen, generator, degrees=20, zoom=0.12, shift=0.03)
-    return dict(zip(names, turned, strict=True))
+    seen = dict(zip(views, augment.magnify(list(views.values()), generator), strict=True))
+    colour = augment.equalise(augment.colour(seen[labels.COLOUR.name], generator), generator, augment.EQUALISED)
+    seen[labels.COLOUR.name] = augment.compress(colour, generator)
+    turned = augment.turn(list(seen.values()), generator, degrees=20, zoom=0.12, shift=0.03)
+    return dict(zip(seen, turned, strict=True))
 
 
 def _compute(

@@ -47,11 +47,11 @@ _HEALTHY = {"idrid": ("dr_grade", "0", 50), "rahim": ("dr_grade", "0", 50), "eye
 _HEALTHY |= {"odir5k": ("m_NORMAL", "1", 150)}  # many cameras
 
 
-def healthy(data: Path, size: int) -> Iterator[Sample]:
-    """Training photographs graded free of retinopathy, ODIR's of anything: no lesion anywhere."""
+def healthy(data: Path, split: str, size: int) -> Iterator[Sample]:
+    """Photographs of one split graded free of retinopathy, ODIR's of anything: no lesion anywhere."""
     nothing = np.broadcast_to(np.uint8(0), (len(labels.LESIONS), size, size))
     for name, (column, value, most) in _HEALTHY.items():
-        rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == "train"]
+        rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == split]
         rows = [r for r in rows if r[column] == value and r.get("dup_conflict") != "1" and r.get("white_frame") != "1"]
         for row in rows[:: max(len(rows) // most, 1)][:most]:
             yield _sample(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)

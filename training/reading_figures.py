@@ -112,8 +112,8 @@ def macro_auc(every: Targets, scores: Scores, codes: Sequence[str], repeats: int
 
 def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
     """Of the eyes with a known grade: quadratic kappa, accuracy, AUC of referable DR (grade 2 or more), sensitivity and
-    specificity of the calls "more than mild" and "vision-threatening", and in how many any lesion is counted, of those
-    without retinopathy and of those with more than mild.
+    specificity of the calls "more than mild" and "vision-threatening", and the share with more lesions of any kind than
+    healthy eyes show, of those without retinopathy and of those with more than mild.
     """
     rows = np.flatnonzero((every.grade >= 0) & (scores.grade >= 0))
     if not len(rows):

@@ -34,8 +34,8 @@ class Scores:
 
     raw: sigmoid of the logit before calibration; probability: calibrated, both float64 (N, C). called: bool (N, C),
     reported as suspected; undecided: (N, C), 1 or 0. oedema (N,). steps: (N, 5) probabilities of the DR grades; grade
-    (N,) int, -1 unknown. lesions: (N, 4) counts, NaN of a lesion that is not counted. gradable, fundus: bool (N,), what
-    the gates say.
+    (N,) int, -1 unknown. lesions: (N, 4), 1 where there are more of one kind than healthy eyes show, else 0, NaN where
+    that is not known. gradable, fundus: bool (N,), what the gates say.
     """
 
     raw: np.ndarray
@@ -105,7 +105,7 @@ def read(picture: str | np.ndarray) -> dict[str, Any]:
         "oedema": report.dme.probability,
         "steps": report.dr.probabilities,
         "grade": report.dr.grade,
-        "lesions": [report.lesions[code].count for code in labels.LESIONS],
+        "lesions": [report.lesions[code].beyond for code in labels.LESIONS],
         "gradable": report.quality.gradable,
         "fundus": report.fundus.is_fundus,
     }

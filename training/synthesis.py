@@ -50,10 +50,14 @@ def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
         drawn = numbers.choice(len(samples), recipe.squares, p=chances)
         chosen = [task.vary(samples[index], numbers) for index in drawn]
         squares, truth, care = to_tensors(chosen, device)
+        if task.robust:
+            squares, truth, care = augment.magnify([squares, truth, care], generator)
         if task.colour > 0:
             squares = augment.colour(squares, generator, task.colour)
         if recipe.coarsest < 1:
             squares = augment.resolution(squares, generator, recipe.coarsest)
+        if task.robust:
+            squares = augment.compress(squares, generator)
         if task.turned:
             squares, truth, care = augment.turn([squares, truth, care], generator, 30, 0.2, 0.08)
         whole = torch.cat(augment.flip([net.prepare(squares), truth, care, squares], generator), dim=1)

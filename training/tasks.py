@@ -1,8 +1,9 @@
 """What each synthesis net learns from, its loss and its validation figures.
 
 A task offers: gather() -> training samples and their chances, checked (validation samples), patch [px], colour
-(strength of the colour augmentation), turned (random rotation and zoom, or only mirrors and quarter turns), prior
-(probability a fresh net starts from), loss(logits, batch) and validate(module).
+(strength of the colour augmentation), turned (random rotation and zoom, or only mirrors and quarter turns), robust
+(seen through narrow fields and lossy files too), prior (probability a fresh net starts from), loss(logits, batch) and
+validate(module).
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ class Task:
     patch = 256
     colour = 1.0
     turned = False
+    robust = False
     prior = 0.5
 
     def __init__(self, config: SynthesisConfig, recipe) -> None:
@@ -72,12 +74,12 @@ class Task:
 class Lesions(Task):
     """Per-pixel presence of the four lesions. Healthy eyes of other cameras teach what is none, and bear grafts."""
 
-    name, patch, turned, prior = "lesions", 384, False, 0.01
+    name, patch, turned, robust, prior = "lesions", 384, False, True, 0.01
     weights, shares = (8.0, 3.0, 3.0, 4.0), (2.0, 1.0, 1.0, 1.0)  # microaneurysms are the smallest and rarest
 
     def sources(self) -> list[tuple[list[pixels.Sample], float]]:
         """Eyes with lesion masks, and eyes graded free of retinopathy."""
-        healthy = list(pixels.healthy(self.recipe.data, self.config.size))
+        healthy = list(pixels.healthy(self.recipe.data, "train", self.config.size))
         [(labelled, weight)] = super().sources()
         self.donors = [(sample, transplant.lift(sample)) for sample in labelled]
         return [(labelled, weight), (healthy, 1.0)]

@@ -178,7 +178,11 @@ def lesion(report: Report, code: str) -> str:
     if found is None or found.count is None:
         return "withheld"
     area = "" if found.area_fraction is None else f", {100 * found.area_fraction:.2f} % of the field"
-    return f"{found.count} region{'' if found.count == 1 else 's'}{area}"
+    said = f"{found.count} region{'' if found.count == 1 else 's'}{area}"
+    if found.beyond is None:
+        return said
+    most = f"nine of ten healthy eyes show {found.healthy_most} or fewer"
+    return f"{said}; {'more than healthy eyes show' if found.beyond else 'as healthy eyes may show'} ({most})"
 
 
 def standing(report: Report, code: str) -> tuple[str, bool]:
