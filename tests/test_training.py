@@ -17,7 +17,6 @@ from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
 from training import (
     ablate,
-    augment,
     data,
     encoders,
     everything,
@@ -55,41 +54,6 @@ def test_rare_findings_are_drawn_more_often():
     chances = every.sampling(np.arange(100))
     assert chances.sum() == pytest.approx(1)
     assert chances[99] > 2 * chances[0]
-
-
-def test_augmentation_keeps_the_field_black_and_truth_aligned(eye):
-    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
-    generator = torch.Generator().manual_seed(1)
-    outside = (square.amax(1) == 0)[0]
-    coloured = augment.colour(square, generator)
-    assert not coloured[0, :, outside].any()
-    assert 0 <= coloured.min() <= coloured.max() <= 1
-    marked = [square, square[:, :1]]
-    a, b = augment.turn(marked, generator, 30, 0.2, 0.1)
-    torch.testing.assert_close(a[:, :1], b)
-    a, b = augment.flip(marked, generator)
-    torch.testing.assert_close(a[:, :1], b)
-
-
-def test_a_narrower_field_shows_a_part_of_everything_enlarged(eye):
-    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
-    square = torch.nn.functional.interpolate(square, (256, 256), mode="area").repeat(6, 1, 1, 1)
-    small = torch.nn.functional.avg_pool2d(square, 2)
-    seen, half = augment.magnify([square, small], torch.Generator().manual_seed(5), chance=0.5)
-    changed = [index for index in range(6) if (seen[index] != square[index]).any()]
-    assert 0 < len(changed) < 6
-    assert not seen[:, :, :20, :20].any(), "the corners of the square stay black"
-    apart = (torch.nn.functional.avg_pool2d(seen, 2) - half).abs()[changed]
-    assert apart.mean() < 0.005, "the same part of both"
-    assert apart.mean() * 3 < (seen - square).abs()[changed].mean()
-
-
-def test_lossy_files_keep_the_field_and_roughly_the_colours(eye):
-    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
-    stored = augment.compress(square, torch.Generator().manual_seed(1), chance=1.0)
-    assert not stored[:, :, square[0].amax(0) == 0].any()
-    assert 0.001 < (stored - square).abs().mean() < 0.03
-    torch.testing.assert_close(augment.compress(square, torch.Generator(), chance=0.0), square)
 
 
 def test_composed_angiogram_has_bright_arteries_and_dark_veins(eye):
@@ -301,17 +265,6 @@ def test_photographs_of_other_cameras_bring_the_teacher_s_vessels(tmp_path, monk
     assert taught[0].truth.shape == (1, 512, 512)
     assert set(np.unique(taught[0].care)) == {0, tasks._TAUGHT}
     assert len(tasks.Arteriovenous(task.config, synthesis.SynthesisRecipe()).sources()) == 1
-
-
-def test_equalised_channels_hold_ranks_inside_the_field():
-    squares = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) ** 3
-    squares[..., :16] = 0
-    made = augment.equalise(squares, torch.Generator().manual_seed(0), 1.0)
-    inside = made[..., 16:]
-    assert made[..., :16].abs().max() == 0
-    assert abs(float(inside.mean()) - 0.5) < 0.05
-    assert abs(float((inside < 0.25).float().mean()) - 0.25) < 0.05
-    assert torch.equal(augment.equalise(squares, torch.Generator(), 0.0), squares)
 
 
 def test_an_encoder_starts_from_what_was_hidden(tmp_path):
