@@ -10,7 +10,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import CODES, case
 
-from training import card_tables, conformal, data, model_card, reading_figures, scores, strangers
+from training import card_tables, conformal, data, model_card, reading_figures, scores, stress, strangers
 
 
 def scored(probability: np.ndarray, **changes) -> scores.Scores:
@@ -127,6 +127,25 @@ def test_scores_of_a_report_add_up(tiny_folder, eye):
     assert made.steps.sum() == pytest.approx(1)
     told = [None if np.isnan(value) else value == 1 for value in made.lesions[0]]
     assert told == [report.lesions[code].beyond for code in report.lesions]
+
+
+def test_altered_photographs_show_the_same_eye_otherwise(eye):
+    made = {name: change(eye.photograph) for name, change in stress.VARIANTS.items()}
+    assert (made["as it is"] == eye.photograph).all()
+    assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in made.values())
+    means = {name: picture.mean(axis=(0, 1)) for name, picture in made.items()}
+    assert max(made["400 px wide"].shape) == 400
+    assert means["underexposed"].sum() < 0.7 * means["as it is"].sum()
+    assert means["cool colours"][2] / means["cool colours"][0] > means["as it is"][2] / means["as it is"][0]
+    assert means["warm colours"][2] / means["warm colours"][0] < means["as it is"][2] / means["as it is"][0]
+    assert min(made["the middle alone"].shape[:2]) == round(0.7 * min(eye.photograph.shape[:2]))
+    assert (made["white surround"][0, 0] == 255).all()
+    small, large = (np.abs(made[f"JPEG of quality {q}"].astype(int) - eye.photograph).mean() for q in (50, 20))
+    assert 0 < small < large < 6, "colours are not exchanged"
+    figures = {"coverage": 1.0, "eyes": 4, "kappa": [0.5, 0.4, 0.6]}
+    assert "| out of focus | 4 | 1.000 | 0.500 (0.400 to 0.600) |" in card_tables.stress(
+        {"stress": {"out of focus": figures}}
+    )
 
 
 def test_strangers_are_pictures_and_repeat(eye_file):

@@ -31,6 +31,7 @@ def sections(metrics: Mapping[str, Any]) -> list[str]:
         ("Angiograms with every patient left out once", left_out(metrics)),
         ("Test figures by data set", sets(metrics)),
         ("Retinopathy by data set", grades(metrics)),
+        ("The same eyes photographed otherwise", stress(metrics)),
         ("Test figures by finding, ODIR", findings(metrics, "odir5k")),
         ("Test figures by finding, STARE", findings(metrics, "stare")),
         ("ODIR by age and sex", subgroups(metrics)),
@@ -85,6 +86,20 @@ def grades(metrics: Mapping[str, Any]) -> str:
     return (
         "Grades are called where the expected quadratic kappa is highest: severe grades sooner than the most probable "
         "one, at some cost of accuracy.\n\n" + table(head, rows)
+    )
+
+
+def stress(metrics: Mapping[str, Any]) -> str:
+    """What `training.stress` found: the grade of altered test photographs."""
+    keys = ("coverage", "kappa", "referable_auc", "mild_sensitivity", "mild_specificity")
+    made = metrics.get("stress", {})
+    rows = [(name, str(own["eyes"]), *(shown(own.get(key)) for key in keys)) for name, own in made.items()]
+    head = ("photograph", "eyes", "coverage", "quadratic kappa", "referable AUC", "more than mild: sensitivity")
+    return (
+        "IDRiD and Rahim test photographs, altered in ways that do not change what a clinician would say.\n\n"
+        + table((*head, "specificity"), rows)
+        if rows
+        else ""
     )
 
 

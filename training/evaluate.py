@@ -41,6 +41,11 @@ def evaluate(recipe: EvaluateRecipe) -> dict[str, Any]:
         figures: dict[str, Any] = {"intervals": "patients"}
         figures |= {"classification": classification(recipe, pool, cases), "gates": gates(recipe, pool, cases)}
         figures |= {"synthesis": made.result()} if made else {}
+    return rounded(figures)
+
+
+def rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures as JSON types, rounded to four decimals; what is no number is None."""
     text = json.dumps(figures, default=float)
     return json.loads(text, parse_float=lambda number: round(float(number), 4), parse_constant=lambda _: None)
 
@@ -71,7 +76,7 @@ def gates(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Ca
     """What is no fundus photograph, real and made, and good photographs: refused and counted."""
     photographs = [case.path for case in cases if case.fundus == 1 and case.gradable != 0]
     plan = list(strangers.plan(photographs, min(strangers.COUNT, recipe.limit)))
-    keys = [f"{kind}/{number}/{_key(recipe, path)}" for kind, number, path in plan]
+    keys = [f"{kind}/{number}/{key(recipe, path)}" for kind, number, path in plan]
     rows = scores.cached(pool, recipe.weights, keys, plan, _read_stranger)
     made = {
         kind: scores.Scores.of([row for row, (k, _, _) in zip(rows, plan, strict=True) if k == kind])
@@ -82,11 +87,12 @@ def gates(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Ca
 
 def _scores(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Case]) -> scores.Scores:
     paths = [case.path for case in cases]
-    rows = scores.cached(pool, recipe.weights, [_key(recipe, path) for path in paths], paths, scores.read)
+    rows = scores.cached(pool, recipe.weights, [key(recipe, path) for path in paths], paths, scores.read)
     return scores.Scores.of(rows)
 
 
-def _key(recipe: EvaluateRecipe, path: str) -> str:
+def key(recipe: EvaluateRecipe, path: str) -> str:
+    """What the cache calls a photograph: its place below the data folder."""
     return str(Path(path).relative_to(recipe.data)) if path else ""
 
 

@@ -36,6 +36,7 @@ STAGES = (
 )
 FIGURES = (
     "evaluate --weights weights",
+    "stress --weights weights",
     "leave_out --phantoms 60 --into weights",
     "leave_out --phantoms 0 --into weights",
     "planes --start weights",

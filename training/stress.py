@@ -1,0 +1,100 @@
+"""How readings hold when the same eyes come from another camera, file or hand.
+
+`python -m training.stress --weights weights` alters the graded test photographs of IDRiD and Rahim in ways that do not
+change what a clinician would say, reads them with the shipped pipeline, and writes into the card how well the grade
+still agrees. Nothing is chosen here. Stopped, it goes on where it was.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from qmmfl import photograph, weights
+
+from . import evaluate, model_card, reading_figures, scores
+from .recipe import FRESH, parse
+from .targets import Targets
+
+FOLDERS = ("idrid", "rahim")
+_DARK = 12  # [0..255] what is darker in every channel is the surround of the field of view
+
+
+def _fewer(pixels: np.ndarray) -> np.ndarray:
+    share = 400 / max(pixels.shape[:2])
+    return cv2.resize(pixels, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+
+
+def _stored(quality: int) -> Callable[[np.ndarray], np.ndarray]:
+    def store(pixels: np.ndarray) -> np.ndarray:
+        file = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return np.ascontiguousarray(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))[..., ::-1])
+
+    return store
+
+
+def _toned(gammas: tuple[float, float, float], gain: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:
+    levels = np.arange(256)[:, None] / 255
+    table = (levels ** np.array(gammas) * 255 * gain).round().clip(0, 255).astype(np.uint8)
+    return lambda pixels: np.stack([table[pixels[..., channel], channel] for channel in range(3)], axis=2)
+
+
+def _blurred(pixels: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 500)
+
+
+def _middle(pixels: np.ndarray) -> np.ndarray:
+    side = round(min(pixels.shape[:2]) * 0.7)
+    y, x = ((length - side) // 2 for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[y : y + side, x : x + side])
+
+
+def _printed(pixels: np.ndarray) -> np.ndarray:
+    return np.where(pixels.max(axis=2, keepdims=True) < _DARK, 255, pixels).astype(np.uint8)
+
+
+VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as it is": lambda pixels: pixels,
+    "400 px wide": _fewer,
+    "JPEG of quality 50": _stored(50),
+    "JPEG of quality 20": _stored(20),
+    "out of focus": _blurred,
+    "underexposed": _toned((1.3, 1.3, 1.3), 0.6),
+    "cool colours": _toned((1.2, 0.9, 0.8)),
+    "warm colours": _toned((0.8, 1.15, 1.3)),
+    "the middle alone": _middle,
+    "white surround": _printed,
+}
+
+
+def stress(recipe: evaluate.EvaluateRecipe) -> dict[str, Any]:
+    """Variant -> coverage, and of the grade kappa, accuracy, AUC, sensitivities and specificities."""
+    cases = [case for case in evaluate.locked_cases(recipe) if case.folder in FOLDERS and case.grade >= 0]
+    every, result = Targets(cases), {}
+    with ProcessPoolExecutor(recipe.workers, FRESH, initializer=scores.start, initargs=(recipe.weights,)) as pool:
+        for name in VARIANTS:
+            keys = [f"{name}/{evaluate.key(recipe, case.path)}" for case in cases]
+            rows = scores.cached(pool, recipe.weights, keys, [(case.path, name) for case in cases], _read)
+            made = scores.Scores.of(rows)
+            graded = reading_figures.grades(every, made, recipe.repeats)["grade"]
+            result[name] = {"coverage": float(made.gradable.mean()), **graded}
+    return evaluate.rounded(result)
+
+
+def _read(what: tuple[str, str]) -> dict[str, Any]:
+    path, name = what
+    return scores.read(VARIANTS[name](photograph.read(Path(path)).pixels))
+
+
+if __name__ == "__main__":
+    settings = parse(evaluate.EvaluateRecipe)[0]
+    found = stress(settings)
+    if settings.limit < evaluate.WHOLE:
+        raise SystemExit(f"a rehearsal: the card was left alone\n{found}")
+    card = weights.read_card(settings.weights)
+    weights.save_card(settings.weights, dataclasses.replace(card, metrics={**card.metrics, "stress": found}))
+    model_card.write(settings.weights)
