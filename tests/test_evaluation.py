@@ -10,7 +10,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import CODES, case
 
-from training import card_tables, conformal, data, model_card, reading_figures, scores, stress, strangers
+from training import card_tables, conformal, data, model_card, reading_figures, scores, strangers, stress
 
 
 def scored(probability: np.ndarray, **changes) -> scores.Scores:

@@ -24,6 +24,11 @@ FOLDERS = ("idrid", "rahim")
 _DARK = 12  # [0..255] what is darker in every channel is the surround of the field of view
 
 
+@dataclasses.dataclass(frozen=True)
+class StressRecipe(evaluate.EvaluateRecipe):
+    """The options of `training.evaluate`."""
+
+
 def _fewer(pixels: np.ndarray) -> np.ndarray:
     share = 400 / max(pixels.shape[:2])
     return cv2.resize(pixels, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
@@ -71,7 +76,7 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def stress(recipe: evaluate.EvaluateRecipe) -> dict[str, Any]:
+def stress(recipe: StressRecipe) -> dict[str, Any]:
     """Variant -> coverage, and of the grade kappa, accuracy, AUC, sensitivities and specificities."""
     cases = [case for case in evaluate.locked_cases(recipe) if case.folder in FOLDERS and case.grade >= 0]
     every, result = Targets(cases), {}
@@ -91,7 +96,7 @@ def _read(what: tuple[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    settings = parse(evaluate.EvaluateRecipe)[0]
+    settings = parse(StressRecipe)[0]
     found = stress(settings)
     if settings.limit < evaluate.WHOLE:
         raise SystemExit(f"a rehearsal: the card was left alone\n{found}")
