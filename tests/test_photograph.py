@@ -373,6 +373,14 @@ def with_alpha(alpha: np.ndarray, mode: str = "RGBA") -> Image.Image:
     return image
 
 
+@pytest.mark.parametrize(("quality", "told"), [(20, True), (39, True), (50, False), (90, False)])
+def test_a_strongly_compressed_file_is_read_with_a_note(quality, told):
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "JPEG", quality=quality)
+    notes = [note for note in photograph.read(file.getvalue()).notes if "compressed" in note]
+    assert notes == ([photograph.NOTE_COMPRESSED.format(quality)] if told else [])
+
+
 def test_rows_23_and_24_alpha_is_filled_with_black():
     half = np.where(np.arange(320) < 160, 255, 0).astype(np.uint8)[None].repeat(240, 0)
     for kind in ("PNG", "TIFF"):
