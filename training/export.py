@@ -40,7 +40,7 @@ DATA = (
 )
 LIMITS = (
     "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",
-    "Strongly compressed files, narrow fields and dark pictures move the grade: see the same eyes photographed otherwise.",
+    "Strongly compressed files, narrow fields and dark pictures move the grade; the card says how far.",
     "Single-field estimate; OCT-only disease, the periphery, pressure and function are not assessed.",
     "Angiograms show no leakage, non-perfusion or timing; spectral bands are estimates from three channels.",
     "Few cameras and mostly Chinese, Indian and Iranian eyes; children and other populations are not represented.",
