@@ -120,7 +120,7 @@ class Card:
         try:
             values["prep"] = Prep(**values["prep"])
             values["config"] = Config.from_dict(values["config"])
-            grade = {key: tuple(each) if isinstance(each, list) else each for key, each in values["grade"].items()}
+            grade: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["grade"].items()}
             values["grade"] = GradeCalibration(**grade)
             values["calibrations"] = {key: Calibration(**each) for key, each in values["calibrations"].items()}
             values["limits"], values["data"] = tuple(values["limits"]), tuple(values["data"])
