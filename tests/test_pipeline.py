@@ -144,8 +144,8 @@ def test_a_count_is_held_against_what_healthy_eyes_show(tiny_folder, eye):
     assert many.lesions["EX"].count == few.lesions["EX"].count == 1, "one region, the whole field"
     assert (many.lesions["EX"].beyond, few.lesions["EX"].beyond) == (True, False)
     assert many.to_dict()["lesions"]["EX"]["healthy_most"] == 0
-    assert "more than healthy eyes show (nine of ten healthy eyes show 0 or fewer)" in sentences.lesion(many, "EX")
-    assert "as healthy eyes may show (nine of ten healthy eyes show 5 or fewer)" in sentences.lesion(few, "EX")
+    assert "; more than healthy eyes show (nine of ten up to 0)" in sentences.lesion(many, "EX")
+    assert "; no more than healthy eyes show (nine of ten up to 5)" in sentences.lesion(few, "EX")
 
 
 def test_black_is_ungradable_not_refused(tiny_pipeline):

@@ -179,10 +179,11 @@ def lesion(report: Report, code: str) -> str:
         return "withheld"
     area = "" if found.area_fraction is None else f", {100 * found.area_fraction:.2f} % of the field"
     said = f"{found.count} region{'' if found.count == 1 else 's'}{area}"
-    if found.beyond is None:
+    if found.beyond is None or not found.count:
         return said
-    most = f"nine of ten healthy eyes show {found.healthy_most} or fewer"
-    return f"{said}; {'more than healthy eyes show' if found.beyond else 'as healthy eyes may show'} ({most})"
+    return (
+        f"{said}; {'' if found.beyond else 'no '}more than healthy eyes show (nine of ten up to {found.healthy_most})"
+    )
 
 
 def standing(report: Report, code: str) -> tuple[str, bool]:
