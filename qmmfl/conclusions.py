@@ -52,8 +52,9 @@ def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tu
 
 def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade:
     """The ICDR grade."""
+    threshold = card.grade.thresholds[labels.MORE_THAN_MILD - 1]
     if withheld or scores is None:
-        return Grade(None, None, None, None, withheld)
+        return Grade(None, None, None, None, withheld, threshold)
     score = card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])
     above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))  # as `fusion.grade_probabilities`
     each = -np.diff(above, prepend=1, append=0)
@@ -65,6 +66,7 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         grade >= labels.MORE_THAN_MILD,
         grade >= labels.VISION_THREATENING,
         None if grade == likeliest else _WEIGHED.format(likeliest),
+        threshold,
     )
 
 

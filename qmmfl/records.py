@@ -95,9 +95,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Grade:
-    """ICDR grade of diabetic retinopathy. All fields but `reason` are None when it is withheld.
+    """ICDR grade of diabetic retinopathy. All but `reason` and `threshold` are None when it is withheld.
 
-    reason: why it is withheld, or why it is not the most probable grade.
+    reason: why it is withheld, or why it is not the most probable grade. threshold: on the probability of more than
+    mild, from which it is called.
     """
 
     probabilities: tuple[float, ...] | None  # five, sum 1
@@ -105,6 +106,7 @@ class Grade:
     more_than_mild: bool | None
     vision_threatening: bool | None
     reason: str | None = None
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)

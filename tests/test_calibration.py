@@ -140,6 +140,10 @@ def test_the_grade_follows_the_thresholds_and_says_where_another_is_more_probabl
     assert (severe.grade, severe.more_than_mild, severe.vision_threatening) == (3, True, True)
     assert np.argmax(severe.probabilities) == 2
     assert severe.reason.startswith("grade 2 is more probable")
+    shy = dataclasses.replace(card, grade=weights.GradeCalibration(1.0, (0.0, 1.0, 4.0, 5.0), (0.5, 0.9, 0.2, 0.5)))
+    mild = conclusions.find_grade(shy, runtime.Scores(logits * 2 / 3, logits, None, None), None)
+    assert (mild.grade, mild.more_than_mild, mild.threshold) == (1, False, 0.9)
+    assert sum(mild.probabilities[2:]) > 0.5
 
 
 @pytest.mark.parametrize("gate", [FUNDUS, GRADABLE])

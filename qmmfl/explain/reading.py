@@ -108,7 +108,7 @@ def stand(report: Report, code: str) -> Standing:
         if report.dr.probabilities is None:
             raise ExplanationError(_refusal(report))
         above = float(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
-        return Standing(above, 0.5, bool(report.dr.more_than_mild))
+        return Standing(above, report.dr.threshold, bool(report.dr.more_than_mild))
     found = report.dme if code == OEDEMA else report.finding(code)
     if not found.assessed:
         known = [f.code for f in report.findings if f.assessed] + [GRADE] + [OEDEMA] * report.dme.assessed

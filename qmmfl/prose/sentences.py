@@ -181,9 +181,8 @@ def lesion(report: Report, code: str) -> str:
     said = f"{found.count} region{'' if found.count == 1 else 's'}{area}"
     if found.beyond is None or not found.count:
         return said
-    return (
-        f"{said}; {'' if found.beyond else 'no '}more than healthy eyes show (nine of ten up to {found.healthy_most})"
-    )
+    more = "more" if found.beyond else "no more"
+    return f"{said}; {more} than healthy eyes show (nine of ten up to {found.healthy_most})"
 
 
 def standing(report: Report, code: str) -> tuple[str, bool]:
