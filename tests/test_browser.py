@@ -29,7 +29,9 @@ def test_one_photograph_from_upload_to_report(visit, files, tmp_path):
     assert page.locator("#reading th[scope=row]").count() > 15
     assert "Suspicion of" in page.inner_text("#summary")
     shown = [page.locator(f'.tile[data-show="{each}"] img') for each in ("ffa_arteriovenous", "msi_550", "score")]
-    assert all(each.is_visible() and each.bounding_box()["y"] < 720 for each in shown), "on the first view"
+    for each in shown:
+        each.wait_for()  # the pictures come a moment after the words
+    assert all(each.bounding_box()["y"] < 720 for each in shown), "on the first view"
     for tab in TABS:
         here.open(tab)
         page.wait_for_timeout(100)
