@@ -114,7 +114,7 @@ def kappa_thresholds(above: np.ndarray) -> tuple[float, ...]:
         return 1 - risk[np.arange(len(called)), called].mean() / (share @ apart @ made)
 
     best = np.full(above.shape[1], 0.5)
-    for _ in range(3):  # one threshold after the other, until none moves
+    for _ in range(3):  # one threshold after the other, three rounds
         for j in range(len(best)):
             tried = [np.where(np.arange(len(best)) == j, at, best) for at in np.linspace(0.02, 0.98, 97)]
             best = max([best, *tried], key=expected)

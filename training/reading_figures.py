@@ -134,7 +134,7 @@ def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
         return [metrics.quadratic_kappa(t, m), float((t == m).mean()), referable, *called, *marked]
 
     bounded = dict(zip(GRADED, metrics.bounds(each, every.group[rows], repeats), strict=True))
-    return {"grade": {"eyes": len(rows), **{name: found for name, found in bounded.items() if found[0] == found[0]}}}
+    return {"grade": {"eyes": len(rows), **{name: found for name, found in bounded.items() if not np.isnan(found[0])}}}
 
 
 def oedema(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from qmmfl import labels, pipeline, weights
 from .recipe import RUNS
 
 _CODE = ("conclusions", "fundus", "measures", "photograph", "pipeline", "quality", "weights")
-_SAID = ("sha256", "prep", "config", "grade", "calibrations", "least_vessels")  # of the card
+_SAID = ("sha256", "prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy")  # of the card
+_SAID += ("least_vessels",)
 _reader: pipeline.Pipeline | None = None  # of a worker process
 
 
