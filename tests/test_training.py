@@ -49,6 +49,27 @@ def test_unknown_labels_do_not_count():
     assert (logits.grad != 0).all(), "every output has a target here"
 
 
+def test_the_encoder_of_disc_and_cup_learns_their_ratio_where_a_disc_is_seen():
+    rows, columns = np.mgrid[:256, :256]
+    seen = np.zeros((256, 256, 2), np.uint8)
+    for plane, radius in enumerate((20, 12)):
+        seen[..., plane][np.hypot(rows - 128, columns - 180) <= radius] = 255
+    assert encoders.ratio(seen) == pytest.approx(6, abs=0.3)
+    assert encoders.ratio(np.zeros_like(seen)) == -1
+    torch.manual_seed(0)
+    _, extras = encoders.Classifier(tiny_config(), "disc_cup")(torch.rand(1, 2, 64, 64))
+    assert extras.shape == (1, 3)
+    every, cuts = targets.Targets([case()]), torch.tensor([-1.0, 0.0, 1.0, 2.0])
+
+    def term():
+        batch = every.batch(np.array([0]), torch.device("cpu"))
+        return float(targets.loss(torch.zeros(1, len(targets.OUTPUTS)), cuts, batch, torch.zeros(1, 3))["ratio"])
+
+    assert term() == 0, "unknown until it is measured"
+    every.extras[0, 2] = 6
+    assert term() == pytest.approx(0.1)
+
+
 def test_rare_findings_are_drawn_more_often():
     every = targets.Targets([case(findings={"NORMAL": 1}) for _ in range(99)] + [case(findings={"CNV": 1})])
     chances = every.sampling(np.arange(100))

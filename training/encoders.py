@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qmmfl import labels
+from qmmfl import labels, measures
 from qmmfl.nets.encoders import Encoder
 from qmmfl.nets.fusion import AdditiveHeads
 from qmmfl.nets.network import OUTPUTS, Config, colour_view
@@ -34,7 +34,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = Encoder(config.encoders[modality])
         self.heads = AdditiveHeads(len(OUTPUTS), 1, config.features)
-        self.extras = nn.Linear(config.features, 2)
+        self.extras = nn.Linear(config.features, 3 if modality == labels.DISC_CUP.name else 2)
         self.colour = modality == labels.COLOUR.name
 
     def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         return fresh | {key: value for key, value in state.items() if not key.startswith("decoder.")}
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2))."""
+        """Views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2 or 3))."""
         features = self.encoder(colour_view(views) if self.colour else views * 2 - 1)
         return self.heads(features[:, None]), self.extras(features.mean(dim=(-2, -1)))
 
@@ -57,7 +57,7 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
 
 
 def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judged: int = 0) -> nn.Module:
-    """Train a module, views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2)), on one modality's views.
+    """Train a module, views (B, k, v, v) in 0..1 -> (logits (B, outputs), extras (B, 2 or 3)), on one modality's views.
 
     module.heads.cuts are the cut points of the grade. judged: side of the validation views [px], 0 for the size that
     the encoder sees in use, whatever it was trained at. Returns the averaged module.
@@ -65,10 +65,12 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
     cases, views = data.load()
     usable = np.ones(len(cases), bool)
     if modality != labels.COLOUR.name:
-        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run)
+        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
     every, side = targets.Targets(cases), Config().seen(modality)
     device = loop.device_of(recipe)
     rows = np.flatnonzero((every.split == "train") & usable)
+    if modality == labels.DISC_CUP.name:
+        every.extras[rows, 2] = [ratio(views[row]) for row in rows]
     chances = every.sampling(rows) * np.where(every.folder[rows] == "eyepacs_equalized", 0.5, 1)
     chances /= chances.sum()
     checked = np.flatnonzero((every.split == "val") & usable)
@@ -93,6 +95,15 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     return loop.fit(name, module, draw, loss, recipe, validate)
+
+
+def ratio(view: np.ndarray) -> float:
+    """Vertical cup-to-disc ratio in tenths of uint8 (v, v, 2), -1 where no disc is seen.
+
+    Few eyes are labelled as cupped, all have a ratio: an encoder that has learnt it tells cupping by little more.
+    """
+    found = measures.vertical_diameters(*(view.transpose(2, 0, 1) / np.float32(255)))
+    return -1 if found is None else 10 * found[1] / found[0]
 
 
 def tensor(views: np.ndarray, rows: np.ndarray, side: int, device: torch.device) -> Tensor:

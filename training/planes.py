@@ -78,9 +78,10 @@ def load(modality: str, run: str) -> np.ndarray:
     return np.load(RUNS / run / "planes" / f"{modality}.npy", mmap_mode="r")
 
 
-def done(run: str) -> np.ndarray:
-    """bool (N,): cases whose planes are all cached."""
-    return np.load(RUNS / run / "planes" / "done.npy").all(axis=1)
+def done(run: str, *modalities: str) -> np.ndarray:
+    """bool (N,): cases whose planes of these modalities, by default of all, are cached."""
+    known = np.load(RUNS / run / "planes" / "done.npy")
+    return known[:, [_COLUMNS.index(name) for name in modalities or _COLUMNS]].all(axis=1)
 
 
 def _store(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -78,7 +78,7 @@ def train(modality: str, recipe: PretrainRecipe) -> nn.Module:
     cases, views = data.load()
     usable = np.array([case.folder != "eyepacs_equalized" for case in cases])
     if modality != labels.COLOUR.name:
-        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run)
+        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
     split = np.array([case.split for case in cases])
     rows, checked = (np.flatnonzero((split == name) & usable) for name in ("train", "val"))
     checked = checked[:: max(len(checked) // recipe.eyes, 1)]

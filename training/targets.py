@@ -18,16 +18,18 @@ _GRADE = OUTPUTS.index(GRADE)
 
 
 class Targets:
-    """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 2).
+    """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 3).
 
-    split, folder and group: str (N,).
+    extras: age in decades, sex, and the cup-to-disc ratio in tenths, which the cases do not tell (see
+    `training.encoders`). split, folder and group: str (N,).
     """
 
     def __init__(self, cases: list[Case]) -> None:
         rows = [(*case.findings, case.oedema, case.gradable, case.fundus) for case in cases]
         self.binary = np.array(rows, np.int8)
         self.grade = np.array([case.grade for case in cases], np.int8)
-        self.extras = np.array([[case.age / 10 if case.age > 0 else -1, case.female] for case in cases], np.float32)
+        extras = [(case.age / 10 if case.age > 0 else -1, case.female, -1) for case in cases]
+        self.extras = np.array(extras, np.float32)
         self.split = np.array([case.split for case in cases])
         self.folder = np.array([case.folder for case in cases])
         self.group = np.array([case.group for case in cases])
@@ -57,7 +59,10 @@ class Targets:
 
 
 def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor | None = None) -> dict[str, Tensor]:
-    """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count."""
+    """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count.
+
+    extras: what was said of the first two or of all three `Targets.extras`.
+    """
     logits = logits.float()
     known = batch["binary"] >= 0
     each = F.binary_cross_entropy_with_logits(logits[:, _COLUMNS], batch["binary"].clamp_min(0), reduction="none")
@@ -66,11 +71,13 @@ def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor 
     above = (batch["grade"][:, None] > torch.arange(len(cuts), device=logits.device)).float()
     each = F.binary_cross_entropy_with_logits(logits[:, _GRADE, None] - cuts, above, reduction="none").mean(1)
     terms["grade"] = (each * graded).sum() / graded.sum().clamp_min(1)
-    if extras is not None:  # age in decades and sex: shared features, not shipped
-        age, sex = batch["extras"].unbind(1)
+    if extras is not None:  # learnt beside the findings, not shipped
+        age, sex, ratio = batch["extras"].unbind(1)
         wrong_age = (extras[:, 0].float() - (age - 5.8)).abs() * (age >= 0)
         wrong_sex = F.binary_cross_entropy_with_logits(extras[:, 1].float(), sex.clamp_min(0), reduction="none")
         terms["extras"] = 0.1 * (wrong_age.mean() + (wrong_sex * (sex >= 0)).mean())
+        if extras.shape[1] == 3:
+            terms["ratio"] = 0.1 * ((extras[:, 2].float() - (ratio - 5)).abs() * (ratio >= 0)).mean()
     return terms
 
 
