@@ -22,9 +22,14 @@ from .recipe import Recipe, parse
 
 @dataclasses.dataclass(frozen=True)
 class EncoderRecipe(Recipe):
-    """side: of the views while training [px], 0 for the size that the encoder sees in use."""
+    """side: of the views while training [px], 0 for the size that the encoder sees in use.
+
+    name: of the run's checkpoint, by default the one that is assembled. Coarse views cost less, but what is learnt on
+    them is worth less on finer ones until the encoder has gone on with those (Touvron et al. 2019, FixRes).
+    """
 
     side: int = 0
+    name: str = ""
 
 
 class Classifier(nn.Module):
@@ -53,7 +58,7 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
     module = Classifier(Config(), modality)
     exported = recipe.start is not None and recipe.start.is_dir()  # an export holds no heads of single encoders
     loop.load_start(module.encoder if exported else module, recipe.start, f"encoders.{modality}.")
-    return fit(f"encoder_{modality}", module, modality, recipe)
+    return fit(recipe.name or f"encoder_{modality}", module, modality, recipe)
 
 
 def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judged: int = 0) -> nn.Module:
