@@ -14,8 +14,9 @@ from qmmfl import labels
 from .recipe import RUNS, parse
 
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
+_STEPS = {labels.LESION_MAPS.name: 3200}  # the plane that grades best, and still gaining after 800
 _VESSELS = "{run}/synthesis_vessels/best.pt"
-_FUSION = "--batch 32 --validate 200 --rate 0.0015 --pool 2 --copies 1"
+_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --copies 1"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
@@ -26,7 +27,7 @@ STAGES = (
     "encoders colour --steps 3500 --batch 32 --side 384 --rate 0.002 --name encoder_colour_coarse",
     "encoders colour --steps 1000 --batch 16 --rate 0.0008 --start {run}/encoder_colour_coarse/best.pt",
     "planes",
-    *(f"encoders {modality.name} --steps 800 {_PLANES}" for modality in labels.SYNTHESES),
+    *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 1000 {_FUSION} --name fusion_coarse",
     *(
         f"fusion --steps 400 {_FUSION} --name fusion_{seed} --seed {seed} --start {{run}}/fusion_coarse/best.pt"
@@ -41,7 +42,7 @@ FIGURES = (
     "leave_out --phantoms 60 --into weights",
     "leave_out --phantoms 0 --into weights",
     "planes --start weights",
-    "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --pool 2 --start weights",
+    "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --decay 1 --pool 2 --start weights",
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 400 --batch 32 --side 160 --rate 0.002 --validate 400",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",
