@@ -24,13 +24,17 @@ ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data"
 
 
+TINY_TRUNK = {"widths": (4, 4, 8, 8, 8, 8, 8), "depths": (1, 2, 1, 1, 2, 1, 1)}
+
+
 def tiny_config() -> Config:
     synthesis = {m.name: SynthesisConfig(64, "both", 2, (4, 8), len(m.planes)) for m in labels.SYNTHESES}
     synthesis["lesions"] = SynthesisConfig(128, "contrast", 4, (4, 8), 4)
+    synthesis["disc_cup"] = SynthesisConfig(64, "both", 2, planes=2, **TINY_TRUNK)
     synthesis["msi"] = SynthesisConfig(64, "colour", 2, (4, 8), 7, "affine")
     inputs = {m.name: len(m.planes) for m in labels.MODALITIES} | {"colour": 6}
     encoders = {name: EncoderConfig(count, (4, 4, 8, 8), 16) for name, count in inputs.items()}
-    encoders["colour"] = replace(encoders["colour"], unshuffle=2)
+    encoders["colour"] = replace(encoders["colour"], unshuffle=2, **TINY_TRUNK)
     return Config(square=128, view=64, features=16, heads=2, synthesis=synthesis, encoders=encoders)
 
 

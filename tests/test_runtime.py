@@ -127,7 +127,7 @@ def test_a_stage_that_fails_gives_a_partial_report_and_the_next_is_whole(acceler
     [
         ("synthesis.vessels.head.0.bias", labels.VESSELS.title),
         ("synthesis.vessels.encoder.0.first.0.weight", labels.VESSELS.title),
-        ("encoders.colour.0.0.weight", stages.FUSION_STAGE),
+        ("encoders.colour.0.stem.0.weight", stages.FUSION_STAGE),
         ("heads.bias", stages.FUSION_STAGE),
     ],
 )

@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import TINY_TRUNK, tiny_config
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from qmmfl import labels
 from qmmfl.nets import Config
+from qmmfl.nets.mobile import MobileTrunk
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
 from training import (
     ablate,
     data,
     encoders,
     everything,
+    imagenet,
     loop,
     losses,
     metrics,
@@ -129,6 +131,46 @@ def test_a_net_learns_and_resumes(tmp_path, monkeypatch, eye, interrupted):
     assert metrics.dice(made.detach().numpy() > 0.5, truth.numpy() > 0.5) > 0.8
     log = (tmp_path / "first" / "disc" / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in log] == ["step", "20", "40", "60", "80"]
+
+
+def test_batches_drawn_ahead_are_the_same_and_time_ends_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "RUNS", tmp_path)
+
+    def run(name, **settings):
+        drawn = []
+
+        def draw(generator):
+            drawn.append(float(torch.rand((), generator=generator)))
+            return {"x": torch.tensor([drawn[-1]])}
+
+        def loss(module, batch):
+            seen.append(float(batch["x"]))
+            return {"loss": module(batch["x"]).square().sum()}
+
+        seen = []
+        loop.fit(name, torch.nn.Linear(1, 1), draw, loss, recipe.Recipe(**settings), lambda _: {"score": 0.0})
+        return seen
+
+    inline = run("inline", steps=12)
+    assert len(set(inline)) == 12
+    assert run("ahead", steps=12, drawers=3) == inline
+    assert 0 < len(run("timed", steps=10**6, drawers=1, seconds=0.2)) < 10**6
+    assert (tmp_path / "first" / "timed" / "best.pt").exists(), "a run that time ends is validated and kept"
+
+
+def test_what_a_public_net_learnt_is_lent_to_a_trunk(monkeypatch):
+    torch.manual_seed(0)
+    public = MobileTrunk(3, **TINY_TRUNK)
+    monkeypatch.setattr(imagenet, "tensors", lambda: {**public.state_dict(), "classifier": torch.zeros(3)})
+    config = tiny_config()
+    learner = encoders.Classifier(config, "colour")
+    loop.load_start(learner, Path("imagenet"), "")
+    trunk = learner.encoder[0]
+    colour = torch.rand(1, 3, 128, 128)
+    assert torch.equal(trunk.eval()(torch.cat([colour, 0 * colour], 1)), public.eval()(colour))
+    assert not torch.equal(trunk(torch.cat([colour, colour], 1)), public(colour)), "local contrast is seen too"
+    with pytest.raises(RuntimeError, match="trunk"):
+        loop.load_start(encoders.Classifier(config, "msi"), Path("imagenet"), "")
 
 
 def test_correlation_of_patches_ignores_gain_and_what_is_outside(numbers):
@@ -302,7 +344,7 @@ def test_an_encoder_starts_from_what_was_hidden(tmp_path):
     learner = encoders.Classifier(config, "colour")
     heads = learner.heads.weight.clone()
     loop.load_start(learner, tmp_path / "best.pt", "")
-    assert torch.equal(learner.encoder[0][0].weight, module.encoder[0][0].weight)
+    assert torch.equal(learner.encoder[0].stem[0].weight, module.encoder[0].stem[0].weight)
     assert torch.equal(learner.heads.weight, heads)
     state = {k: v for k, v in module.state_dict().items() if "encoder.0" not in k}
     torch.save({"averaged": state}, tmp_path / "best.pt")

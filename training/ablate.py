@@ -4,11 +4,12 @@
 
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
 encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the
-photograph alone, from scratch, at the same size and in as many image passes, and the encoder once more from what
-`training.pretrain colour` of the run learnt without labels (the encoders below the fusions may have had more passes:
-compare these with each other). "figures" scores all that is trained, and the fusion with each modality shuffled between
-eyes, on the validation split; with --final on the locked test split, whose planes and features are computed then, once.
-Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every stage resumes.
+photograph alone, from scratch, at the same size and in as many image passes, and the encoder twice more, from what
+`training.pretrain colour` of the run learnt without labels and from what a public net learnt on ImageNet (the encoders
+below the fusions may have had more passes: compare these with each other). "figures" scores all that is trained, and
+the fusion with each modality shuffled between eyes, on the validation split; with --final on the locked test split,
+whose planes and features are computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final
+ones into a card. Every stage resumes.
 """
 
 import dataclasses
@@ -24,23 +25,28 @@ from torch import nn
 from qmmfl import labels, weights
 from qmmfl.nets import Config, Network
 
-from . import card_tables, comparison, data, encoders, feature_cache, fusion, loop, model_card, planes, rivals
+from . import card_tables, comparison, data, encoders, feature_cache, fusion, imagenet, loop, model_card, planes, rivals
 from .assemble import assemble
 from .recipe import RUNS, parse
 from .targets import Targets
 
 FOLDER = "ablation"
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
-PHOTOGRAPHS = {  # name -> title and net, both seeing the photograph alone
+
+
+def _colour_net(_: str) -> nn.Module:
+    return encoders.Classifier(Config(), labels.COLOUR.name)
+
+
+PHOTOGRAPHS = {  # name -> title and net, all seeing the photograph alone
     "resnet18": ("ResNet-18 on the photograph, from scratch", lambda init: rivals.ResNet18(init)),
-    "colour_net": (
-        "Our colour encoder on the photograph, likewise",
-        lambda _: encoders.Classifier(Config(), labels.COLOUR.name),
-    ),
-    "colour_net_pretrained": (
-        "The same, started without labels by training.pretrain",
-        lambda _: encoders.Classifier(Config(), labels.COLOUR.name),
-    ),
+    "colour_net": ("Our colour encoder on the photograph, likewise", _colour_net),
+    "colour_net_pretrained": ("The same, started without labels by training.pretrain", _colour_net),
+    "colour_net_imagenet": ("The same, started from ImageNet", _colour_net),
+}
+_STARTS = {  # of those that do not start from scratch, below runs/<run> but for the last
+    "colour_net_pretrained": "pretrain_colour/best.pt",
+    "colour_net_imagenet": imagenet.NAME,
 }
 _NAMES = tuple(labels.BY_NAME)
 
@@ -108,8 +114,8 @@ def train_photographs(recipe: AblationRecipe) -> None:
         if recipe.only == "all" or name in recipe.only.split(","):
             torch.manual_seed(recipe.seed)
             module = make(recipe.init)
-            if name == "colour_net_pretrained":
-                loop.load_start(module, RUNS / recipe.run / "pretrain_colour" / "best.pt", "")
+            if name in _STARTS:
+                loop.load_start(module, RUNS / recipe.run / _STARTS[name], "")
             encoders.fit(f"{FOLDER}/{name}", module, labels.COLOUR.name, recipe, judged=recipe.side)
 
 

@@ -96,7 +96,10 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         return targets.loss(logits, loop.bare(module).heads.cuts, batch, extras)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [module(tensor(views, part, judged or side, device))[0].cpu() for part in np.array_split(checked, 80)]
+        parts = [
+            module(tensor(views, part, judged or side, device))[0].cpu()
+            for part in np.array_split(checked, len(checked) // 32 + 1)
+        ]
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     return loop.fit(name, module, draw, loss, recipe, validate)

@@ -23,8 +23,8 @@ from . import augment, data, loop, planes
 from .assemble import assemble
 from .recipe import RUNS, Recipe, parse
 
-_PART = 8  # cases at a time
-_WORKERS = 2  # threads that compute, of one core each
+_PART = 16  # cases at a time
+_WORKERS = 2  # threads that compute, of one core each, where the recipe names no others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +111,13 @@ def _compute(
 
     def fill(start: int) -> None:
         chosen = rows[start : start + _PART]
-        seen = change({name: tensor(store[chosen]) for name, store in stores.items()}, start)
+        seen = change({name: tensor(store[chosen]).to(device) for name, store in stores.items()}, start)
         for number, modality in enumerate(labels.MODALITIES):
-            made = encoded(network, modality, seen[modality.name].to(device))
+            made = encoded(network, modality, seen[modality.name])
             features[start : start + _PART, number] = made.cpu().numpy()
 
     starts = range(0, len(rows), _PART)
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(recipe.drawers or _WORKERS) as pool:
         for _ in tqdm(pool.map(fill, starts), total=len(starts), desc=path.stem, mininterval=10):
             pass
     features.flush()

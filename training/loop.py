@@ -8,7 +8,9 @@ import copy
 import csv
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from . import imagenet
 from .recipe import RUNS, Recipe
 
 Batch = dict[str, Tensor]
@@ -95,20 +98,20 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         start, best = state["step"], state["best"]
     half = device.type == "cuda"
-    generator = torch.Generator()
+    torch.backends.cudnn.benchmark = half  # all batches have one shape
     totals: dict[str, float] = {}
     counted = 0
     shared, rank = _join(module, device)
     steps = range(start, recipe.steps)
-    progress = tqdm(steps, initial=start, total=recipe.steps, desc=name, mininterval=10, disable=rank > 0)
+    progress = tqdm(total=recipe.steps, initial=start, desc=name, mininterval=10, disable=rank > 0)
     began = time.monotonic()
-    for step in progress:
-        # A resumed run draws what an unbroken one would; no two processes draw the same.
-        generator.manual_seed(recipe.seed * 1_000_003 + step + rank * 7_919_000_000)
+    for step, batch in zip(steps, _batches(draw, steps, recipe, rank), strict=True):
+        progress.update()
+        spent = (time.monotonic() - began) / recipe.seconds if recipe.seconds else 0.0
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * _schedule(step / recipe.steps)
+            group["lr"] = recipe.rate * _schedule(min(max(step / recipe.steps, spent), 1.0))
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            terms = loss(shared, draw(generator))
+            terms = loss(shared, batch)
         total = torch.stack(list(terms.values())).sum()
         if not total.isfinite():
             raise DivergedError(
@@ -124,7 +127,7 @@ def fit(
             totals[key] = totals.get(key, 0.0) + float(value.detach())
         counted += 1
         done = step + 1
-        checked = done % recipe.validate == 0 or done == recipe.steps
+        checked = done % recipe.validate == 0 or done == recipe.steps or spent >= 1
         if rank or not (checked or done % recipe.save == 0):
             continue
         if checked:
@@ -141,7 +144,29 @@ def fit(
                 _save(folder / "best.pt", {"averaged": averaged.module.state_dict(), "step": done, "best": best})
         state = {"module": module.state_dict(), "averaged": averaged.module.state_dict(), "step": done, "best": best}
         _save(folder / "last.pt", {**state, "optimizer": optimizer.state_dict()})
+        if spent >= 1:
+            break
     return averaged.module
+
+
+def _batches(draw: Callable[[torch.Generator], Batch], steps: range, recipe: Recipe, rank: int) -> Iterator[Batch]:
+    """The batch of every step in order, some of them drawn ahead by threads."""
+
+    def make(step: int) -> Batch:
+        # A resumed run draws what an unbroken one would; no two processes draw the same.
+        return draw(torch.Generator().manual_seed(recipe.seed * 1_000_003 + step + rank * 7_919_000_000))
+
+    if not recipe.drawers:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(recipe.drawers) as pool:
+        ahead: deque = deque()
+        for step in steps:
+            ahead.append(pool.submit(make, step))
+            if len(ahead) > 2 * recipe.drawers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def best_state(recipe: Recipe, name: str) -> dict[str, Tensor]:
@@ -151,12 +176,16 @@ def best_state(recipe: Recipe, name: str) -> dict[str, Tensor]:
 
 
 def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
-    """Fill `module` from a checkpoint (best.pt), or from what exported weights hold below `prefix`.
+    """Fill `module` from a checkpoint (best.pt), from what exported weights hold below `prefix`, or its trunk from
+    `training.imagenet` where `start` is that word.
 
     A checkpoint of a related net may lend what it has, where the module knows to `adopt` it. Raises RuntimeError
     where a tensor is missing or has another shape.
     """
     if start is None:
+        return
+    if start.name == imagenet.NAME:
+        imagenet.lend(module)
         return
     if start.is_dir():
         tensors = load_file(start / "model.safetensors")

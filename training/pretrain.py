@@ -44,7 +44,7 @@ class Masked(nn.Module):
         super().__init__()
         self.colour = modality == labels.COLOUR.name
         self.encoder = Encoder(config.encoders[modality])
-        self.fold = 4 * self.encoder.unshuffle
+        self.fold = 4 * config.encoders[modality].unshuffle
         planes_ = len(labels.BY_NAME[modality].planes)
         self.decoder = nn.Sequential(
             PixelShuffleUp(config.features, 32), nn.ReLU(), PixelShuffleUp(32, 16), nn.ReLU(), nn.Conv2d(16, planes_, 1)

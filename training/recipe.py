@@ -25,7 +25,9 @@ class Recipe:
     validate: int = 500  # steps between validations
     save: int = 50  # steps between checkpoints: what an interrupted run loses at most
     data: Path = Path("../shared/data")
-    start: Path | None = None  # a best.pt or a folder of exported weights to start from, where there is no checkpoint
+    start: Path | None = None  # best.pt, a folder of weights or "imagenet" to start from, where there is no checkpoint
+    seconds: float = 0  # where given, the cosine ends after so long at the latest, for a machine that is lent
+    drawers: int = 0  # threads that draw batches ahead, where a GPU would wait for them
     run: str = "first"  # name of the run below runs/
 
 

@@ -10,6 +10,9 @@ GRADE, OEDEMA, GRADABLE, FUNDUS = "GRADE", "DME", "GRADABLE", "FUNDUS"
 OUTPUTS = (*labels.FINDINGS, GRADE, OEDEMA, GRADABLE, FUNDUS)
 
 PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pooling
+# EfficientNet-Lite: kernel, stride and expansion of each stage; channels and blocks of each of its smallest kind.
+STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
+LITE0 = {"widths": (16, 24, 40, 80, 112, 192, 320), "depths": (1, 2, 2, 3, 3, 4, 1)}
 DARKEST = 0.02  # added to colour in 0..1 before its logarithm is taken
 
 
@@ -20,6 +23,8 @@ class SynthesisConfig:
     size: side of the square it works on [px]. inputs: "colour" (RGB), "contrast" (see `local_contrast`) or "both".
     unshuffle: pixels per side folded into channels before the first convolution, so that no wide layer runs at full
     resolution. widths: channels per level, each level half the resolution of the one before. planes: outputs.
+    depths: empty for residual blocks; else the net goes down through an EfficientNet-Lite (see `mobile`) and widths and
+    depths are those of its stages; unshuffle is 2 then, the stride of its stem.
     head: "pixels" gives each pixel its own logit; "affine" gives each place an affine map from the logarithm of a
     pixel's colour to its logits (after Gharbi et al. 2017), so that a band is as sharp as the photograph.
     """
@@ -30,6 +35,7 @@ class SynthesisConfig:
     widths: tuple[int, ...]
     planes: int
     head: str = "pixels"
+    depths: tuple[int, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -42,13 +48,15 @@ class EncoderConfig:
     """One encoder. inputs: channels; widths: channels at strides 2, 4, 8 and 16; features: channels handed on.
 
     unshuffle: pixels per side folded into channels before the first convolution, so that fine detail is seen at little
-    cost.
+    cost. depths: empty, or the encoder is an EfficientNet-Lite (see `mobile`) and widths and depths are those of its
+    stages; unshuffle is 2 then, since it strides over 32 pixels where the others do over 16.
     """
 
     inputs: int
-    widths: tuple[int, int, int, int]
+    widths: tuple[int, ...]
     features: int
     unshuffle: int = 1
+    depths: tuple[int, ...] = ()
 
 
 def _default_synthesis() -> dict[str, SynthesisConfig]:
@@ -65,7 +73,7 @@ def _default_synthesis() -> dict[str, SynthesisConfig]:
 
 
 def _default_encoders() -> dict[str, EncoderConfig]:
-    encoders = {labels.COLOUR.name: EncoderConfig(6, (40, 48, 96, 128), 64, unshuffle=2)}
+    encoders = {labels.COLOUR.name: EncoderConfig(6, LITE0["widths"], 64, unshuffle=2, depths=LITE0["depths"])}
     for modality in labels.SYNTHESES:
         encoders[modality.name] = EncoderConfig(len(modality.planes), (12, 24, 48, 64), 64)
     return encoders
@@ -94,6 +102,11 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """Raises TypeError on a missing or an unknown field."""
         values = dict(values)
-        synthesis = {k: SynthesisConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["synthesis"].items()}
-        encoders = {k: EncoderConfig(**{**v, "widths": tuple(v["widths"])}) for k, v in values["encoders"].items()}
-        return cls(**{**values, "synthesis": synthesis, "encoders": encoders})
+        kinds = {"synthesis": SynthesisConfig, "encoders": EncoderConfig}
+        made = {part: {name: kind(**_tuples(v)) for name, v in values[part].items()} for part, kind in kinds.items()}
+        return cls(**{**values, **made})
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -4,6 +4,7 @@ Every function adds the layers of its twin in `blocks`, `synthesis`, `encoders` 
 into the convolutions; a test compares them, so that neither can be changed alone.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import openvino.opset13 as ops
 from openvino import Model
 
 from .. import labels
-from .config import Config, SynthesisConfig
+from .config import STAGES, Config, EncoderConfig, SynthesisConfig
 
 Node = Any  # openvino.Node or one of its outputs: every operation takes both
 
@@ -30,7 +31,10 @@ class Layers:
         return np.asarray(self.state[name], np.float32)
 
     def convolve(self, x: Node, name: str, norm: str | None = None, stride: int = 1) -> Node:
-        """Convolution that keeps the size (divided by `stride`), with a batch norm folded into it."""
+        """Convolution that keeps the size (divided by `stride`), with a batch norm folded into it.
+
+        One whose filters see fewer channels than `x` has filters every channel on its own.
+        """
         weight, bias = self.tensor(f"{name}.weight"), np.float32(0)
         if f"{name}.bias" in self.state:
             bias = self.tensor(f"{name}.bias")
@@ -41,7 +45,9 @@ class Layers:
             gain = scale / np.sqrt(variance + np.float32(_EPSILON))
             weight, bias = weight * gain[:, None, None, None], (bias - mean) * gain + shift
         pad = [weight.shape[-1] // 2] * 2
-        made = ops.convolution(x, weight, [stride] * 2, pad, pad, [1, 1])
+        alone = weight.shape[1] < x.get_output_shape(0)[1]
+        convolution = ops.group_convolution if alone else ops.convolution
+        made = convolution(x, weight[:, None] if alone else weight, [stride] * 2, pad, pad, [1, 1])
         return ops.add(made, bias.reshape(1, -1, 1, 1))
 
     def block(self, x: Node, name: str, stride: int = 1) -> Node:
@@ -52,6 +58,31 @@ class Layers:
         """`blocks.ResidualBlock`."""
         inner = self.convolve(self.block(x, f"{name}.first"), f"{name}.second.0", f"{name}.second.1")
         return ops.relu(ops.add(x, inner))
+
+    def descend(self, x: Node, name: str) -> list[Node]:
+        """`mobile.MobileTrunk.levels`."""
+        x, found = _relu6(self.convolve(x, f"{name}.stem.0", f"{name}.stem.1", 2)), []
+        for number, (_, stride, _) in enumerate(STAGES):
+            if stride == 2:
+                found.append(x)
+            for block in itertools.count():
+                if f"{name}.stages.{number}.{block}.body.0.weight" not in self.state:
+                    break
+                x = self.invert(x, f"{name}.stages.{number}.{block}", 1 if block else stride)
+        return [*found, x]
+
+    def invert(self, x: Node, name: str, stride: int) -> Node:
+        """`mobile.InvertedResidual`."""
+        inner = x
+        if f"{name}.body.6.weight" in self.state:  # the first stage does not expand
+            inner = _relu6(self.convolve(inner, f"{name}.body.0", f"{name}.body.1"))
+            filtered, projected = 3, 6
+        else:
+            filtered, projected = 0, 3
+        inner = _relu6(self.convolve(inner, f"{name}.body.{filtered}", f"{name}.body.{filtered + 1}", stride))
+        inner = self.convolve(inner, f"{name}.body.{projected}", f"{name}.body.{projected + 1}")
+        same = stride == 1 and list(x.get_output_shape(0)) == list(inner.get_output_shape(0))
+        return ops.add(x, inner) if same else inner
 
     def enlarge(self, x: Node, name: str) -> Node:
         """`blocks.PixelShuffleUp`."""
@@ -97,12 +128,9 @@ def synthesis_graph(state: Mapping[str, np.ndarray], name: str, config: Synthesi
     layers, root = Layers(state), f"synthesis.{name}"
     given = ops.parameter([config.channels, config.size, config.size], np.float32)
     x = ops.unsqueeze(given, np.int64(0))
-    x = layers.block(ops.space_to_depth(x, "depth_first", config.unshuffle), f"{root}.stem.1")
-    skips = []
-    for level in range(len(config.widths)):
-        x = layers.residual(layers.block(x, f"{root}.down.{level - 1}", 2) if level else x, f"{root}.encoder.{level}")
-        skips.append(x)
-    for level in reversed(range(len(config.widths) - 1)):
+    skips = layers.descend(x, f"{root}.trunk") if config.depths else _descend(layers, x, root, config)
+    x = skips[-1]
+    for level in reversed(range(len(skips) - 1)):
         x = layers.residual(ops.add(skips[level], layers.enlarge(x, f"{root}.up.{level}")), f"{root}.decoder.{level}")
     x = layers.convolve(x, f"{root}.head.0")
     if config.head == "affine":
@@ -110,6 +138,15 @@ def synthesis_graph(state: Mapping[str, np.ndarray], name: str, config: Synthesi
     x = ops.depth_to_space(x, "depth_first", config.unshuffle)
     total = ops.reduce_sum(x, np.array([0, 1, 2, 3]))
     return Model([ops.squeeze(ops.sigmoid(x), np.int64(0)), total], [given], name)  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _descend(layers: Layers, x: Node, root: str, config: SynthesisConfig) -> list[Node]:
+    x = layers.block(ops.space_to_depth(x, "depth_first", config.unshuffle), f"{root}.stem.1")
+    skips = []
+    for level in range(len(config.widths)):
+        x = layers.residual(layers.block(x, f"{root}.down.{level - 1}", 2) if level else x, f"{root}.encoder.{level}")
+        skips.append(x)
+    return skips
 
 
 def fusion_graph(state: Mapping[str, np.ndarray], config: Config) -> Model:
@@ -120,20 +157,27 @@ def fusion_graph(state: Mapping[str, np.ndarray], config: Config) -> Model:
         encoder, side = config.encoders[modality.name], config.seen(modality.name)
         view = ops.parameter([encoder.inputs, side, side], np.float32)
         given.append(view)
-        x = ops.unsqueeze(view, np.int64(0))
-        if encoder.unshuffle > 1:
-            x = ops.space_to_depth(x, "depth_first", encoder.unshuffle)
-        seen.append(layers.calibrate(_encode(layers, x, f"encoders.{modality.name}"), f"fusion.calibration.{number}"))
+        x = _encode(layers, ops.unsqueeze(view, np.int64(0)), f"encoders.{modality.name}", encoder)
+        seen.append(layers.calibrate(x, f"fusion.calibration.{number}"))
     context = layers.convolve(ops.concat(seen, 1), "fusion.context.0", "fusion.context.1")
     context = ops.relu(context)
     fused = [layers.attend(x, context, f"fusion.attention.{m}", config.heads) for m, x in enumerate(seen)]
     return Model([ops.concat(fused, 0)], given, "fusion")  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def _encode(layers: Layers, x: Node, name: str) -> Node:
+def _encode(layers: Layers, x: Node, name: str, config: EncoderConfig) -> Node:
+    if config.depths:
+        x = layers.descend(x, f"{name}.0")[-1]
+        return ops.relu(layers.convolve(x, f"{name}.1", f"{name}.2"))
+    if config.unshuffle > 1:
+        x = ops.space_to_depth(x, "depth_first", config.unshuffle)
     for number, kind in enumerate("bbrbrrbrr"):  # as in `encoders.Encoder`: blocks halve, residual blocks keep
         x = layers.block(x, f"{name}.{number}", 2) if kind == "b" else layers.residual(x, f"{name}.{number}")
     return ops.relu(layers.convolve(x, f"{name}.9", f"{name}.10"))
+
+
+def _relu6(x: Node) -> Node:
+    return ops.clamp(x, 0.0, 6.0)
 
 
 def _tokens(x: Node) -> Node:

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 from .blocks import ConvBlock, PixelShuffleUp, ResidualBlock, local_contrast, pooled, smoothed
 from .config import DARKEST, SynthesisConfig
+from .mobile import MobileTrunk, level_widths
 
 
 class SynthesisNet(nn.Module):
     """A residual U-Net (Ronneberger et al. 2015) between pixel unshuffle and pixel shuffle, skips added.
+
+    Its way down is an EfficientNet-Lite where the config gives `depths`.
 
     `prepare` makes its input from the canonical square, `forward` gives logits; their sigmoid are the planes.
     """
@@ -21,9 +24,13 @@ class SynthesisNet(nn.Module):
         super().__init__()
         self.config = config
         widths, fold = config.widths, config.unshuffle**2
-        self.stem = nn.Sequential(nn.PixelUnshuffle(config.unshuffle), ConvBlock(config.channels * fold, widths[0]))
-        self.encoder = nn.ModuleList(ResidualBlock(width) for width in widths)
-        self.down = nn.ModuleList(ConvBlock(a, b, 2) for a, b in zip(widths, widths[1:], strict=False))
+        if config.depths:
+            self.trunk = MobileTrunk(config.channels, widths, config.depths)
+            widths = level_widths(widths)
+        else:
+            self.stem = nn.Sequential(nn.PixelUnshuffle(config.unshuffle), ConvBlock(config.channels * fold, widths[0]))
+            self.encoder = nn.ModuleList(ResidualBlock(width) for width in widths)
+            self.down = nn.ModuleList(ConvBlock(a, b, 2) for a, b in zip(widths, widths[1:], strict=False))
         self.up = nn.ModuleList(PixelShuffleUp(b, a) for a, b in zip(widths, widths[1:], strict=False))
         self.decoder = nn.ModuleList(ResidualBlock(width) for width in widths[:-1])
         if config.head == "affine":
@@ -46,7 +53,7 @@ class SynthesisNet(nn.Module):
         of another kind is left as it is here. Other differences are load_state_dict's to refuse.
         """
         own, stem = self.state_dict(), "stem.1.0.weight"
-        extra = own[stem].shape[1] - state[stem].shape[1]
+        extra = 0 if self.config.depths else own[stem].shape[1] - state[stem].shape[1]
         if extra > 0:
             state = state | {stem: torch.cat([torch.zeros_like(own[stem][:, :extra]), state[stem]], dim=1)}
         for key in [k for k in own if k.startswith("head.") and k in state and state[k].shape != own[k].shape]:
@@ -75,15 +82,20 @@ class SynthesisNet(nn.Module):
         h and w must be multiples of unshuffle * 2 ** (levels - 1).
         """
         colour = x[:, :3]
+        skips = self.trunk.levels(x) if self.config.depths else self._descend(x)
+        x = skips[-1]
+        for level in reversed(range(len(self.decoder))):
+            x = self.decoder[level](skips[level] + self.up[level](x))
+        x = self.head(x)
+        return self._recolour(x, colour) if self.config.head == "affine" else x
+
+    def _descend(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(self.down[level - 1](x) if level else x)
             skips.append(x)
-        for level in reversed(range(len(self.decoder))):
-            x = self.decoder[level](skips[level] + self.up[level](x))
-        x = self.head(x)
-        return self._recolour(x, colour) if self.config.head == "affine" else x
+        return skips
 
     def _recolour(self, maps: Tensor, colour: Tensor) -> Tensor:
         """Affine maps (B, planes * 4, h / u, w / u) and colour in -1..1 (B, 3, h, w) -> logits (B, planes, h, w)."""
