@@ -219,7 +219,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
 
 
 @pytest.mark.slow
-def test_two_processes_share_their_gradients(tmp_path):
+@pytest.mark.parametrize(("until", "lines"), [("steps=200, validate=100", 3), ("seconds=1, validate=1_000_000", 2)])
+def test_two_processes_share_their_gradients(tmp_path, until, lines):
     """Under torchrun both processes end with the same parameters, and one of them writes."""
     script = tmp_path / "job.py"
     script.write_text(
@@ -229,7 +230,7 @@ def test_two_processes_share_their_gradients(tmp_path):
         "def draw(generator):\n    return {'x': torch.randn(8, 4, generator=generator)}\n"
         "def loss(module, batch):\n"
         "    return {'x': (module(batch['x']) - batch['x'].sum(1, keepdim=True)).square().mean()}\n"
-        "settings = recipe.Recipe(steps=200, rate=0.1, validate=100)\n"
+        f"settings = recipe.Recipe(**(dict(steps=1_000_000) | dict({until})), rate=0.1)\n"
         "loop.fit('line', net, draw, loss, settings, lambda module: {'score': 0.0})\n"
         "print('weights', [round(v, 4) for v in net.weight.flatten().tolist()])\n"
     )
@@ -245,7 +246,7 @@ def test_two_processes_share_their_gradients(tmp_path):
     said = [line for line in run.stdout.splitlines() if line.startswith("weights")]
     assert len(said) == 2, run.stderr[-2000:]
     assert said[0] == said[1]
-    assert (tmp_path / "first/line/log.csv").read_text().count("\n") == 3
+    assert (tmp_path / "first/line/log.csv").read_text().count("\n") == lines
 
 
 def test_an_affine_head_is_as_sharp_as_its_colours():

@@ -68,6 +68,15 @@ def _join(module: nn.Module, device: torch.device) -> tuple[nn.Module, int]:
     return DistributedDataParallel(module), distributed.get_rank()
 
 
+def _agreed(value: float, device: torch.device) -> float:
+    """The first process's value, so that all of several stop at the same step."""
+    if not distributed.is_initialized():
+        return value
+    shared = torch.tensor([value], device=device)
+    distributed.broadcast(shared, 0)
+    return float(shared)
+
+
 def fit(
     name: str,
     module: nn.Module,
@@ -107,7 +116,7 @@ def fit(
     began = time.monotonic()
     for step, batch in zip(steps, _batches(draw, steps, recipe, rank), strict=True):
         progress.update()
-        spent = (time.monotonic() - began) / recipe.seconds if recipe.seconds else 0.0
+        spent = _agreed((time.monotonic() - began) / recipe.seconds, device) if recipe.seconds else 0.0
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * _schedule(min(max(step / recipe.steps, spent), 1.0))
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -129,6 +138,8 @@ def fit(
         done = step + 1
         checked = done % recipe.validate == 0 or done == recipe.steps or spent >= 1
         if rank or not (checked or done % recipe.save == 0):
+            if spent >= 1:
+                break
             continue
         if checked:
             with torch.no_grad():
