@@ -32,7 +32,10 @@ def test_differences_are_paired_by_patient(numbers):
     assert comparison.counted(every, 10) == ["DR"]
     titles = {"fusion": "Fusion", "twin": "Twin", "noise": "Noise"}
     results = {"models": found, "titles": titles, "eyes": 170, "split": "test", "findings": ["DR"]}
-    assert "| Noise |" in card_tables.ablations(results)
+    results["learnt"] = {"fusions": 5508, "photographs": 10307}
+    page = card_tables.ablations(results)
+    assert "| Noise |" in page
+    assert "5508 training eyes" in page
 
 
 def test_shuffling_stays_in_the_set_and_moves_every_eye():

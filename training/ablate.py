@@ -153,6 +153,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "run": recipe.run,
         "split": split,
         "eyes": len(chosen),
+        "learnt": _learnt(recipe, cases),
         "findings": codes,
         "seed": recipe.seed,
         "steps": steps,
@@ -196,6 +197,12 @@ def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Modu
     module = make(config)
     module.load_state_dict(loop.best_state(recipe, f"{FOLDER}/{name}"), strict=True)
     return module.eval()
+
+
+def _learnt(recipe: AblationRecipe, cases: list[data.Case]) -> dict[str, int]:
+    """Training eyes of the fusions, those whose planes the run has, and of the nets on the photograph alone."""
+    train = np.array([case.split == "train" for case in cases])
+    return {"fusions": int(train[np.load(RUNS / recipe.run / "rows.npy")].sum()), "photographs": int(train.sum())}
 
 
 def _steps(recipe: AblationRecipe, name: str) -> int:

@@ -181,9 +181,11 @@ def ablations(results: Mapping[str, Any]) -> str:
         for name, each in own.items()
     ]
     head = ("model", "ODIR macro AUC", "fusion less it", *(f"referable DR, {key[10:]}" for key in sets_))
+    learnt = results["learnt"]
     return (
-        f"{results['eyes']} {results['split']} eyes; all trained on the same eyes with the same budget, the fusions on "
-        f"the same frozen features; {len(results['findings'])} findings in the macro AUC; 95 % bootstrap intervals "
+        f"{results['eyes']} {results['split']} eyes. All fusions learnt in one budget from the same frozen features of "
+        f"{learnt['fusions']} training eyes, the nets on the photograph alone in a budget of their own from "
+        f"{learnt['photographs']}; {len(results['findings'])} findings in the macro AUC; 95 % bootstrap intervals "
         "over patients, of the differences in pairs.\n\n" + table(head, rows)
     )
 

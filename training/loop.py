@@ -137,11 +137,7 @@ def fit(
         counted += 1
         done = step + 1
         checked = done % recipe.validate == 0 or done == recipe.steps or spent >= 1
-        if rank or not (checked or done % recipe.save == 0):
-            if spent >= 1:
-                break
-            continue
-        if checked:
+        if not rank and checked:
             with torch.no_grad():
                 figures = validate(averaged.module)
             row = {"step": done, "seconds": round(time.monotonic() - began)}
@@ -153,8 +149,9 @@ def fit(
             if figures["score"] >= best:
                 best = figures["score"]
                 _save(folder / "best.pt", {"averaged": averaged.module.state_dict(), "step": done, "best": best})
-        state = {"module": module.state_dict(), "averaged": averaged.module.state_dict(), "step": done, "best": best}
-        _save(folder / "last.pt", {**state, "optimizer": optimizer.state_dict()})
+        if not rank and (checked or done % recipe.save == 0):
+            states = {"module": module.state_dict(), "averaged": averaged.module.state_dict()}
+            _save(folder / "last.pt", {**states, "step": done, "best": best, "optimizer": optimizer.state_dict()})
         if spent >= 1:
             break
     return averaged.module

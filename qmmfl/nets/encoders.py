@@ -16,7 +16,7 @@ class Encoder(nn.Sequential):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(
-            *(_trunk(config) if config.depths else _residual(config)),
+            *(_mobile(config) if config.depths else _residual(config)),
             nn.Conv2d(config.widths[-1], config.features, 1, bias=False),
             nn.BatchNorm2d(config.features),
             nn.ReLU(),
@@ -28,7 +28,7 @@ class Encoder(nn.Sequential):
         return super().forward(F.pixel_unshuffle(x, self.unshuffle))
 
 
-def _trunk(config: EncoderConfig) -> tuple[nn.Module, ...]:
+def _mobile(config: EncoderConfig) -> tuple[nn.Module, ...]:
     return (MobileTrunk(config.inputs, config.widths, config.depths),)
 
 
