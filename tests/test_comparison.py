@@ -12,7 +12,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from cases import case
 
 from qmmfl import labels, weights
-from qmmfl.nets import OUTPUTS
+from qmmfl.nets import OUTPUTS, Network
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
 from training import ablate, card_tables, comparison, feature_cache, fusion, loop, rivals, soup, targets
 
@@ -149,6 +149,39 @@ def test_a_copy_is_the_same_eye_seen_otherwise():
     for name, view in feature_cache.vary(views, 3).items():
         torch.testing.assert_close(view, copy[name], rtol=0, atol=0)
     assert not torch.equal(feature_cache.vary(views, 4)["msi"], copy["msi"])
+
+
+def test_features_made_anew_are_those_of_a_fresh_cache(tmp_path, monkeypatch, numbers):
+    monkeypatch.setattr(feature_cache, "RUNS", tmp_path)
+    torch.manual_seed(0)
+    network = Network(tiny_config()).eval().requires_grad_(False)
+    config = network.config
+    side = {m.name: config.seen(m.name) for m in labels.MODALITIES}
+    stores = {
+        m.name: numbers.integers(0, 256, (5, side[m.name], side[m.name], len(m.planes) or 3), np.uint8)
+        for m in labels.MODALITIES
+    }
+    done = np.array([True, True, False, True, True])
+    monkeypatch.setattr(feature_cache.planes, "load", lambda name, run: stores[name])
+    monkeypatch.setattr(feature_cache.planes, "done", lambda run: done)
+    monkeypatch.setattr(feature_cache.data, "load", lambda: (None, stores["colour"]))
+    monkeypatch.setattr(feature_cache.data, "VIEW", config.view)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "other").mkdir()
+    feature_cache.load(loop.Recipe(), network)
+    torch.nn.init.normal_(network.encoders["colour"][1].weight)
+    done[2] = True
+    stores["msi"][0] = 0  # of a case that is known, and of a modality that is not made anew: nobody looks
+    feature_cache.set_aside(tmp_path / "first")
+    with pytest.raises(RuntimeError, match="--anew"):
+        feature_cache.load(loop.Recipe(), network)
+    rows, features = feature_cache.load(loop.Recipe(), network, ["colour"])
+    _, fresh = feature_cache.load(loop.Recipe(run="other"), network)
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(features[1:], fresh[1:])
+    msi = [m.name for m in labels.MODALITIES].index("msi")
+    assert (features[0, msi] != fresh[0, msi]).any()
+    assert np.isfinite(features).all()
 
 
 def test_resnet18_is_the_plain_one():

@@ -28,6 +28,7 @@ from training import (
     pixels,
     pretrain,
     recipe,
+    settled,
     synthesis,
     targets,
     tasks,
@@ -171,6 +172,26 @@ def test_what_a_public_net_learnt_is_lent_to_a_trunk(monkeypatch):
     assert not torch.equal(trunk(torch.cat([colour, colour], 1)), public(colour)), "local contrast is seen too"
     with pytest.raises(RuntimeError, match="trunk"):
         loop.load_start(encoders.Classifier(config, "msi"), Path("imagenet"), "")
+
+
+def test_a_settled_trunk_runs_as_in_use_and_learns_above_its_first_stages_alone(numbers):
+    torch.manual_seed(0)
+    classifier = encoders.Classifier(tiny_config(), "colour")
+    trunk = classifier.encoder[0]
+    views = torch.from_numpy(numbers.random((2, 6, 64, 64))).float()
+    trunk.train()(views)  # statistics that are not those of a fresh norm
+    names, in_use = list(classifier.state_dict()), trunk.eval()(views)
+    settled.settle(classifier, 2)
+    statistics = {name: value.clone() for name, value in trunk.named_buffers()}
+    made = trunk.train()(views)
+    assert torch.allclose(made, in_use, atol=1e-5)
+    assert list(classifier.state_dict()) == names, "checkpoints fit both ways"
+    made.sum().backward()
+    assert all(torch.equal(value, statistics[name]) for name, value in trunk.named_buffers())
+    learns = {".".join(name.split(".")[:2]) for name, each in trunk.named_parameters() if each.grad is not None}
+    assert learns == {f"stages.{number}" for number in range(2, 7)}
+    with pytest.raises(ValueError, match="leave out --settled"):
+        settled.settle(encoders.Classifier(tiny_config(), "msi"), 2)
 
 
 def test_correlation_of_patches_ignores_gain_and_what_is_outside(numbers):

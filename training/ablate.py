@@ -5,8 +5,8 @@
 "fusions" trains the fusion, the fusion without each modality, each modality alone, additive heads on the colour
 encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the
 photograph alone, from scratch, at the same size and in as many image passes, the encoder once more from what
-`training.pretrain colour` of the run learnt without labels, and a public net that has learnt ImageNet (the encoders
-below the fusions may have had more passes: compare these with each other). "figures" scores all that is trained, and
+`training.pretrain colour` of the run learnt without labels, and from ImageNet (the encoders below the fusions may have
+had more passes: compare these with each other). "figures" scores all that is trained, and
 the fusion with each modality shuffled between eyes, on the validation split; with --final on the locked test split,
 whose planes and features are computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final
 ones into a card. Every stage resumes.
@@ -24,7 +24,6 @@ from torch import nn
 
 from qmmfl import labels, weights
 from qmmfl.nets import Config, Network
-from qmmfl.nets.config import LITE0
 
 from . import card_tables, comparison, data, encoders, feature_cache, fusion, imagenet, loop, model_card, planes, rivals
 from .assemble import assemble
@@ -39,21 +38,15 @@ def _colour_net(_: str) -> nn.Module:
     return encoders.Classifier(Config(), labels.COLOUR.name)
 
 
-def _lite0(_: str) -> nn.Module:
-    config, name = Config(), labels.COLOUR.name
-    trunk = dataclasses.replace(config.encoders[name], **LITE0)
-    return encoders.Classifier(dataclasses.replace(config, encoders={**config.encoders, name: trunk}), name)
-
-
 PHOTOGRAPHS = {  # name -> title and net, all seeing the photograph alone
     "resnet18": ("ResNet-18 on the photograph, from scratch", lambda init: rivals.ResNet18(init)),
     "colour_net": ("Our colour encoder on the photograph, likewise", _colour_net),
     "colour_net_pretrained": ("The same, started without labels by training.pretrain", _colour_net),
-    "lite0_imagenet": ("EfficientNet-Lite0 on the photograph, started from ImageNet", _lite0),
+    "colour_net_imagenet": ("The same, started from ImageNet, as the encoder that ships", _colour_net),
 }
 _STARTS = {  # of those that do not start from scratch, below runs/<run> but for the last
     "colour_net_pretrained": "pretrain_colour/best.pt",
-    "lite0_imagenet": imagenet.NAME,
+    "colour_net_imagenet": imagenet.NAME,
 }
 _NAMES = tuple(labels.BY_NAME)
 

@@ -16,7 +16,7 @@ from qmmfl.nets.encoders import Encoder
 from qmmfl.nets.fusion import AdditiveHeads
 from qmmfl.nets.network import OUTPUTS, Config, colour_view
 
-from . import augment, data, feature_cache, loop, planes, targets
+from . import augment, data, feature_cache, loop, planes, settled, targets
 from .recipe import Recipe, parse
 
 
@@ -26,10 +26,12 @@ class EncoderRecipe(Recipe):
 
     name: of the run's checkpoint, by default the one that is assembled. Coarse views cost less, but what is learnt on
     them is worth less on finer ones until the encoder has gone on with those (Touvron et al. 2019, FixRes).
+    settled: of a trunk that has learnt for a while, first stages that learn no more, see `settled`; 0 for none.
     """
 
     side: int = 0
     name: str = ""
+    settled: int = 0
 
 
 class Classifier(nn.Module):
@@ -58,6 +60,8 @@ def train(modality: str, recipe: EncoderRecipe) -> nn.Module:
     module = Classifier(Config(), modality)
     exported = recipe.start is not None and recipe.start.is_dir()  # an export holds no heads of single encoders
     loop.load_start(module.encoder if exported else module, recipe.start, f"encoders.{modality}.")
+    if recipe.settled:
+        settled.settle(module, recipe.settled)
     return fit(recipe.name or f"encoder_{modality}", module, modality, recipe)
 
 

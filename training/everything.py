@@ -15,6 +15,8 @@ from .recipe import RUNS, parse
 
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
 _STEPS = {labels.LESION_MAPS.name: 3200}  # the plane that grades best, and still gaining after 800
+_COLOUR = "--batch 32 --decay 0.02 --validate 5000"
+_COARSE, _FIRST = "encoder_colour_coarse", "{run}/encoder_colour_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --copies 1"
 STAGES = (
@@ -24,8 +26,9 @@ STAGES = (
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
-    "encoders colour --steps 3500 --batch 32 --side 384 --rate 0.002 --name encoder_colour_coarse",
-    "encoders colour --steps 1000 --batch 16 --rate 0.0008 --start {run}/encoder_colour_coarse/best.pt",
+    f"encoders colour --steps 350 {_COLOUR} --side 256 --rate 0.0008 --start imagenet --name encoder_colour_first",
+    f"encoders colour --steps 720 {_COLOUR} --side 320 --rate 0.0006 --settled 2 --start {_FIRST} --name {_COARSE}",
+    f"encoders colour --steps 270 {_COLOUR} --rate 0.0004 --settled 2 --start {{run}}/{_COARSE}/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 1000 {_FUSION} --name fusion_coarse",

@@ -35,6 +35,7 @@ DATA = (
     {"name": "ODIR disc teacher", "use": "disc and cup labels made by the AutoMorph nets", "terms": "Apache-2.0 nets"},
     {"name": "DRIVE, LES-AV", "use": "arteries and veins", "terms": "research, citation / open"},
     {"name": "CFP-FFA pairs, FFA phase", "use": "angiograms, not-a-fundus", "terms": "research / Apache-2.0"},
+    {"name": "ImageNet", "use": "where the colour encoder starts", "terms": "net Apache-2.0, photographs research"},
     {"name": "Simulated eyes", "use": "angiograms, spectral bands", "terms": "made by qmmfl.phantom"},
     {"name": "Made negatives", "use": "the gates: drawings, false colours, spoiled photographs", "terms": "made here"},
 )

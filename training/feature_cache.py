@@ -2,11 +2,13 @@
 
 `python -m training.feature_cache --copies 2` writes below runs/<run> the features of every case whose planes are
 cached, features.npy with the cases' rows.npy, and twice those of the training eyes turned and recoloured,
-features_1.npy and features_2.npy, which keep the fusion from learning single photographs by heart.
+features_1.npy and features_2.npy, which keep the fusion from learning single photographs by heart. `--anew colour`
+makes them again where that encoder was trained anew, and takes what the others gave from the cache.
 """
 
+import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from qmmfl import labels
 from qmmfl.nets import Network
+from qmmfl.nets.blocks import fold_norms
 from qmmfl.nets.network import colour_view
 
 from . import augment, data, loop, planes
@@ -24,23 +27,38 @@ from .assemble import assemble
 from .recipe import RUNS, Recipe, parse
 
 _PART = 16  # cases at a time
+_CACHED = ("features.npy", "rows.npy")
 _WORKERS = 2  # threads that compute, of one core each, where the recipe names no others
 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturesRecipe(Recipe):
-    """copies: of the training eyes, turned and recoloured."""
+    """copies: of the training eyes, turned and recoloured.
+
+    anew: comma-separated modalities whose features are made again, and copies with them.
+    """
 
     copies: int = 0
+    anew: str = ""
 
 
-def load(recipe: Recipe, network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the cases with planes (n,), and their features float16 (n, M, D, h, w), computed once per run."""
+def load(recipe: Recipe, network: Network, anew: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the cases with planes (n,), and their features float16 (n, M, D, h, w), computed once per run.
+
+    anew: modalities whose features are not taken from what was `set_aside`. Raises RuntimeError where something was set
+    aside and none are named.
+    """
     folder = RUNS / recipe.run
     if not (folder / "features.npy").exists():
         rows = np.flatnonzero(planes.done(recipe.run))
-        _compute(folder / "features.npy", rows, recipe, network, lambda views, _: views)
+        aside = (folder / "old_features.npy").exists()
+        if aside and not anew:
+            raise RuntimeError("making some features anew was stopped; run training.feature_cache --anew ... again")
+        kept = _kept(folder, anew) if aside else None
+        _compute(folder / "features.npy", rows, recipe, network, lambda views, _: views, kept)
         np.save(folder / "rows.npy", rows)
+        for name in _CACHED:
+            (folder / f"old_{name}").unlink(missing_ok=True)
     return np.load(folder / "rows.npy"), np.load(folder / "features.npy", mmap_mode="r")
 
 
@@ -54,6 +72,31 @@ def load_copies(recipe: Recipe, network: Network, copies: int) -> list[np.ndarra
         if not path.exists():
             _compute(path, learnt, recipe, network, lambda seen, part, copy=number: vary(seen, copy * 100_000 + part))
     return [np.load(path, mmap_mode="r") for path in paths]
+
+
+def set_aside(folder: Path) -> None:
+    """Make `load` compute the features of a run's folder again, though not those that it may keep; see `--anew`."""
+    for path in folder.glob("features_[0-9]*.npy"):
+        path.unlink()
+    for name in _CACHED:
+        if (folder / name).exists():
+            (folder / name).rename(folder / f"old_{name}")
+
+
+def _kept(folder: Path, anew: Sequence[str]) -> Callable[[np.ndarray, str], np.ndarray]:
+    """What was set aside: rows of n cases and a modality -> float16 (n, D, h, w), NaN where it has to be made."""
+    features = np.load(folder / "old_features.npy", mmap_mode="r")
+    places = {row: place for place, row in enumerate(np.load(folder / "old_rows.npy"))}
+    numbers = {m.name: number for number, m in enumerate(labels.MODALITIES)}
+
+    def find(rows: np.ndarray, name: str) -> np.ndarray:
+        found = np.full((len(rows), *features.shape[2:]), np.nan, np.float16)
+        if name not in anew:
+            known = [n for n, row in enumerate(rows) if row in places]
+            found[known] = features[[places[rows[n]] for n in known], numbers[name]]
+        return found
+
+    return find
 
 
 @torch.no_grad()
@@ -99,11 +142,17 @@ def _compute(
     recipe: Recipe,
     network: Network,
     change: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
+    kept: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> None:
-    """Write the features of some cases; change: a part's views by modality and its number -> what the encoders see."""
+    """Write the features of some cases.
+
+    change: a part's views by modality and its number -> what the encoders see. kept: see `_kept`.
+    """
     _, views = data.load()
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES} | {labels.COLOUR.name: views}
     grid, config, device = data.VIEW // 16, network.config, loop.device_of(recipe)
+    network = copy.deepcopy(network)
+    fold_norms(network.encoders)
     network.encoders.to(device, memory_format=torch.channels_last)
     unfinished = path.with_suffix(".part.npy")
     shape = (len(rows), len(labels.MODALITIES), config.features, grid, grid)
@@ -111,10 +160,15 @@ def _compute(
 
     def fill(start: int) -> None:
         chosen = rows[start : start + _PART]
-        seen = change({name: tensor(store[chosen]).to(device) for name, store in stores.items()}, start)
+        unknown = np.full((len(chosen), *shape[2:]), np.nan, np.float16)
+        found = {name: kept(chosen, name) if kept else unknown.copy() for name in stores}
+        todo = {name: np.isnan(each[:, 0, 0, 0]) for name, each in found.items()}
+        seen = change({name: tensor(store[chosen[todo[name]]]).to(device) for name, store in stores.items()}, start)
         for number, modality in enumerate(labels.MODALITIES):
-            made = encoded(network, modality, seen[modality.name])
-            features[start : start + _PART, number] = made.cpu().numpy()
+            missing = todo[modality.name]
+            if missing.any():
+                found[modality.name][missing] = encoded(network, modality, seen[modality.name]).cpu().numpy()
+            features[start : start + _PART, number] = found[modality.name]
 
     starts = range(0, len(rows), _PART)
     with ThreadPoolExecutor(recipe.drawers or _WORKERS) as pool:
@@ -126,4 +180,8 @@ def _compute(
 
 if __name__ == "__main__":
     chosen_recipe = parse(FeaturesRecipe)[0]
-    load_copies(chosen_recipe, assemble(chosen_recipe)[0], chosen_recipe.copies)
+    assembled = assemble(chosen_recipe)[0]
+    if chosen_recipe.anew:
+        set_aside(RUNS / chosen_recipe.run)
+        load(chosen_recipe, assembled, chosen_recipe.anew.split(","))
+    load_copies(chosen_recipe, assembled, chosen_recipe.copies)

@@ -28,12 +28,14 @@ class FusionRecipe(Recipe):
     """modalities: comma-separated names to keep, the others are zero; "all" keeps all.
 
     pool: cells of the features along a side that are averaged first. copies: of the training eyes, turned and
-    recoloured, that are learnt beside them.
+    recoloured, that are learnt beside them. drop: chance that an eye is learnt without a modality, each on its own:
+    encoders know the training eyes by heart, and a fusion that always sees all would trust the best of them too much.
     """
 
     modalities: str = "all"
     pool: int = 1
     copies: int = 0
+    drop: float = 0.0
     name: str = "fusion"
 
 
@@ -66,7 +68,7 @@ def train(recipe: FusionRecipe) -> nn.Module:
     wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
     module = FusionHeads(network.config)
     loop.load_start(module, recipe.start, "")
-    return fit(recipe.name, module, recipe, every, features, wanted, copies)
+    return fit(recipe.name, module, recipe, every, features, wanted, copies, recipe.drop)
 
 
 def silence(modalities: Collection[str]) -> Tensor:
@@ -100,12 +102,13 @@ def fit(
     cached: np.ndarray,
     modalities: Collection[str],
     copies: Sequence[np.ndarray] = (),
+    drop: float = 0.0,
 ) -> nn.Module:
     """Train a module, features (B, M, D, h, w) -> logits (B, outputs), on the cached features of all cases `every`.
 
     module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. copies: the features of
-    the training cases seen otherwise, (t, M, D, h, w) each, drawn as often as the cases themselves. Returns the
-    averaged module.
+    the training cases seen otherwise, (t, M, D, h, w) each, drawn as often as the cases themselves. drop: see the
+    recipe. Returns the averaged module.
     """
     device = loop.device_of(recipe)
     keep = silence(modalities).to(device)
@@ -122,6 +125,9 @@ def fit(
         seen = take(mixed(cached, copies, learnt, chosen, numbers))
         if torch.rand((), generator=generator) < 0.5:
             seen = seen.flip(-1)  # the other eye
+        if drop:
+            kept = torch.rand(seen.shape[:2], generator=generator) >= drop
+            seen = seen * kept[..., None, None, None].to(seen)
         return {"features": seen, **every.batch(chosen, device)}
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:

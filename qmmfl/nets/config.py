@@ -73,7 +73,7 @@ def _default_synthesis() -> dict[str, SynthesisConfig]:
 
 
 def _default_encoders() -> dict[str, EncoderConfig]:
-    encoders = {labels.COLOUR.name: EncoderConfig(6, (40, 48, 96, 128), 64, unshuffle=2)}
+    encoders = {labels.COLOUR.name: EncoderConfig(6, LITE0["widths"], 64, unshuffle=2, depths=LITE0["depths"])}
     for modality in labels.SYNTHESES:
         encoders[modality.name] = EncoderConfig(len(modality.planes), (12, 24, 48, 64), 64)
     return encoders
