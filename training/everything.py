@@ -16,9 +16,9 @@ from .recipe import RUNS, parse
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
 _STEPS = {labels.LESION_MAPS.name: 3200}  # the plane that grades best, and still gaining after 800
 _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
-_COARSE, _FIRST = "encoder_colour_coarse", "{run}/encoder_colour_first/best.pt"
+_COLOURS = "{run}/encoder_colour"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
-_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --copies 1"
+_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --start {run}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
@@ -27,16 +27,16 @@ STAGES = (
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
     f"encoders colour --steps 350 {_COLOUR} --side 256 --rate 0.0008 --start imagenet --name encoder_colour_first",
-    f"encoders colour --steps 720 {_COLOUR} --side 320 --rate 0.0006 --settled 2 --start {_FIRST} --name {_COARSE}",
-    f"encoders colour --steps 270 {_COLOUR} --rate 0.0004 --settled 2 --start {{run}}/{_COARSE}/best.pt",
+    f"encoders colour --steps 150 {_COLOUR} --rate 0.0004 --start {_COLOURS}_first/best.pt --name encoder_colour_fine",
+    f"encoders colour --steps 720 {_COLOUR} --side 320 --rate 0.0006 --settled 2 --start {_COLOURS}_fine/best.pt"
+    " --name encoder_colour_coarse",
+    f"encoders colour --steps 280 {_COLOUR} --rate 0.0004 --settled 2 --start {_COLOURS}_coarse/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
-    f"fusion --steps 1000 {_FUSION} --name fusion_coarse",
-    *(
-        f"fusion --steps 400 {_FUSION} --name fusion_{seed} --seed {seed} --start {{run}}/fusion_coarse/best.pt"
-        for seed in range(1, 5)
-    ),
-    "soup fusion --parts fusion_1,fusion_2,fusion_3,fusion_4",
+    "fusion --steps 1000 --batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --name fusion_coarse",
+    *(f"fusion --steps 400 {_FUSION} --name fusion_{seed} --seed {seed}" for seed in range(2, 5)),
+    f"fusion --steps 300 {_FUSION} --name fusion_5 --seed 5 --drop 0.3",
+    "soup fusion --parts fusion_2,fusion_3,fusion_4,fusion_5",
     "export --out weights",
 )
 FIGURES = (

@@ -4,6 +4,7 @@ Norms keep the statistics they have, and are folded into the convolution before 
 first stages learn no more. Neither changes the tensors' names, so checkpoints fit both ways.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qmmfl.nets.mobile import MobileTrunk
@@ -19,7 +20,8 @@ class Folded(nn.Sequential):
             if isinstance(part, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
                 scale = after.weight / (after.running_var + after.eps).sqrt()
                 shift = after.bias - after.running_mean * scale
-                input = part._conv_forward(input, part.weight * scale[:, None, None, None], shift)
+                weight = part.weight * scale[:, None, None, None]
+                input = F.conv2d(input, weight, shift, part.stride, part.padding, part.dilation, part.groups)
             elif not isinstance(part, nn.BatchNorm2d):
                 input = part(input)
         return input
