@@ -127,6 +127,19 @@ def test_grades_are_called_where_they_agree_best_if_the_probabilities_are_true(n
     )
 
 
+def test_eyes_chosen_by_their_grade_move_no_cut(numbers):
+    score = numbers.normal(0, 2, 400)
+    grade = (score[:, None] + numbers.logistic(size=(400, 1)) > [-0.5, 0.5, 2, 3]).sum(axis=1)
+    whole = [case(i, "idrid", "val", grade=int(g)) for i, g in enumerate(grade)]
+    severe = [case(i, "aptos_severe", "val", grade=3) for i in range(200)]
+    logits = np.zeros((600, len(OUTPUTS)))
+    logits[:, OUTPUTS.index(GRADE)] = np.concatenate([score, np.full(200, 6.0)])
+    others = [dataclasses.replace(each, folder="rahim") for each in severe]
+    alone = calibrate.fit_grade(targets.Targets(whole), logits[:400])
+    assert calibrate.fit_grade(targets.Targets([*whole, *severe]), logits) == alone
+    assert calibrate.fit_grade(targets.Targets([*whole, *others]), logits) != alone
+
+
 def test_the_grade_follows_the_thresholds_and_says_where_another_is_more_probable():
     card = tiny_card(grade=weights.GradeCalibration(1.0, (0.0, 1.0, 4.0, 5.0), (0.5, 0.5, 0.2, 0.5)))
     logits = np.zeros(len(OUTPUTS), np.float32)

@@ -35,9 +35,9 @@ from training import (
 )
 
 
-def case(split="train", **values):
+def case(split="train", folder="odir5k", **values):
     findings = dict.fromkeys(data.CODES, 0) | values.pop("findings", {})
-    return data.Case("odir5k", "x", split, "g", tuple(findings[c] for c in data.CODES), **values)
+    return data.Case(folder, "x", split, "g", tuple(findings[c] for c in data.CODES), **values)
 
 
 def test_unknown_labels_do_not_count():
@@ -78,6 +78,25 @@ def test_rare_findings_are_drawn_more_often():
     chances = every.sampling(np.arange(100))
     assert chances.sum() == pytest.approx(1)
     assert chances[99] > 2 * chances[0]
+
+
+@pytest.mark.parametrize(("healthy", "ill", "share"), [(20, 10, 1.41), (10, 20, 1), (2, 98, 0.286)])
+def test_a_camera_that_saw_mostly_ill_eyes_does_not_speak_for_disease(healthy, ill, share):
+    seen = [case(folder="idrid", grade=0)] * healthy + [case(folder="idrid", grade=2)] * ill
+    chances = targets.Targets([*seen, case()]).sampling(np.arange(healthy + ill + 1))
+    assert chances[:healthy].sum() / chances[healthy:-1].sum() == pytest.approx(share, rel=0.01)
+
+
+def test_a_set_chosen_by_its_grade_teaches_how_severe_alone():
+    row = {"image": "x", "dr_grade": "3", "split": "train", "group": "g"}
+    chosen = data._case("aptos_severe", row, Path())
+    assert chosen.grade == 3
+    assert set(chosen.findings) == {-1}, "not even that there is retinopathy"
+    assert data._case("rahim", row, Path()).findings[data.CODES.index("DR")] == 1
+    score, cuts = torch.zeros(1, len(targets.OUTPUTS)), torch.zeros(4, requires_grad=True)
+    every = targets.Targets([chosen])
+    targets.loss(score, cuts, every.batch(np.array([0]), torch.device("cpu")))["grade"].backward()
+    assert cuts.grad.abs().gt(0).tolist() == [False, False, True, True]
 
 
 def test_composed_angiogram_has_bright_arteries_and_dark_veins(eye):

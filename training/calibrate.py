@@ -76,8 +76,11 @@ def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) 
 
 
 def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
-    """Scale and cuts of the ordinal grade by maximum likelihood on validation eyes, and where each grade is called."""
-    rows = (targets.grade >= 0) & (targets.split == "val")
+    """Scale and cuts of the ordinal grade by maximum likelihood on validation eyes, and where each grade is called.
+
+    Sets chosen by their grade do not count: they would move the cuts.
+    """
+    rows = (targets.grade >= 0) & (targets.split == "val") & (targets.least == 0)
     score = torch.from_numpy(logits[rows, OUTPUTS.index(GRADE)].astype(np.float64))
     above = (torch.from_numpy(targets.grade[rows].astype(np.int64))[:, None] > torch.arange(4)).double()
     parameters = torch.tensor([0.5413, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)  # scale 1

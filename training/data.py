@@ -27,6 +27,9 @@ VIEW = Config().view  # [px] side of a plane as its encoder sees it
 COLOUR_VIEW = Config().seen(labels.COLOUR.name)  # [px] side of the cached photographs
 FOLDERS = ("odir5k", "stare", "idrid", "rahim", "eyepacs", "eyepacs_equalized", "aptos_severe", "palm", "drimdb")
 CODES = tuple(labels.FINDINGS)
+# Sets chosen by their grade, and the lowest there. A net that learnt from them that an eye is ill would have learnt
+# their cameras: they teach how severe it is, alone.
+LEAST_GRADE = {"aptos_severe": 2}
 _DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
 ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other
 
@@ -88,7 +91,7 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
     grade = int(row.get("dr_grade") or -1)
     if row.get("uncertain") != "1":
         findings |= {code: int(row[f"m_{code}"]) for code in CODES if row.get(f"m_{code}", "") != ""}
-    if folder not in ("odir5k", "stare") and grade >= 0:
+    if folder not in ("odir5k", "stare", *LEAST_GRADE) and grade >= 0:
         findings["DR"] = int(grade > 0)
         findings["NORMAL"] = 0 if grade > 0 else -1
     if folder == "palm" and "not pathological" not in row["category"]:

@@ -28,7 +28,7 @@ DATA = (
     {"name": "IDRiD", "use": "grades, oedema, lesions", "terms": "CC BY 4.0"},
     {"name": "Rahim", "use": "grades, maculopathy, eyes without lesions", "terms": "academic, attribution"},
     {"name": "EyePACS subset, EyeQ", "use": "grades, quality", "terms": "Kaggle 2015, research"},
-    {"name": "APTOS 2019 subset", "use": "grades 2-4", "terms": "Kaggle 2019, non-commercial"},
+    {"name": "APTOS 2019 subset", "use": "how severe, grades 2-4", "terms": "Kaggle 2019, non-commercial"},
     {"name": "PALM", "use": "pathological myopia", "terms": "iChallenge, research"},
     {"name": "DRIMDB", "use": "quality, not-a-fundus", "terms": "research, citation"},
     {"name": "DRISHTI-GS", "use": "disc and cup", "terms": "research, citation"},

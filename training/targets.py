@@ -10,24 +10,26 @@ from torch import Tensor
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
 
 from . import metrics
-from .data import CODES, Case
+from .data import CODES, LEAST_GRADE, Case
 
 _BINARY = (*CODES, OEDEMA, GRADABLE, FUNDUS)
 _COLUMNS = [OUTPUTS.index(name) for name in _BINARY]
 _GRADE = OUTPUTS.index(GRADE)
+_REPEATED = 4.0  # what a healthy eye counts at most, see `Targets.sampling`
 
 
 class Targets:
     """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 3).
 
     extras: age in decades, sex, and the cup-to-disc ratio in tenths, which the cases do not tell (see
-    `training.encoders`). split, folder and group: str (N,).
+    `training.encoders`). least: int8 (N,), see `data.LEAST_GRADE`. split, folder and group: str (N,).
     """
 
     def __init__(self, cases: list[Case]) -> None:
         rows = [(*case.findings, case.oedema, case.gradable, case.fundus) for case in cases]
         self.binary = np.array(rows, np.int8)
         self.grade = np.array([case.grade for case in cases], np.int8)
+        self.least = np.array([LEAST_GRADE.get(case.folder, 0) for case in cases], np.int8)
         extras = [(case.age / 10 if case.age > 0 else -1, case.female, -1) for case in cases]
         self.extras = np.array(extras, np.float32)
         self.split = np.array([case.split for case in cases])
@@ -46,20 +48,29 @@ class Targets:
 
     def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
         """Tensors of some cases."""
-        parts = {"binary": self.binary[rows], "grade": self.grade[rows], "extras": self.extras[rows]}
+        parts = {name: getattr(self, name)[rows] for name in ("binary", "grade", "least", "extras")}
         return {name: torch.from_numpy(part.astype(np.float32)).to(device) for name, part in parts.items()}
 
     def sampling(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities (len(rows),): a case counts as much as its rarest positive target, damped by a square root."""
+        """Probabilities (len(rows),): a case counts as much as its rarest positive target, damped by a square root.
+
+        In every set eyes without retinopathy then count as much as those with it, as far as `_REPEATED` allows: where
+        nearly all are ill, that a photograph is of that camera would otherwise speak for disease.
+        """
         positive = np.concatenate([self.binary[rows] == 1, np.eye(6)[self.grade[rows]][:, :5] == 1], axis=1)
         positive[:, [CODES.index("NORMAL"), _BINARY.index(FUNDUS), _BINARY.index(GRADABLE)]] = False
         rarity = np.sqrt(len(rows) / np.maximum(positive.sum(0), 8))
         weight = np.maximum((positive * rarity).max(1), 1.0).clip(max=8.0)
+        folder, grade = self.folder[rows], self.grade[rows]
+        for name in np.unique(folder[grade == 0]):
+            healthy, ill = (folder == name) & (grade == 0), (folder == name) & (grade > 0)
+            weight[healthy] *= np.clip(weight[ill].sum() / weight[healthy].sum(), 1, _REPEATED)
         return weight / weight.sum()
 
 
 def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor | None = None) -> dict[str, Tensor]:
-    """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count.
+    """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count,
+    nor that a grade is above one below the least of its set.
 
     extras: what was said of the first two or of all three `Targets.extras`.
     """
@@ -67,10 +78,11 @@ def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor 
     known = batch["binary"] >= 0
     each = F.binary_cross_entropy_with_logits(logits[:, _COLUMNS], batch["binary"].clamp_min(0), reduction="none")
     terms = {"findings": (each * known).sum() / known.sum().clamp_min(1) * 4}
-    graded = batch["grade"] >= 0
-    above = (batch["grade"][:, None] > torch.arange(len(cuts), device=logits.device)).float()
-    each = F.binary_cross_entropy_with_logits(logits[:, _GRADE, None] - cuts, above, reduction="none").mean(1)
-    terms["grade"] = (each * graded).sum() / graded.sum().clamp_min(1)
+    steps = torch.arange(len(cuts), device=logits.device)
+    told = (batch["grade"][:, None] >= 0) & (batch["least"][:, None] <= steps)
+    above = (batch["grade"][:, None] > steps).float()
+    each = F.binary_cross_entropy_with_logits(logits[:, _GRADE, None] - cuts, above, reduction="none")
+    terms["grade"] = (each * told).sum() / told.sum().clamp_min(1)
     if extras is not None:  # learnt beside the findings, not shipped
         age, sex, ratio = batch["extras"].unbind(1)
         wrong_age = (extras[:, 0].float() - (age - 5.8)).abs() * (age >= 0)
