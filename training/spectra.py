@@ -59,7 +59,7 @@ def fit_rival(seeds: range, each: int = 3000) -> list:
         colours.append(eye.photograph[y[chosen], x[chosen]])
         bands.append(np.stack([eye.planes[name][y[chosen], x[chosen]] for name in labels.MSI.planes], 1))
     described, true = _describe(np.concatenate(colours)), np.log(np.concatenate(bands).clip(0.01))
-    models = [HistGradientBoostingRegressor(loss="absolute_error", max_iter=150) for _ in labels.BANDS]
+    models = [HistGradientBoostingRegressor(loss="absolute_error", max_iter=150, random_state=0) for _ in labels.BANDS]
     return [model.fit(described, true[:, k]) for k, model in enumerate(models)]
 
 
