@@ -15,7 +15,7 @@ from qmmfl import labels
 from qmmfl.nets.network import Config
 from qmmfl.nets.synthesis import SynthesisNet
 
-from . import augment, loop, tasks
+from . import augment, loop, settled, tasks
 from .pixels import Sample
 from .recipe import Recipe, parse
 
@@ -24,13 +24,15 @@ from .recipe import Recipe, parse
 class SynthesisRecipe(Recipe):
     """squares: eyes per step; batch: patches per step; coarsest: lowest simulated resolution as a share.
 
-    name: of the checkpoint, where it is a part of a mean (`training.soup`).
+    name: of the checkpoint, where it is a part of a mean (`training.soup`). settled: of a trunk that has learnt for a
+    while, first stages that learn no more, see `settled`; 0 for none.
     """
 
     squares: int = 2
     coarsest: float = 0.4
     phantoms: int = 0  # simulated eyes beside the real ones
     name: str = ""
+    settled: int = 0
     teacher: Path | None = None  # best.pt of the vessel net: angiograms of other cameras are held to its vessels
 
 
@@ -73,6 +75,8 @@ def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
     net = SynthesisNet(task.config)
     net.start_from(task.prior)
     loop.load_start(net, recipe.start, f"synthesis.{task.name}.")
+    if recipe.settled:
+        settled.settle(net, recipe.settled)
     return loop.fit(name, net, draw, loss, recipe, task.validate)
 
 
