@@ -28,7 +28,7 @@ from .recipe import FRESH, Recipe, parse
 
 MAPS = (
     "exact:fused,exact:colour,exact:lesions,exact:disc_cup,gradcam:colour,gradcam:lesions,hirescam:colour,"
-    "eigencam:colour,scorecam:colour,gradients:colour,occlusion:colour"
+    "eigencam:colour,scorecam:colour,gradients:fused,gradients:colour,occlusion:colour"
 )
 SHUFFLES = 20  # random maps per map
 WHOLE = 1_000_000
