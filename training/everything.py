@@ -30,13 +30,16 @@ STAGES = (
     f"encoders colour --steps 150 {_COLOUR} --rate 0.0004 --start {_COLOURS}_first/best.pt --name encoder_colour_fine",
     f"encoders colour --steps 720 {_COLOUR} --side 320 --rate 0.0006 --settled 2 --start {_COLOURS}_fine/best.pt"
     " --name encoder_colour_coarse",
-    f"encoders colour --steps 280 {_COLOUR} --rate 0.0004 --settled 2 --start {_COLOURS}_coarse/best.pt",
+    f"encoders colour --steps 280 {_COLOUR} --rate 0.0004 --settled 2 --start {_COLOURS}_coarse/best.pt"
+    " --name encoder_colour_sharp",
+    "encoders colour --steps 450 --batch 16 --decay 0.05 --validate 5000 --rate 0.0003 --settled 2"
+    f" --start {_COLOURS}_sharp/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
-    "fusion --steps 1000 --batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --name fusion_coarse",
-    *(f"fusion --steps 400 {_FUSION} --name fusion_{seed} --seed {seed}" for seed in range(2, 5)),
-    f"fusion --steps 300 {_FUSION} --name fusion_5 --seed 5 --drop 0.3",
-    "soup fusion --parts fusion_2,fusion_3,fusion_4,fusion_5",
+    "fusion --steps 800 --batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --name fusion_coarse",
+    *(f"fusion --steps 300 {_FUSION} --name fusion_{seed} --seed {seed}" for seed in (1, 2)),
+    *(f"fusion --steps 300 {_FUSION} --name fusion_{seed} --seed {seed} --drop 0.3" for seed in (3, 4)),
+    "soup fusion --parts fusion_1,fusion_2,fusion_3,fusion_4",
     "export --out weights",
 )
 FIGURES = (
