@@ -18,7 +18,8 @@ _STEPS = {labels.LESION_MAPS.name: 3200}  # the plane that grades best, and stil
 _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
 _COLOURS = "{run}/encoder_colour"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
-_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --start {run}/fusion_coarse/best.pt"
+_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2"
+_GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
@@ -36,9 +37,9 @@ STAGES = (
     f" --start {_COLOURS}_sharp/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
-    "fusion --steps 800 --batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --name fusion_coarse",
-    *(f"fusion --steps 300 {_FUSION} --name fusion_{seed} --seed {seed}" for seed in (1, 2)),
-    *(f"fusion --steps 300 {_FUSION} --name fusion_{seed} --seed {seed} --drop 0.3" for seed in (3, 4)),
+    f"fusion --steps 800 {_FUSION} --name fusion_coarse",
+    *(f"fusion {_GOING_ON} --name fusion_{seed} --seed {seed}" for seed in (1, 2)),
+    *(f"fusion {_GOING_ON} --name fusion_{seed} --seed {seed} --drop 0.3" for seed in (3, 4)),
     "soup fusion --parts fusion_1,fusion_2,fusion_3,fusion_4",
     "export --out weights",
 )
