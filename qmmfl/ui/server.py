@@ -35,6 +35,12 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
     )  # fmt: skip
     print(f"qmmfl: {labels.NOTICE}\nqmmfl: open {demo.local_url}", flush=True)
     if wait:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the private folder is removed
+        signal.signal(signal.SIGTERM, _leave)
         demo.block_thread()
     return demo
+
+
+def _leave(*_: object) -> None:
+    """Exit so that the private folder is removed, which a second signal must not cut short."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
