@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRUNK, tiny_config
+from conftest import TINY_TRUNK, tiny_config, tiny_network
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
@@ -32,6 +32,7 @@ from training import (
     synthesis,
     targets,
     tasks,
+    taught,
 )
 
 
@@ -338,18 +339,18 @@ def test_a_photograph_held_to_the_teacher_s_vessels_keeps_its_own_brightness(tmp
     config = Config().synthesis["ffa_arteriovenous"]
     task = tasks.Arteriovenous(config, synthesis.SynthesisRecipe(teacher=tmp_path / "best.pt"))
     truth = torch.rand(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
-    known, taught = torch.ones(1, 1, 128, 128), torch.full((1, 1, 128, 128), tasks._TAUGHT / 255)
+    known, held = torch.ones(1, 1, 128, 128), torch.full((1, 1, 128, 128), taught.CARE / 255)
     made = 0.1 + 0.5 * truth
 
     def terms(care):
         return task.loss(made.logit(), {"truth": truth, "care": torch.cat(care)})
 
-    darker = terms([taught, taught])
+    darker = terms([held, held])
     assert darker["level"] == 0
     assert (
         darker["teacher"]
         < 0.01
-        < task.loss(-made.logit(), {"truth": truth, "care": taught.repeat(2, 1, 1, 1)})["teacher"]
+        < task.loss(-made.logit(), {"truth": truth, "care": held.repeat(2, 1, 1, 1)})["teacher"]
     )
     assert terms([known, known])["level"] > 0.05
     assert terms([known, known])["teacher"] == 0
@@ -364,11 +365,46 @@ def test_photographs_of_other_cameras_bring_the_teacher_s_vessels(tmp_path, monk
     monkeypatch.setattr(pixels, "photographs", lambda *_: iter([eye]))
     monkeypatch.setattr(pixels, "angiograms", lambda *_: iter([eye]))
     task = tasks.Arteriovenous(config.synthesis["ffa_arteriovenous"], synthesis.SynthesisRecipe(teacher=path))
-    (_, often), (taught, seldom) = task.sources()
+    (_, often), (others, seldom) = task.sources()
     assert seldom < often
-    assert taught[0].truth.shape == (1, 512, 512)
-    assert set(np.unique(taught[0].care)) == {0, tasks._TAUGHT}
+    assert others[0].truth.shape == (1, 512, 512)
+    assert set(np.unique(others[0].care)) == {0, taught.CARE}
     assert len(tasks.Arteriovenous(task.config, synthesis.SynthesisRecipe()).sources()) == 1
+
+
+def test_lesions_are_held_to_what_the_teacher_finds_in_the_mirrored_eye_too(tmp_path, monkeypatch):
+    net = tiny_network().synthesis["lesions"]
+    monkeypatch.setattr(taught, "Config", tiny_config)
+    torch.save({"averaged": net.state_dict()}, tmp_path / "best.pt")
+    square = np.zeros((128, 128, 3), np.uint8)
+    square[10:100, 20:120] = np.random.default_rng(0).integers(60, 120, (90, 100, 3))
+    eye = pixels.Sample("x", square, np.zeros((4, 128, 128), np.uint8), np.zeros((128, 128), np.uint8))
+    turned = pixels.Sample("y", square[:, ::-1].copy(), eye.truth, eye.care)
+    monkeypatch.setattr(pixels, "retinopathy", lambda *_: iter([eye, turned]))
+    upright, mirrored = taught.lesions(tmp_path, 128, tmp_path / "best.pt")
+    np.testing.assert_allclose(mirrored.truth[..., ::-1], upright.truth, atol=1)
+    assert len(np.unique(upright.truth[:, 20:90, 30:110])) > 2, "soft, not yes or no"
+    assert not upright.truth[:, square.max(axis=2) == 0].any()
+    assert set(np.unique(upright.care)) == {0, taught.CARE}
+
+
+def test_a_teacher_s_lesions_count_as_probabilities_and_labels_as_before(tmp_path):
+    config = Config().synthesis["lesions"]
+    task = tasks.Lesions(config, synthesis.SynthesisRecipe(teacher=tmp_path))
+    alone = tasks.Lesions(config, synthesis.SynthesisRecipe())
+    generator = torch.Generator().manual_seed(0)
+    truth, logits = torch.rand(2, 4, 32, 32, generator=generator), torch.randn(2, 4, 32, 32, generator=generator)
+    known = torch.ones(2, 1, 32, 32)
+    held = known * taught.CARE / 255
+    labelled = {"truth": truth.round(), "care": known}
+    own = task.loss(logits, labelled)
+    assert own["teacher"] == 0
+    for name, value in alone.loss(logits, labelled).items():
+        assert own[name] == value
+    soft = {"truth": truth, "care": held}
+    same, other = task.loss(truth.logit(), soft), task.loss(truth.logit() + 0.5, soft)
+    assert same["entropy"] == same["dice"] == other["dice"] == 0
+    assert same["teacher"] < other["teacher"] - 0.01
 
 
 def test_an_encoder_starts_from_what_was_hidden(tmp_path):

@@ -57,6 +57,21 @@ def healthy(data: Path, split: str, size: int) -> Iterator[Sample]:
             yield _sample(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)
 
 
+_RETINOPATHY = {"idrid": 180, "rahim": 80, "eyepacs": 40, "odir5k": 100}  # how many of each set
+
+
+def retinopathy(data: Path, size: int) -> Iterator[Sample]:
+    """Training photographs graded to have retinopathy, no eye with lesion masks; of no pixel is the truth known."""
+    nothing = np.broadcast_to(np.uint8(0), (len(labels.LESIONS), size, size))
+    masked = {row["group"] for row in read_table(data / "seg/idrid_lesions/index.csv")}
+    for name, most in _RETINOPATHY.items():
+        rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == "train"]
+        rows = [r for r in rows if int(r["dr_grade"] or -1) > 0 and r["group"] not in masked]
+        rows = [r for r in rows if r.get("dup_conflict") != "1" and r.get("white_frame") != "1"]
+        for row in rows[:: max(len(rows) // most, 1)][:most]:
+            yield _sample(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)
+
+
 def disc_cup(data: Path, split: str, size: int) -> Iterator[Sample]:
     """DRISHTI's disc and cup, outlined by experts."""
     for row, folder in _rows(data, ("drishti_disc_cup",), split):

@@ -33,7 +33,8 @@ class SynthesisRecipe(Recipe):
     phantoms: int = 0  # simulated eyes beside the real ones
     name: str = ""
     settled: int = 0
-    teacher: Path | None = None  # best.pt of the vessel net: angiograms of other cameras are held to its vessels
+    # best.pt or weights: angiograms of other cameras are held to this net's vessels, lesions to what this net finds
+    teacher: Path | None = None
 
 
 def train(name: str, recipe: SynthesisRecipe) -> nn.Module:

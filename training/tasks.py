@@ -6,23 +6,18 @@ A task offers: gather() -> training samples and their chances, checked (validati
 validate(module).
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qmmfl import labels, phantom
-from qmmfl.nets import Config
-from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
+from qmmfl.nets.synthesis import SynthesisConfig
 
-from . import loop, metrics, pixels, transplant
+from . import metrics, pixels, taught, transplant
 from .losses import Terms, colour_error, image_loss, segmentation_loss, vessel_correlation
-
-_TAUGHT = 128  # `care`, of 255, of a photograph whose truth is another net's
 
 
 class Task:
@@ -71,18 +66,29 @@ class Task:
         return module(module.prepare(square)).sigmoid()[0].float().cpu().numpy()
 
 
+def held_to_teacher(care: Tensor) -> Tensor:
+    """care (B, 1, H, W) -> (B, 1, 1, 1), 1 where an eye's truth is a teacher's: half, or turned in from half."""
+    return (care.amax((1, 2, 3), keepdim=True) < 0.75).float()
+
+
 class Lesions(Task):
-    """Per-pixel presence of the four lesions. Healthy eyes of other cameras teach what is none, and bear grafts."""
+    """Per-pixel presence of the four lesions. Healthy eyes of other cameras teach what is none, and bear grafts.
+
+    With a teacher, an earlier net of the same task, unlabelled eyes with retinopathy are held to what it finds there.
+    """
 
     name, patch, turned, robust, prior = "lesions", 384, False, True, 0.01
     weights, shares = (8.0, 3.0, 3.0, 4.0), (2.0, 1.0, 1.0, 1.0)  # microaneurysms are the smallest and rarest
+    imitated = 2.0  # what the teacher's cross entropy counts: its maps are weighted as the labels were, and soft
 
     def sources(self) -> list[tuple[list[pixels.Sample], float]]:
-        """Eyes with lesion masks, and eyes graded free of retinopathy."""
-        healthy = list(pixels.healthy(self.recipe.data, "train", self.config.size))
+        """Eyes with lesion masks, eyes graded free of retinopathy, and those that a teacher has seen."""
+        data, size, teacher = self.recipe.data, self.config.size, self.recipe.teacher
+        healthy = list(pixels.healthy(data, "train", size))
         [(labelled, weight)] = super().sources()
         self.donors = [(sample, transplant.lift(sample)) for sample in labelled]
-        return [(labelled, weight), (healthy, 1.0)]
+        others = [] if teacher is None else [(taught.lesions(data, size, teacher), 1.0)]
+        return [(labelled, weight), (healthy, 1.0), *others]
 
     def vary(self, sample: pixels.Sample, numbers: np.random.Generator) -> pixels.Sample:
         """Half of the healthy eyes bear the lesions of a labelled one."""
@@ -95,8 +101,16 @@ class Lesions(Task):
         return pixels.lesions(self.recipe.data, split, self.config.size)
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
-        """Binary cross entropy, positives weighted, and one soft Dice per class over the batch."""
-        return segmentation_loss(logits, batch["truth"], batch["care"], self.weights, self.shares)
+        """Binary cross entropy, positives weighted, and one soft Dice per class over the batch; the teacher's maps
+        count as the probabilities they are.
+        """
+        truth, care = batch["truth"], batch["care"]
+        held = held_to_teacher(care)
+        terms = segmentation_loss(logits, truth, care * (1 - held), self.weights, self.shares)
+        if self.recipe.teacher:
+            likened = segmentation_loss(logits, truth, (care * held > 0).float(), shares=self.shares)
+            terms["teacher"] = self.imitated * likened["entropy"]
+        return terms
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Area under the precision-recall curve per lesion over all pixels of the validation eyes."""
@@ -177,7 +191,7 @@ class Arteriovenous(Task):
         recipe = self.recipe
         if recipe.teacher is None:
             return super().sources()
-        return [*super().sources(), (_taught(recipe.data, self.config.size, recipe.teacher), 0.3)]
+        return [*super().sources(), (taught.vessels(recipe.data, self.config.size, recipe.teacher), 0.3)]
 
     def read(self, split: str) -> Iterable[pixels.Sample]:
         """The pairs that are not locked; none are left for validation, so training pairs stand in, and say so."""
@@ -186,11 +200,11 @@ class Arteriovenous(Task):
     def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Terms:
         """L1 and one minus the local correlation, which ignores each camera's own brightness and contrast."""
         made, truth, care = logits.sigmoid(), batch["truth"], batch["care"]
-        taught = (care.amax((1, 2, 3), keepdim=True) < 0.75).float()  # half, or turned in from half
-        terms = image_loss(made, truth, care * (1 - taught))
+        held = held_to_teacher(care)
+        terms = image_loss(made, truth, care * (1 - held))
         if self.recipe.teacher:
             unlike = 1 - vessel_correlation(made, truth, care)
-            terms["teacher"] = (unlike * taught[..., 0, 0]).sum() / taught.sum().clamp_min(1)
+            terms["teacher"] = (unlike * held[..., 0, 0]).sum() / held.sum().clamp_min(1)
         return terms
 
     def validate(self, module: nn.Module) -> dict[str, float]:
@@ -201,19 +215,6 @@ class Arteriovenous(Task):
             scores.append([metrics.correlation(made[care], true[care]), metrics.detail_correlation(made, true, care)])
         whole, detail = np.mean(scores, axis=0).tolist()
         return {"score": (whole + detail) / 2, "train_whole": whole, "train_detail": detail}
-
-
-@cache
-def _taught(data: Path, size: int, teacher: Path) -> list[pixels.Sample]:
-    """Photographs of four sets with the greater of the teacher's arteries and veins as truth."""
-    module = SynthesisNet(Config().synthesis[labels.VESSELS.name]).eval().requires_grad_(False)
-    loop.load_start(module, teacher, f"synthesis.{labels.VESSELS.name}.")
-    result = []
-    for sample in pixels.photographs(data, size, 20, 1):
-        vessels = (Vessels.predict(module, sample).max(axis=0) * 255).round().astype(np.uint8)
-        inside = (sample.square.max(axis=2) > 0).astype(np.uint8)
-        result.append(dataclasses.replace(sample, truth=vessels[None], care=inside * np.uint8(_TAUGHT)))
-    return result
 
 
 class Arterial(Task):
