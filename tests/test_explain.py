@@ -14,6 +14,7 @@ from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.probe import AllViews, Probe, blank
 from qmmfl.nets import GRADE, OEDEMA, OUTPUTS
+from qmmfl.prose.explanation import explanation_text
 from qmmfl.records import PhotographError
 
 KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
@@ -289,13 +290,21 @@ def test_figures_are_figures_and_leave_pyplot_alone(tiny_pipeline, report):
 def test_agreement_comes_from_the_card(report):
     bounds = {"precision": [0.4, 0.3, 0.5], "pointing": [0.6, 0.5, 0.7]}
     figures_of = {"eyes": 27, **bounds, "random": {"precision": [0.2, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}
-    test = {"dataset": "eyes", "code": "DR", "marks": "lesions", "maps": {"exact:fused": figures_of}}
+    better = {**figures_of, "precision": [0.5, 0.4, 0.6]}
+    maps = {"exact:fused": figures_of, "gradients:fused": better, "scorecam:colour": None}
+    test = {"dataset": "eyes", "code": "DR", "marks": "lesions", "maps": maps}
     card = tiny_card(metrics={KEY: {"agreement": [test]}})
     reader = pipeline.Pipeline(tiny_network(), card, "tiny", "cpu")
     made = explain.explain(reader, report.photograph, "DR")
     (found,) = made.agreements
     assert (found.eyes, found.precision[0], found.random_pointing[0]) == (27, 0.4, 0.1)
+    assert (found.best, found.best_precision) == ("gradients:fused", 0.5)
     assert explain.explain(reader, report.photograph, "DR", "exact", "colour").agreements == ()
+    hint = "most lies in the marks with Integrated gradients, all modalities, fused (0.50)"
+    assert hint in explanation_text(made)
+    for asked in (("DR", "gradients"), ("ODC",)):
+        other = explain.explain(reader, report.photograph, *asked)
+        assert hint not in explanation_text(other), "it is the best itself, or of another score"
 
 
 def test_windows_of_occlusion_are_few():

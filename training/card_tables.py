@@ -47,10 +47,10 @@ def left_out(metrics: Mapping[str, Any]) -> str:
     """What `training.leave_out` found, a row for each number of simulated eyes beside the real pairs."""
     keys = ("correlation", "correlation_over_rivals", "detail_correlation", "detail_correlation_over_rivals", "ms_ssim")
     rows = [
-        (number, str(own["pairs"]), str(own["steps"]), str(own.get("parts", 1)), *(shown(own[key]) for key in keys))
+        (number, str(own["pairs"]), str(own["steps"]), *(shown(own[key]) for key in keys))
         for number, own in metrics.get("leave_out", {}).items()
     ]
-    head = ("simulated eyes", "pairs", "steps", "nets averaged", "correlation", "less the best rival")
+    head = ("simulated eyes", "pairs", "steps", "correlation", "less the best rival")
     head += ("at vessel scale", "less the best rival", "MS-SSIM")
     return (
         "The arteriovenous angiogram of each pair by a net that never saw its patient, trained shorter than the "

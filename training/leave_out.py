@@ -19,7 +19,7 @@ import torch
 from qmmfl import labels, photograph, pipeline
 from qmmfl import weights as stored
 
-from . import angiograms, data, loop, model_card, pixels, soup, synthesis, tasks
+from . import angiograms, data, loop, model_card, pixels, synthesis, tasks
 from .recipe import RUNS, parse
 
 NAME = "ffa_arteriovenous"
@@ -27,16 +27,12 @@ NAME = "ffa_arteriovenous"
 
 @dataclasses.dataclass(frozen=True)
 class LeaveOutRecipe(synthesis.SynthesisRecipe):
-    """weights: where each net starts, the other modalities, and the vessel map; into: a card for the figures.
-
-    parts: nets of other seeds whose mean is scored, see `training.soup`.
-    """
+    """weights: where each net starts, the other modalities, and the vessel map; into: a card for the figures."""
 
     steps: int = 140
     rate: float = 1e-3
     weights: Path = Path("weights")
     into: Path | None = None
-    parts: int = 1
     run: str = "leave_out"
     repeats: int = 500  # bootstrap draws
 
@@ -70,26 +66,22 @@ def score(recipe: LeaveOutRecipe) -> dict:
     scores = []
     rows = data.read_table(recipe.data / angiograms.PAIRS / "quality.csv")
     for patient in sorted({row["group"] for row in rows}):
+        torch.manual_seed(recipe.seed)
+        name = f"{NAME}_{recipe.phantoms}_without_{patient}"
         task = Others(card.config.synthesis[NAME], recipe, patient)
-        states = [_trained(task, dataclasses.replace(recipe, seed=recipe.seed + part)) for part in range(recipe.parts)]
-        network.synthesis[NAME].load_state_dict(soup.mean(states))
-        reader = pipeline.Pipeline(network, card, f"{NAME} without {patient}", "cpu")
+        net = synthesis.fit(name, task, recipe)
+        net.load_state_dict(loop.best_state(recipe, name))
+        network.synthesis[NAME] = net.eval().to("cpu")
+        reader = pipeline.Pipeline(network, card, name, "cpu")
         for row in [row for row in rows if row["group"] == patient]:
             picture = photograph.read(angiograms.path_of(recipe.data, row["stem"]))
             scores.append(angiograms.score_pair(reader(picture, override=True), recipe.data, row))
     return angiograms.summarise(scores, recipe.repeats)
 
 
-def _trained(task: Others, recipe: LeaveOutRecipe) -> dict[str, torch.Tensor]:
-    torch.manual_seed(recipe.seed)
-    name = f"{NAME}_{recipe.phantoms}_without_{task.patient}_{recipe.seed}"
-    synthesis.fit(name, task, recipe)
-    return loop.best_state(recipe, name)
-
-
 if __name__ == "__main__":
     settings = parse(LeaveOutRecipe)[0]
-    text = json.dumps({**score(settings), "steps": settings.steps, "parts": settings.parts}, default=float)
+    text = json.dumps({**score(settings), "steps": settings.steps}, default=float)
     found = json.loads(text, parse_float=lambda number: round(float(number), 4))
     print(json.dumps(found, indent=1))
     if settings.into is not None:

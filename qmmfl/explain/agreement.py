@@ -13,6 +13,7 @@ class Agreement:
 
     precision: share of what raises the score that lies in cells with a mark; pointing: eyes whose highest cell holds
     one; random: the same of the same maps at random places in the field. code: the score that was explained.
+    best, best_precision: key (see `key_of`) of the map, of all that were measured, of which most lies in the marks.
     """
 
     dataset: str
@@ -23,6 +24,8 @@ class Agreement:
     random_precision: tuple[float, ...]
     pointing: tuple[float, ...]
     random_pointing: tuple[float, ...]
+    best: str
+    best_precision: float
 
 
 def key_of(method: str, modality: str) -> str:
@@ -38,5 +41,7 @@ def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> t
         if figures is not None:  # a map that never raises the score has none
             bounds = {name: tuple(figures[name]) for name in ("precision", "pointing")}
             bounds |= {f"random_{name}": tuple(figures["random"][name]) for name in ("precision", "pointing")}
-            found.append(Agreement(test["dataset"], test["code"], figures["eyes"], test["marks"], **bounds))
+            most, best = max((own["precision"][0], key) for key, own in test["maps"].items() if own is not None)
+            measured = (test["dataset"], test["code"], figures["eyes"], test["marks"])
+            found.append(Agreement(*measured, best=best, best_precision=most, **bounds))
     return tuple(found)

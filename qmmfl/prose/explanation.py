@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import draw, labels
 from ..explain import Explanation, WhatIf, title
+from ..explain.agreement import key_of
 from ..explain.figures import overlay, scale_of
 from ..nets import GRADE
 from .paper import bind
@@ -75,6 +76,11 @@ def agreement_text(explanation: Explanation) -> str:
         f"{each.pointing[0]:.2f} of the eyes (at random {each.random_pointing[0]:.2f})."
         for each in explanation.agreements
     ]
+    said += [
+        f"For this score most lies in the marks with {_named(*each.best.split(':'))} ({each.best_precision:.2f})."
+        for each in explanation.agreements
+        if each.code == explanation.code and each.best != key_of(explanation.method, explanation.modality)
+    ]
     return " ".join(said) or UNMEASURED
 
 
@@ -102,7 +108,7 @@ def explanation_text(explanation: Explanation) -> str:
         f"# {explanation.name} ({explanation.code}): where the score comes from",
         f"**{labels.NOTICE}**",
         standing_text(explanation),
-        f"## The map: {labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}",
+        f"## The map: {_named(explanation.method, explanation.modality)}",
         map_text(explanation),
         "## What the map cannot show",
         limits_text(explanation),
@@ -120,7 +126,7 @@ def explanation_text(explanation: Explanation) -> str:
 
 def explanation_pdf(explanation: Explanation) -> bytes:
     """The same on one A4 page, with the photograph and the map over it."""
-    kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
+    kind = _named(explanation.method, explanation.modality)
     pictures = [
         (_small(explanation.report.photograph.pixels), "Colour photograph, as acquired"),
         (_small(overlay(explanation)), f"{kind} (synthesized)"),
@@ -150,6 +156,10 @@ def whatif_text(whatif: WhatIf) -> str:
     ]
     head = ("| score | before | after | points | threshold | call |", "| --- " * 6 + "|")
     return "\n".join([f"# The same eye {whatif.change}", "", *head, *rows, "", EXPERIMENT, ""])
+
+
+def _named(method: str, modality: str) -> str:
+    return f"{labels.METHODS[method]}, {title(modality).lower()}"
 
 
 def _small(picture: np.ndarray, side: int = 900) -> np.ndarray:
