@@ -17,16 +17,13 @@ _PLANES = "--batch 16 --validate 200 --rate 0.003"
 _STEPS = {labels.LESION_MAPS.name: 3200}  # the plane that grades best, and still gaining after 800
 _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
 _COLOURS = "{run}/encoder_colour"
-_LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
-_LABELLED = "{run}/lesions_labelled/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2"
 _GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
-    f"synthesis lesions --steps 2400 {_LESIONS} --name lesions_labelled",
-    f"synthesis lesions --steps 1400 {_LESIONS} --rate 0.0015 --start {_LABELLED} --teacher {_LABELLED}",
+    "synthesis lesions --steps 2400 --validate 200 --squares 2 --coarsest 0.5",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
