@@ -6,7 +6,7 @@ Noisy Student, CVPR 2020); the more so where the teacher answers by the mean ove
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def lesions(data: Path, size: int, teacher: Path) -> list[pixels.Sample]:
 
 @torch.no_grad()
 def _taught(
-    photographs: Iterable[pixels.Sample], modality: str, teacher: Path, mirrored: Iterable[tuple[int, ...]]
+    photographs: Iterable[pixels.Sample], modality: str, teacher: Path, mirrored: Sequence[tuple[int, ...]]
 ) -> list[pixels.Sample]:
     """The photographs with a teacher's planes, whose mean logits over the mirrored eyes count; care is `CARE`.
 
