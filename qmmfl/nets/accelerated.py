@@ -60,6 +60,13 @@ class Accelerated:
         outputs = self._requests[name].infer(inputs, share_inputs=True, share_outputs=True)
         return [outputs[number] for number in range(len(outputs))]
 
+    def release(self, name: str) -> None:
+        """Give back what a graph's activations take, 30 MB of the fusion; its last outputs with them.
+
+        They are asked for anew at its next run, which costs that run some milliseconds.
+        """
+        self._requests[name].get_compiled_model().release_memory()
+
 
 class AcceleratedPass:
     """See `runtime.Pass`."""
@@ -97,6 +104,7 @@ class AcceleratedPass:
         features = fused.mean(axis=(2, 3))
         logits = bias + np.einsum("kmd,md->k", weight, features)
         maps = np.einsum("kmd,mdp->kmp", weight, fused.reshape(*features.shape, -1), optimize=True)
+        self.runtime.release(_FUSION)
         if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
             raise NotFinite
         return Scores(logits, bias, maps.reshape(*weight.shape[:2], *fused.shape[2:]), features)
