@@ -81,6 +81,19 @@ def test_rare_findings_are_drawn_more_often():
     assert chances[99] > 2 * chances[0]
 
 
+def test_a_blend_of_two_eyes_is_held_to_both_as_far_as_it_shows_them():
+    every = targets.Targets([case(findings={"DR": 1}, grade=0), case(findings={"MH": 1}, grade=0)])
+    batch = every.batch(np.arange(2), torch.device("cpu")) | {"share": torch.tensor(0.75)}
+    assert encoders.blend(torch.tensor([0.0, 1.0]), 0.75).tolist() == [0.25, 0.75]
+    logits, cuts = torch.randn(2, len(targets.OUTPUTS)), torch.tensor([-1.0, 0.0, 1.0, 2.0])
+    terms = encoders.blended(lambda part: targets.loss(logits, cuts, part), batch)
+    soft = batch | {"binary": encoders.blend(batch["binary"], 0.75)}
+    for name, term in targets.loss(logits, cuts, soft).items():  # cross entropy is linear in its targets
+        assert float(terms[name]) == pytest.approx(float(term), rel=1e-5)
+    whole = encoders.blended(lambda part: targets.loss(logits, cuts, part), batch | {"share": torch.tensor(1.0)})
+    assert whole["findings"] == targets.loss(logits, cuts, batch)["findings"] != terms["findings"]
+
+
 @pytest.mark.parametrize(("healthy", "ill", "share"), [(20, 10, 1.41), (10, 20, 1), (2, 98, 0.286)])
 def test_a_camera_that_saw_mostly_ill_eyes_does_not_speak_for_disease(healthy, ill, share):
     seen = [case(folder="idrid", grade=0)] * healthy + [case(folder="idrid", grade=2)] * ill

@@ -5,6 +5,7 @@ away afterwards: the fusion learns new ones on the encoder's frozen features.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -27,11 +28,14 @@ class EncoderRecipe(Recipe):
     name: of the run's checkpoint, by default the one that is assembled. Coarse views cost less, but what is learnt on
     them is worth less on finer ones until the encoder has gone on with those (Touvron et al. 2019, FixRes).
     settled: of a trunk that has learnt for a while, first stages that learn no more, see `settled`; 0 for none.
+    mixed: both parameters of the beta distribution of the share that one eye has in a blend of two (mixup, Zhang et
+    al. 2018), 0 for none: a net that sees the same few thousand eyes again and again learns them by heart otherwise.
     """
 
     side: int = 0
     name: str = ""
     settled: int = 0
+    mixed: float = 0.0
 
 
 class Classifier(nn.Module):
@@ -93,11 +97,13 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
             seen = augment.compress(seen, generator)
         (seen,) = augment.flip([seen], generator, upside=False)
         (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
-        return {"views": seen.contiguous(memory_format=torch.channels_last), **every.batch(chosen, device)}
+        share = numbers.beta(recipe.mixed, recipe.mixed) if recipe.mixed else 1.0
+        seen = blend(seen, share).contiguous(memory_format=torch.channels_last)
+        return {"views": seen, "share": torch.tensor(share), **every.batch(chosen, device)}
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        logits, extras = module(batch["views"])
-        return targets.loss(logits, loop.bare(module).heads.cuts, batch, extras)
+        said, cuts = module(batch["views"]), loop.bare(module).heads.cuts
+        return blended(lambda part: targets.loss(said[0], cuts, part, said[1]), batch)
 
     def validate(module: nn.Module) -> dict[str, float]:
         parts = [
@@ -107,6 +113,20 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         return targets.figures(every, checked, torch.cat(parts).numpy())
 
     return loop.fit(name, module, draw, loss, recipe, validate)
+
+
+def blend(values: Tensor, share: float) -> Tensor:
+    """Of every eye (B, ...) `share`, and for the rest the eye before it in the batch."""
+    return torch.lerp(values.roll(1, 0), values, share)
+
+
+def blended(loss: Callable[[loop.Batch], dict[str, Tensor]], batch: loop.Batch) -> dict[str, Tensor]:
+    """Terms of a batch whose views are a `blend`: each eye's targets count as much as the eye does."""
+    share, own = float(batch["share"]), loss(batch)
+    if share == 1:
+        return own
+    other = loss({name: values.roll(1, 0) if values.ndim else values for name, values in batch.items()})
+    return {name: share * term + (1 - share) * other[name] for name, term in own.items()}
 
 
 def ratio(view: np.ndarray) -> float:
