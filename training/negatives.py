@@ -1,8 +1,9 @@
 """Pictures that the gates must refuse, so that they learn more than the few labelled ones show.
 
 Two sorts, made from seeds and from training or validation photographs, kept below runs/cache and nowhere else: what is
-no colour photograph of a fundus (a page, a drawing, a scan, false colours; after Hendrycks et al. 2019, outlier
-exposure), and photographs spoiled until nobody could read them. `training.strangers` tests with other kinds.
+no colour photograph of a fundus (a page, a drawing, a scan, false colours, a fundus's colours without its anatomy;
+after Hendrycks et al. 2019, outlier exposure), and photographs spoiled until nobody could read them.
+`training.strangers` tests with other kinds.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from qmmfl import photograph
+from qmmfl import fundus, photograph
 
 COUNTS = {"train": 48, "val": 12}  # pictures of each kind
 SIDE = 448  # [px] of what is made from nothing
@@ -21,13 +22,18 @@ Numbers = np.random.Generator
 
 
 def _fractal(numbers: Numbers, channels: int = 1, power: float | None = None) -> np.ndarray:
-    """float32 (SIDE, SIDE, channels) in 0..1: noise whose spectrum falls with a power of the frequency."""
+    """float32 (SIDE, SIDE, channels) in 0..1: a `_texture`, its extremes cut off."""
+    plane = _texture(numbers, channels, power)
+    low, high = np.percentile(plane, (1, 99))
+    return np.clip((plane - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _texture(numbers: Numbers, channels: int = 1, power: float | None = None) -> np.ndarray:
+    """float64 (SIDE, SIDE, channels): noise whose spectrum falls with a power of the frequency."""
     power = numbers.uniform(0.6, 2.2) if power is None else power
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij"))
     noise = np.fft.rfft2(numbers.normal(size=(channels, SIDE, SIDE))) / np.maximum(frequency, 1 / SIDE) ** power
-    plane = np.fft.irfft2(noise, (SIDE, SIDE)).transpose(1, 2, 0)
-    low, high = np.percentile(plane, (1, 99))
-    return np.clip((plane - low) / (high - low), 0, 1).astype(np.float32)
+    return np.fft.irfft2(noise, (SIDE, SIDE)).transpose(1, 2, 0)
 
 
 def _round(numbers: Numbers) -> np.ndarray:
@@ -159,6 +165,31 @@ def _half_lit(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
     return _to_pixels(pixels * (0.05 + 0.95 * ramp[..., None]))
 
 
+def _field(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph's canonical square uint8 (SIDE, SIDE, 3), and bool (SIDE, SIDE): what of it is lit."""
+    square, _ = fundus.canonical(pixels, fundus.Prep(SIDE))
+    return square, square.max(axis=2) > 12
+
+
+def _scrambled(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
+    """The colours and the spectrum of a fundus, every frequency moved to another place."""
+    square, lit = _field(pixels)
+    filled = np.where(lit[..., None], square, square[lit].mean(axis=0))
+    turned = np.fft.rfft2(numbers.normal(size=(SIDE, SIDE)))
+    turned[0, 0] = 1  # the mean colour stays
+    moved = np.fft.rfft2(filled, axes=(0, 1)) * (turned / np.abs(turned))[..., None]
+    return _to_pixels(np.fft.irfft2(moved, (SIDE, SIDE), axes=(0, 1)) * lit[..., None])
+
+
+def _marbled(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
+    """Exactly the pixels of a fundus, laid out by brightness along a texture."""
+    square, lit = _field(pixels)
+    palette = square[lit][np.argsort(square[lit][:, 1], kind="stable")]
+    picture = np.zeros_like(square)
+    picture[lit] = palette[_texture(numbers)[lit, 0].argsort().argsort()]
+    return picture
+
+
 MADE: Mapping[str, Callable[[Numbers], np.ndarray]] = {
     "grain": _grain,
     "landscape": _landscape,
@@ -181,20 +212,26 @@ SPOILED: Mapping[str, Callable[[Numbers, np.ndarray], np.ndarray]] = {
     "half_lit": _half_lit,
 }
 
+MIMICS: Mapping[str, Callable[[Numbers, np.ndarray], np.ndarray]] = {
+    "scrambled": _scrambled,
+    "marbled": _marbled,
+}
+KINDS = (*MADE, *ALTERED, *SPOILED, *MIMICS)  # the seeds follow from the places: a new kind comes last
+
 
 def picture(kind: str, seed: int, source: str | Path | None) -> np.ndarray:
     """uint8 (H, W, 3) of one kind; `source`: the photograph to alter, for what is not made from nothing."""
     numbers = np.random.default_rng(seed)
     if kind in MADE:
         return MADE[kind](numbers)
-    alter = ALTERED[kind] if kind in ALTERED else SPOILED[kind]
+    alter = {**ALTERED, **SPOILED, **MIMICS}[kind]
     return np.ascontiguousarray(alter(numbers, photograph.read(source).pixels))
 
 
 def plan(photographs: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, int, str]]:
     """(split, kind, seed, source) of every picture; photographs: split -> paths that may be altered."""
     for split, count in COUNTS.items():
-        for place, kind in enumerate((*MADE, *ALTERED, *SPOILED)):
+        for place, kind in enumerate(KINDS):
             for number in range(count):
                 seed = _SEEDS[split] + place * 1000 + number
                 source = "" if kind in MADE else photographs[split][seed * 7919 % len(photographs[split])]

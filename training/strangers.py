@@ -38,6 +38,15 @@ def _ball(number: int) -> np.ndarray:
     return (np.clip(shade[..., None] * (190, 100, 45), 0, 255) * _field()[..., None]).astype(np.uint8)
 
 
+def _rings(number: int) -> np.ndarray:
+    """A cut trunk or a slice of fruit: rings about a middle that lies where a disc could."""
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
+    x -= 0.015 * number
+    away = np.hypot(x, y) * (1 + 0.1 * np.sin(5 * np.arctan2(y, x)))
+    light = 0.7 + 0.25 * np.cos(away * (30 + 6 * number))
+    return (light[..., None] * (200, 105, 50) * _field()[..., None]).astype(np.uint8)
+
+
 def _text(number: int) -> np.ndarray:
     page = np.full((SIDE, SIDE, 3), 255 - 4 * number, np.uint8)
     for line in range(14):
@@ -63,6 +72,7 @@ MADE: Mapping[str, Callable[[int], np.ndarray]] = {
     "noise": _noise,
     "clouds in a field": _clouds,
     "ball": _ball,
+    "rings": _rings,
     "text": _text,
     "simulated angiogram": _simulated_angiogram,
     "simulated red-free": _simulated_red_free,
