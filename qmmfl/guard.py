@@ -14,15 +14,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-UPLOAD_LIMIT, BODY_LIMIT = 31 * 2**20, 2**20  # bytes of an upload, of any other request
+LOOPBACK = ("127.0.0.1", "localhost")
+UPLOAD_LIMIT, BODY_LIMIT = 61 * 2**20, 2**20  # bytes of an upload, two photographs at once; of any other request
 STORE_LIMIT = 2 * 2**30  # bytes of uploads and pictures that are kept at a time
-SPARE = 4 * UPLOAD_LIMIT  # bytes that stay free on the disk
+SPARE = 2 * UPLOAD_LIMIT  # bytes that stay free on the disk
 _FOREIGN = re.compile(r"/file[=/]\s*https?:|/proxy=", re.IGNORECASE)  # what Gradio would fetch for whoever asks
 
 
 def allow(host: str, password: bool) -> None:
-    """Raise ValueError where serving on `host` would let others in without a password; a Space is public by purpose."""
+    """Raise ValueError where serving on `host` would let others in without a password; a Space is public by purpose.
+
+    An IPv6 address is refused: Gradio keeps the pages of other sites from reading 127.0.0.1 and localhost, but not ::1.
+    """
+    if ":" in host:
+        raise ValueError(f"the page is not served on an IPv6 address like {host}; choose --host 127.0.0.1, or a name")
     if host not in LOOPBACK and not password and not os.environ.get("SPACE_ID"):
         raise ValueError(f"serving on {host} lets others in: give a password file (--auth-file) or stay on 127.0.0.1")
 

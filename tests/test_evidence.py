@@ -3,14 +3,17 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import fake_report
+from fakes import FakePipeline, fake_report
 
 from qmmfl import evidence, fundus, labels, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
 from qmmfl.records import DiscCup, Eye, Photograph, Report
+from qmmfl.ui.cases import Case, Taken
+from qmmfl.ui.reader import Reader
 
 ALL = dict.fromkeys(labels.LESIONS, 0.5)
 SIZE = 512
@@ -209,6 +212,14 @@ def test_vessel_numbers_only_where_they_repeat(exact):
     assert evidence.measure(exact, ALL, exact) == same
 
 
+def test_a_second_reading_that_failed_says_what_failed(exact):
+    failed = replace(exact, failures={labels.MSI.title: "memory ran out", labels.VESSELS.title: "memory ran out"})
+    reason = evidence.measure(exact, {}, failed).vessels["fractal_dimension"].reason
+    assert reason.endswith("second copy of the photograph failed (Multispectral bands; Arteries and veins)")
+    dark = evidence.measure(exact, {}, fake_report(gradable=False))
+    assert dark.vessels["fractal_dimension"].reason == record.NOT_GRADED_AGAIN
+
+
 def test_second_copy_is_shifted_and_the_same_every_time(eye):
     original = Photograph(eye.photograph, "eye.png", "a" * 64)
     copy = evidence.second_copy(original)
@@ -268,3 +279,14 @@ def test_sentences_have_units_and_never_exclude(exact):
     assert labels.NOTICE in text
     assert not {"normal", "healthy", "diagnosed"} & set(text.lower().replace(".", " ").split())
     assert text == prose.evidence_text(found)
+
+
+def test_places_are_told_for_the_side_that_the_clinician_names(exact):
+    found = evidence.measure(exact, {})
+    assert found.side == exact.eye.side
+    other = "left" if found.side == "right" else "right"
+    taken = Taken(Path("eye.png"), report=exact, evidence=found, seen=exact.eye, chosen=other)
+    settled = Reader(FakePipeline()).settle(Case(Path("."), (taken,))).eyes[0]
+    assert settled.report.eye.side == other
+    assert (settled.evidence.side, settled.evidence.quadrant_areas) == (None, {})
+    assert settled.evidence.vessels == found.vessels

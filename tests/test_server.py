@@ -91,7 +91,7 @@ def test_other_sites_may_not_read(server):
 def test_large_bodies_are_refused(server, path):
     before = server.figures()["memory"]
     body = b'{"data": ["data:image/png;base64,' + b"x" * (2 * MEGABYTE) + b'"]}'
-    declared = {**JSON, "content-length": str(60 * MEGABYTE)}
+    declared = {**JSON, "content-length": str(62 * MEGABYTE)}
     assert server.ask("POST", f"/gradio_api/{path}", body[:1000], declared)[0] == 413
     assert server.ask("POST", f"/gradio_api/{path}", iter([body]), JSON)[0] == 413
     assert server.figures()["memory"] - before < 100 * MEGABYTE
@@ -101,9 +101,14 @@ def test_large_files_are_refused(server):
     files = server.figures()["files"]
     status, said = server.upload(("eye.png", bytes(30 * MEGABYTE + 100_000)))
     assert (status, "maximum allowed size" in said) == (413, True)
-    kind = {"content-type": "multipart/form-data; boundary=x", "content-length": str(32 * MEGABYTE)}
+    kind = {"content-type": "multipart/form-data; boundary=x", "content-length": str(62 * MEGABYTE)}
     assert server.ask("POST", "/gradio_api/upload", b"--x", kind)[0] == 413
     assert server.figures()["files"] == files, "no half file is left"
+
+
+def test_both_eyes_can_be_sent_at_once(server):
+    status, said = server.upload(("right.png", bytes(20 * MEGABYTE)), ("left.png", bytes(20 * MEGABYTE)))
+    assert (status, len(said)) == (200, 2)
 
 
 def test_a_thousand_files_are_refused(server):

@@ -24,7 +24,7 @@ from qmmfl.records import Eye
 from qmmfl.ui import answers, cases, examples, gpu, layout
 from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
-from qmmfl.ui.reader import Reader, stop
+from qmmfl.ui.reader import Reader, begin, stop
 
 ROOT = Path(__file__).parent.parent
 
@@ -237,7 +237,7 @@ def test_pictures_are_served_but_not_kept_by_the_browser(port, case):
 
 def test_a_picture_asked_for_twice_is_not_rewritten_while_it_is_fetched(case):
     address = case.eye.save("score_DR", fake_photograph().pixels, "jpeg")
-    path = case.eye.file.parent / "score_DR.jpg"
+    path = Path(address.partition("=")[2])
     before = path.stat()
     assert case.eye.save("score_DR", fake_photograph().pixels, "jpeg") == address
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -270,9 +270,29 @@ def test_a_case_holds_two_photographs_and_loses_none_to_a_bad_third(eye, tmp_pat
     assert len(case.eyes) == 2
     assert len(said) == 1
     assert "letter" not in said[0]
-    more, said = cases.take(case, [*case.files, upload(eye(3)[0])])
+    third = Path(upload(eye(3)[0]))
+    more, said = cases.take(case, [*case.files, str(third)])
     assert more.files == case.files
     assert "two photographs" in said[0]
+    assert not third.parent.exists(), "what is not taken does not stay with its name"
+
+
+def test_a_case_in_use_is_not_swept_out(case):
+    past = time.time() - 2 * cases.KEEP - 60
+    os.utime(case.folder, (past, past))
+    cases.hold(case)
+    cases.forget(cases.open_case())
+    assert Path(case.files[0]).exists()
+
+
+def test_a_picture_never_stands_for_the_uploaded_file_nor_for_an_earlier_reading(eye):
+    case, _ = cases.take(cases.open_case(), [upload(eye(4)[0], "IMG_7.jpg")])
+    before = case.eye.file.read_bytes()
+    address = case.eye.save("photograph", fake_photograph().pixels[:100, :100], "jpeg")
+    assert Path(address.partition("=")[2]).read_bytes() != before == case.eye.file.read_bytes()
+    again = case.changed(0, readings=1)
+    assert again.eye.save("photograph", fake_photograph().pixels, "jpeg") != address, "it may show another part"
+    cases.forget(case)
 
 
 def test_a_case_that_nobody_cleared_is_swept_out_after_its_time(eye):
@@ -340,7 +360,7 @@ def test_what_the_page_promises_of_gradio(pipeline):
     assert page.analytics_enabled is False, "no telemetry"
     assert page._queue.max_size == 16, "a queue with a bound"
     kept = [each for each in page.blocks.values() if type(each).__name__ == "State"]
-    assert [each.time_to_live for each in kept] == [cases.KEEP]
+    assert {each.time_to_live for each in kept} == {cases.KEEP}
     assert page.delete_cache == (cases.SWEEP, cases.KEEP), "uploads are gone after their time"
     assert cases.SWEEP <= cases.KEEP <= 3600
     assert not any(getattr(each, "show_share_button", False) for each in page.blocks.values())
@@ -396,10 +416,33 @@ def test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared(case):
     with pytest.raises(Stopped):
         Reader(FakePipeline()).read(case, told)
     assert len(seen) == 2
+    with pytest.raises(Stopped):  # also of what still waits for its turn
+        Reader(FakePipeline()).read(case, silent)
+    begin(case)
     assert Reader(FakePipeline()).read(case, silent).eye.report is not None
     cases.forget(case)
     with pytest.raises(Stopped):
         Reader(FakePipeline()).read(case, silent)
+
+
+def test_what_the_clinician_said_during_a_reading_stays(case):
+    started = case
+    read = Reader(FakePipeline()).read(started, silent)
+    said = review.parse(json.dumps({"opinions": {}, "grade": "2", "note": "seen"}))
+    meanwhile = started.changed(0, chosen="left", review=said)
+    adopted = Reader(FakePipeline()).settle(meanwhile.adopt(read))
+    assert adopted.eye.report.eye == Eye("left", "chosen by the clinician")
+    assert (adopted.eye.review, adopted.eye.chosen) == (said, "left")
+    assert meanwhile.adopt(started).eyes == meanwhile.eyes
+
+
+def test_vessels_measured_for_one_eye_do_not_bring_it_back_onto_the_page(eye):
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case = Reader(FakePipeline()).read(case, silent)
+    measured = case.changed(0, measured=True)
+    turned = replace(case, shown=1).adopt(measured)
+    assert (turned.shown, turned.eyes[0].measured, turned.eyes[1].measured) == (1, True, False)
+    cases.forget(case)
 
 
 def test_exports_hold_the_review_and_no_name(case):
@@ -433,7 +476,7 @@ def test_a_finding_and_a_grade_that_disagree_are_told_with_what_to_do(suspected,
     assert ("DR" in said) == told
     assert not told or "refer if in doubt" in said["DR"]
     assert (sentences.CONFLICT in markup.summary_html(report)) == told
-    paper_says = " ".join(each.get_text() for each in paper._first_page(report).texts)
+    paper_says = " ".join(each.get_text() for page in paper._reading(report) for each in page.texts)
     assert ("disagree" in paper_says) == told
 
 

@@ -34,11 +34,12 @@ def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space:
     parts["question"] = "".join(f'<p class="question" role="alert">{escape(each)}</p>' for each in case.questions())
     if eye.report is None:
         waiting = [each for each in case.eyes if each.report is None]
-        shown = [(each.read(), f"gradio_api/file={each.file.parent / 'preview.jpg'}") for each in waiting]
+        shown = [(each.read(), each.preview) for each in waiting]
         return parts | {"viewer": markup.preview_html(shown)}
     report, save, side = eye.report, eye.save, eye.side
     chosen = next((f.code for f in prose.suspected(report) if f.code in report.maps), None)
-    asked = f'<p class="question">{ON_REQUEST}</p>' if eye.overridden and report.maps else ""
+    poor = eye.overridden and report.maps and not report.quality.gradable
+    asked = f'<p class="question">{ON_REQUEST}</p>' if poor else ""
     parts["summary"] = markup.summary_html(report) + asked
     parts["viewer"] = viewer.viewer_html(report, save, side)
     parts["reading"] = reading(eye)

@@ -1,5 +1,6 @@
 """What a session holds: a private folder per case, in it one per photograph; gone when the case is cleared."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,13 +22,15 @@ FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
 KEEP = 3600  # [s] a case that nobody clears is deleted after this long
 SWEEP = 600  # [s] between looks for uploads that are older
 MOST = 2  # photographs in a case: one of each eye
-_MARK = "case-"
+_TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
+_MARK, _GONE = "case-", "gone-"
 
 
 @dataclass(frozen=True, eq=False)
 class Taken:
     """One photograph of a case. Its side by the file's name (named), by a DICOM tag (tagged), by the photograph (seen),
-    by the clinician (chosen). measured: whether the vessels in `evidence` were compared with a second reading.
+    by the clinician (chosen). readings: how often it was read. measured: whether the vessels in `evidence` were
+    compared with a second reading.
     """
 
     file: Path
@@ -38,18 +41,30 @@ class Taken:
     chosen: str | None = None
     report: Report | None = None
     evidence: Evidence | None = None
+    readings: int = 0
     measured: bool = False
     review: Review = field(default_factory=Review)
     overridden: bool = False
 
     def save(self, name: str, picture: np.ndarray, kind: str) -> str:
-        """Encode a picture beside the file; the address under which the page gets it. A name is written once."""
-        path = self.file.parent / f"{name}.{'jpg' if kind == 'jpeg' else kind}"
+        """Encode a picture; the address under which the page gets it. In one reading a name is written once.
+
+        Pictures lie apart from the photograph, whose file may have the name of one, and from those of an earlier
+        reading, which may show another part of it.
+        """
+        path = self._place(name, kind)
         if not path.exists():  # the browser may be fetching it: never rewrite it in place
-            part = path.with_suffix(".part")
-            part.write_bytes(draw.encode(picture, kind))
-            part.replace(path)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _write(path, draw.encode(picture, kind))
         return f"gradio_api/file={path}"
+
+    @property
+    def preview(self) -> str:
+        """The address of the photograph before it is read."""
+        return f"gradio_api/file={self._place('preview', 'jpeg')}"
+
+    def _place(self, name: str, kind: str) -> Path:
+        return self.file.parent / f"reading_{self.readings}" / f"{name}.{'jpg' if kind == 'jpeg' else kind}"
 
     @property
     def side(self) -> int:
@@ -101,6 +116,21 @@ class Case:
         eyes[number] = replace(eyes[number], **changes)
         return replace(self, eyes=tuple(eyes))
 
+    def adopt(self, read: "Case") -> "Case":
+        """With what was read of these photographs in `read`, an earlier state of this case; the clinician's word of
+        meanwhile stays. A photograph that was read anew comes onto the page.
+        """
+        found, case, shown = {each.file: each for each in read.eyes}, self, self.shown
+        for number, each in enumerate(self.eyes):
+            other = found.get(each.file, each)
+            if (other.readings, other.measured) == (each.readings, each.measured):
+                continue
+            what = ("report", "evidence", "seen", "overridden", "readings", "measured")
+            case = case.changed(number, **{name: getattr(other, name) for name in what})
+            if other.readings > each.readings and other is read.eye:
+                shown = number
+        return replace(case, shown=shown)
+
     def questions(self) -> list[str]:
         """What must be asked about the sides of these eyes."""
         settled = [each.settle() for each in self.eyes]
@@ -112,18 +142,30 @@ class Case:
 
 
 def open_case() -> Case:
-    """A new case; folders that were forgotten by their session are swept out."""
-    limit = time.time() - 2 * KEEP
-    for old in private_folder().glob(f"{_MARK}*"):
-        if old.stat().st_mtime < limit:
-            shutil.rmtree(old, ignore_errors=True)
+    """A new case; folders that were forgotten by their session are swept out, and the empty files that Gradio leaves
+    for every choice of photographs.
+    """
+    for old, age in ((_MARK, 2 * KEEP), (_GONE, SWEEP), ("tmp", SWEEP)):
+        for path in private_folder().glob(f"{old}*"):
+            with contextlib.suppress(OSError):  # somebody else clears theirs
+                if path.stat().st_mtime < time.time() - age:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
     return Case(_new_folder(private_folder(), _MARK))
 
 
+def hold(case: Case) -> None:
+    """Say that a case is in use: neither the sweep nor Gradio, which deletes files by their age, takes it away."""
+    for path in (case.folder, *case.files):
+        with contextlib.suppress(OSError):  # cleared meanwhile
+            os.utime(path)
+
+
 def forget(case: Case | None) -> None:
-    """Delete everything of a case."""
+    """Delete everything of a case; what is still being written for it finds no folder from the first moment on."""
     if case is not None:
-        shutil.rmtree(case.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # forgotten before
+            gone = case.folder.rename(private_folder() / f"{_GONE}{secrets.token_urlsafe(18)}")
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
@@ -133,15 +175,19 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
     """
     known = {str(each.file): each for each in case.eyes}
     kept = [known[path] for path in paths if path in known]
-    said = []
-    for path in (path for path in paths if path not in known):
-        if len(kept) == MOST:
+    new, said = [Path(path) for path in paths if path not in known], []
+    for tried, path in enumerate(new):
+        if len(kept) == MOST or tried == _TRIES:
             said.append("A case holds two photographs, one of each eye; remove one first, or clear the case.")
+            for surplus in new[tried:]:
+                discard(surplus)
             break
         try:
-            kept.append(_taken(case, Path(path)))
+            kept.append(_taken(case, path))
         except PhotographError as error:
             said.append(str(error))
+        except OSError:  # what was taken before it stays
+            said.append("The photograph could not be stored; make room on the server's disk and choose it again.")
     for each in case.eyes:
         if each not in kept:
             shutil.rmtree(each.file.parent, ignore_errors=True)
@@ -175,7 +221,7 @@ def export(case: Case, number: int | None, name: str, data: bytes) -> str:
     if report and report.eye.side:
         name = f"{stem}_{report.eye.side}_eye.{suffix}"
     path = _new_folder(case.folder, "kept-") / name
-    path.write_bytes(data)
+    _write(path, data)
     return str(path)
 
 
@@ -217,6 +263,17 @@ def _taken(case: Case, path: Path) -> Taken:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return replace(taken, tagged=picture.side, is_dicom=dicom.is_dicom(file.read_bytes()))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The whole file or none."""
+    part = path.with_suffix(".part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _new_folder(parent: Path, mark: str = "") -> Path:

@@ -12,9 +12,9 @@ from ..guard import gradio
 from ..records import PhotographError
 from . import answers
 from .border import Stopped, told
-from .cases import Case, as_dicom, as_json, discard, export, forget, open_case, take, upload_of
+from .cases import Case, as_dicom, as_json, discard, export, forget, hold, open_case, take, upload_of
 from .layout import FILES
-from .reader import NO_WHY, Reader, check, explained, stop
+from .reader import NO_WHY, Reader, explained, stop
 
 NO_UPLOAD = "Send one uploaded photograph as gradio.FileData; gradio_client.handle_file makes it of a file."
 
@@ -29,10 +29,13 @@ class Handlers:
     def show(self, case: Case | None, marks: str = "GRADE", space: str = labels.FUSED) -> dict:
         """Every part of the page for a case."""
         gr, page = gradio(), self.page
+        if case:
+            hold(case)
         eye, eyes = (case.eye, case.eyes) if case else (None, ())
         parts = answers.everything(case, self.reader, marks, space)
         result = {page.state: case, **{place: parts[name] for name, place in page.places.items()}}
         result |= dict(zip(page.files, self.close_files(case), strict=True))
+        result |= {page.marks: marks, page.space: space}
         can = explained(eye)
         suspected = prose.suspected(eye.report) if can and eye and eye.report else []
         first = next((f.code for f in suspected if f.code in dict(can).values()), None)
@@ -81,37 +84,51 @@ class Handlers:
         return {**self.show(None), self.page.file: None}
 
     @told
-    def analyse(self, case: Case | None, progress: Callable, override: bool) -> dict:
-        """Read the case. progress: as gr.Progress."""
+    def analyse(self, case: Case | None, progress: Callable, override: bool) -> Case | None:
+        """The case read, for `adopt`; None where it was stopped. progress: as gr.Progress."""
         if case is None or not case.eyes:
             raise PhotographError("Choose a photograph first.")
-        try:
-            case = self.reader.read(case, _shown(progress), override)
-            result = self.show(case)
-            check(case)
-            return result
-        except Stopped:
-            return self._stopped(case)
+        return self._unless_stopped(case, lambda: self.reader.read(case, _shown(progress), override))
 
     @told
-    def measure(self, case: Case | None, progress: Callable) -> dict:
-        """The vessels of the eye on the page. progress: as gr.Progress."""
+    def measure(self, case: Case | None, progress: Callable) -> Case | None:
+        """The case with the vessels of the eye on the page, likewise."""
         if case is None or not answers.can_measure(case.eye):
             raise PhotographError(NO_WHY)
-        try:
-            case = self.reader.measure(case, _shown(progress))
-            check(case)
-        except Stopped:
-            return self._stopped(case)
-        page, eye = self.page, case.eye
-        closed = dict(zip(page.files, self.close_files(case), strict=True))
-        reading = answers.reading(eye) if eye else ""
-        return {page.state: case, page.reading: reading, page.measure: gradio().Button(visible=False), **closed}
+        return self._unless_stopped(case, lambda: self.reader.measure(case, _shown(progress)))
 
-    def _stopped(self, case: Case) -> dict:
-        if case.folder.is_dir():
-            gradio().Info("The analysis was stopped; the photograph is still here.", 6)
-        return {self.page.summary: gradio().skip()}
+    @told
+    def adopt(self, read: Case | None, case: Case | None) -> dict:
+        """Onto the page what `analyse` or `measure` made, which took a while: the case may say more by now."""
+        made = {self.page.read: None}
+        if read is None or case is None or read.folder != case.folder:
+            return made
+        old, case = case.eye, self.reader.settle(case.adopt(read))
+        try:
+            same = old and case.eye and case.eye.readings == old.readings
+            made |= self._measured(case) if same else self.show(case)
+        except OSError:
+            if case.folder.is_dir():
+                raise
+        # Cleared while its pictures were drawn: nothing of it comes back.
+        return made if case.folder.is_dir() else {self.page.read: None}
+
+    def _measured(self, case: Case) -> dict:
+        """What changes on the page with the vessels; nothing where another eye came onto it meanwhile."""
+        page, eye = self.page, case.eye
+        if eye is None or not eye.measured:
+            return {page.state: case}
+        closed = dict(zip(page.files, self.close_files(case), strict=True))
+        shown = {page.reading: answers.reading(eye), page.measure: gradio().Button(visible=False)}
+        return {page.state: case, **shown, **closed}
+
+    def _unless_stopped(self, case: Case, read: Callable[[], Case]) -> Case | None:
+        try:
+            return read()
+        except Stopped:
+            if case.folder.is_dir():
+                gradio().Info("The analysis was stopped; the photograph is still here.", 6)
+            return None
 
     @told
     def turn(self, number: int | None, case: Case | None) -> dict:
@@ -123,8 +140,7 @@ class Handlers:
         """The clinician's word on the side of eye `number`."""
         if case is None or number >= len(case.eyes):
             return self.show(case)
-        case = case.changed(number, chosen=side)
-        return self.show(case.changed(number, report=case.eyes[number].settled().report))
+        return self.show(self.reader.settle(case.changed(number, chosen=side)))
 
     @told
     def score(self, code: str | None, case: Case | None) -> str:

@@ -26,6 +26,7 @@ def lay_out(pipeline: Any, reader: Reader, eyes: list[Path]) -> SimpleNamespace:
     gr, page = gradio(), SimpleNamespace()
     _put("notice", _notice(pipeline))
     page.state = gr.State(None, time_to_live=KEEP, delete_callback=forget)
+    page.read = gr.State(None, time_to_live=KEEP)  # what a reading made, until it is adopted
     page.text = gr.Textbox(visible=False)
     with gr.Row(elem_id="columns"):
         with gr.Column(scale=1, min_width=220, elem_id="side"):
@@ -47,6 +48,8 @@ def lay_out(pipeline: Any, reader: Reader, eyes: list[Path]) -> SimpleNamespace:
         page.finding,
         page.override,
         page.measure,
+        page.marks,
+        page.space,
         *page.sides,
         *page.files,
     ]

@@ -8,7 +8,7 @@ from . import examples
 from .cases import KEEP, SWEEP
 from .handlers import Handlers
 from .layout import lay_out
-from .reader import Reader, stop
+from .reader import Reader, begin, stop
 
 _PICKED = "(code, box) => [window.qmmfl.picked(), box]"
 _BOX = "(box, state) => [window.qmmfl.box(), state]"
@@ -51,21 +51,36 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     slow: dict[str, Any] = {"api_visibility": "private", **_MODEL}
     state, text, every, files = page.state, page.text, page.every, page.files
 
-    def running(on: bool):
-        return lambda: gr.Button(interactive=on)
+    def begun(case):
+        begin(case)
+        return gr.Button(interactive=True)
 
+    asked = [
+        page.ask.click(answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow),
+        page.leave.click(answer.drop, [page.dropped, state], page.whatif, **slow),
+        page.cover.click(answer.hide, [text, state], page.whatif, js=_BOX, **slow),
+    ]
+    other: dict[str, Any] = {"cancels": asked, **quiet}  # an answer must not arrive beside another eye
     for change in (page.file.upload, page.file.delete):
-        change(answer.choose, [page.file, state], every, **quiet)
+        change(answer.choose, [page.file, state], every, **other)
     for emptied in (page.file.clear, page.clear.click):
-        emptied(answer.clear, state, every, queue=False, **quiet)
+        emptied(answer.clear, state, every, queue=False, **other)
     if page.offered:
-        page.offered.click(answer.choose_example, [page.offered, state], every, **quiet)
+        page.offered.click(answer.choose_example, [page.offered, state], every, **other)
     for button, read in ((page.go, analyse), (page.override, override), (page.measure, measure)):
-        begun = button.click(running(True), None, page.halt, queue=False, **quiet)
-        done = begun.then(read, state, every, show_progress_on=[page.viewer], **slow)
-        done.then(running(False), None, page.halt, queue=False, **quiet)
+        made = button.click(begun, state, page.halt, queue=False, **quiet).then(
+            read, state, page.read, show_progress_on=[page.viewer], **slow
+        )
+        adopted = made.then(
+            answer.adopt,
+            [page.read, state],
+            [page.read, *every],
+            show_progress_on=[page.viewer],
+            api_visibility="private",
+        )
+        adopted.then(lambda: gr.Button(interactive=False), None, page.halt, queue=False, **quiet)
     page.halt.click(stop, state, None, queue=False, **quiet)
-    page.which.input(answer.turn, [page.which, state], every, **quiet)
+    page.which.input(answer.turn, [page.which, state], every, **other)
     for number, side in enumerate(page.sides):
         side.input(partial(answer.correct, number), [side, state], every, **quiet)
     page.pick.click(answer.score, [text, state], page.score, js=_PICKED, trigger_mode="always_last", **quiet)
@@ -73,8 +88,5 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     page.store.click(  # files made before the last word must not arrive after it
         answer.note, [text, state], [state, *files], js=_REVIEW, trigger_mode="always_last", cancels=[kept], **quiet
     )
-    page.ask.click(answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow)
-    page.leave.click(answer.drop, [page.dropped, state], page.whatif, **slow)
-    page.cover.click(answer.hide, [text, state], page.whatif, js=_BOX, **slow)
     for choice in (page.marks, page.space):
         choice.input(answer.place, [page.marks, page.space, state], page.similar, **quiet)

@@ -16,6 +16,7 @@ from .cases import Case, Taken
 
 _STOP = "stop"  # a file in the case's folder: the analysis looks for it between stages
 NO_WHY = "Choose a photograph and press Analyse first."
+WITHHELD = "There is no score to explain: the predictions of this photograph are withheld; the summary says why."
 
 
 class Reader:
@@ -27,14 +28,15 @@ class Reader:
         self._why = gpu.borrow(self._asked)
 
     def read(self, case: Case, progress: Callable[[int, int, str], None], override: bool = False) -> Case:
-        """Read what was not read yet; with `override` the one on the page, also though it is not gradable.
+        """Read what was not read yet, or not wholly; with `override` the one on the page, gradable or not.
 
-        Raises Stopped where `stop` was called or the case was cleared, PhotographError for what cannot be read.
+        Sides are not settled yet. Raises Stopped where `stop` was called or the case was cleared, PhotographError for
+        what cannot be read.
         """
         start = case
-        (case.folder / _STOP).unlink(missing_ok=True)
         check(case)
-        wanted = [case.shown] if override else [n for n, each in enumerate(case.eyes) if each.report is None]
+        unread = [n for n, each in enumerate(case.eyes) if each.report is None or each.report.failures]
+        wanted = [case.shown] if override else unread
         for place, number in enumerate(wanted):
             whose = f"{case.title(number)}: " if len(case.eyes) > 1 else ""
 
@@ -43,16 +45,25 @@ class Reader:
                 progress(place * total + done, len(wanted) * total, whose + stage)
 
             case = case.changed(number, **self._seen(case.eyes[number], told, override))
-        for number, each in enumerate(case.eyes):
-            case = case.changed(number, report=each.settled().report)
         return replace(case, shown=wanted[0] if wanted else case.shown)
+
+    def settle(self, case: Case) -> Case:
+        """With the sides in the reports as far as they are known, and what was measured by place for these sides."""
+        for number, each in enumerate(case.eyes):
+            settled = each.settled()
+            if settled.report and each.report and each.evidence and settled.report.eye.side != each.report.eye.side:
+                found = evidence.measure(settled.report, self._thresholds)
+                settled = replace(settled, evidence=replace(found, vessels=each.evidence.vessels))
+            case = case.changed(number, report=settled.report, evidence=settled.evidence)
+        return case
 
     def _seen(self, taken: Taken, told: Callable[[int, int, str], None], override: bool) -> dict[str, Any]:
         photograph = taken.read()
         report = self.ask(photograph, told, override)
         found = evidence.measure(report, self._thresholds)
         seen = Eye(found.side, "places of disc and fovea") if found.side else report.eye
-        return {"report": report, "evidence": found, "seen": seen, "overridden": override, "measured": False}
+        made = {"report": report, "evidence": found, "seen": seen, "readings": taken.readings + 1}
+        return {**made, "overridden": override, "measured": False}
 
     def measure(self, case: Case, progress: Callable[[int, int, str], None]) -> Case:
         """Measure the vessels of the eye on the page, which takes a second reading: only what repeats is given.
@@ -63,7 +74,6 @@ class Reader:
         report = _report(eye)
         assert eye is not None
         assert eye.evidence is not None
-        (case.folder / _STOP).unlink(missing_ok=True)
 
         def told(done: int, total: int, stage: str) -> None:
             check(start)
@@ -96,9 +106,10 @@ class Reader:
         """One explanation as HTML, or one sentence that says why there is none."""
         from ..prose import reasons
 
+        report = _report(taken)
         if not code:
-            raise PhotographError(NO_WHY)
-        made = self._why("explain", _report(taken), code, method, modality)
+            raise PhotographError(WITHHELD if not report.maps else NO_WHY)
+        made = self._why("explain", report, code, method, modality)
         return reasons.explanation_html(made, _taken(taken).save, 900)
 
     @in_place
@@ -145,6 +156,12 @@ def check(case: Case) -> None:
     """Raise Stopped where `stop` was called or the case was cleared."""
     if not case.folder.is_dir() or (case.folder / _STOP).exists():
         raise Stopped
+
+
+def begin(case: Case | None) -> None:
+    """Forget that a stop was asked for before; what is stopped from here on, be it still waiting, does not run."""
+    if case is not None:
+        (case.folder / _STOP).unlink(missing_ok=True)
 
 
 def stop(case: Case | None) -> None:

@@ -9,8 +9,9 @@ from .. import labels
 from ..guard import Guard, allow, gradio
 from .page import build
 
-SESSIONS = 16  # cases kept in memory: a report with its planes takes some tens of megabytes
+SESSIONS = 64  # pages, and programs that asked, remembered at a time: a report with its planes takes tens of megabytes
 _HERE = Path(__file__).parent.parent
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # the terminal was closed
 
 
 def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wait: bool = True):
@@ -35,12 +36,15 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
     )  # fmt: skip
     print(f"qmmfl: {labels.NOTICE}\nqmmfl: open {demo.local_url}", flush=True)
     if wait:
-        signal.signal(signal.SIGTERM, _leave)
+        for number in _ENDS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, _leave)
         demo.block_thread()
     return demo
 
 
 def _leave(*_: object) -> None:
     """Exit so that the private folder is removed, which a second signal must not cut short."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
