@@ -29,9 +29,12 @@ Planes = Mapping[str, np.ndarray]  # modality -> (k, s, s)
 
 
 def find_gates(card: Card, scores: Scores | None, planes: Planes, reasons: tuple[str, ...]) -> tuple[Quality, Fundus]:
-    """Whether the photograph can be read, and whether it is one of a fundus; `reasons` speak against it already."""
+    """Whether the photograph can be read, and whether it is one of a fundus; `reasons` speak against it already.
+
+    Without scores `reasons` say why neither was asked.
+    """
     if scores is None:
-        return Quality(False, None, reasons), Fundus(False, None)
+        return Quality(False, None, reasons), Fundus(None, None)
     (gradable, sharp), (is_fundus, fundus_ok) = (_gate(card, scores, name) for name in (GRADABLE, FUNDUS))
     if measures.vessel_share(planes[labels.VESSELS.name]) < card.least_vessels:
         reasons = (*reasons, _NO_VESSELS)

@@ -6,12 +6,16 @@ drawn in the photograph's own frame and size.
 
 import textwrap
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from . import labels
 from .records import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, safe for colour-blind readers; white for the disc, which no lesion touches.
 COLOURS = MappingProxyType(
@@ -199,41 +203,59 @@ def sheet(
     tables: list[tuple[str, list[tuple[str, ...]], tuple[float, ...]]],
     foot: str,
     per_row: float,
-):
-    """One A4 page as a matplotlib Figure: title, notice, captioned square pictures, tables, foot.
+) -> "list[Figure]":
+    """A4 pages as matplotlib Figures: title, notice, captioned square pictures, tables; the foot ends the first page.
 
+    Rows without room there continue on the next page, under the same title, notice and heading.
     tables: (heading, rows of cells, where each column starts as a share of the width); a row's last cell is wrapped.
     per_row: the width over a picture's side; as many pictures as fit stand in a row.
     """
     from matplotlib.figure import Figure  # a second of import time that only the PDF needs
 
-    figure = Figure(figsize=(8.27, 11.69))
-    left, width, line, y = 0.07, 0.86, 0.0119, 0.975
+    left, width, line, top, floor = 0.07, 0.86, 0.0119, 0.975, 0.025
+    pages: list[Figure] = []
+
+    def wrap(text: str, x: float, size: float = 7.5, bold: bool = False, end: float = 1.0) -> list[str]:
+        return textwrap.wrap(text, max(12, int((end - x) * width * 8.27 * (112 if bold else 128) / size))) or [""]
 
     def write(text: str, x: float, at: float, size: float = 7.5, bold: bool = False, end: float = 1.0) -> float:
-        """Wrapped text below `at`; the height it took."""
-        lines = textwrap.wrap(text, max(12, int((end - x) * width * 8.27 * (112 if bold else 128) / size))) or [""]
+        """Wrapped text below `at` on the last page; the height it took."""
+        lines = wrap(text, x, size, bold, end)
         for number, each in enumerate(lines):
             baseline = at - (number + 0.8) * line * size / 7.5
-            figure.text(left + x * width, baseline, each, fontsize=size, weight="bold" if bold else "normal")
+            pages[-1].text(left + x * width, baseline, each, fontsize=size, weight="bold" if bold else "normal")
         return len(lines) * line * size / 7.5
 
-    y -= write(title, 0, y, 13, True) + 0.3 * line
-    y -= write(notice, 0, y, bold=True) + 0.8 * line
+    def begin(words: str) -> float:
+        """A new page under these words; where its room begins."""
+        pages.append(Figure(figsize=(8.27, 11.69)))
+        y = top - write(words, 0, top, 13, True) - 0.3 * line
+        return y - write(notice, 0, y, bold=True) - 0.8 * line
+
+    y = begin(title)
+    lowest = floor + len(wrap(foot, 0)) * line
+    write(foot, 0, lowest)  # first: what it cautions about must not push it off the page
+    lowest += 0.7 * line
     columns = max(1, int(per_row))
     side = width / per_row
     tall = side * 8.27 / 11.69
     for first in range(0, len(pictures), columns):
         for column, (picture, caption) in enumerate(pictures[first : first + columns]):
-            axes = figure.add_axes((left + column * width / columns, y - tall, side, tall), anchor="NW")
+            axes = pages[-1].add_axes((left + column * width / columns, y - tall, side, tall), anchor="NW")
             axes.imshow(picture, interpolation="none")
             axes.set_axis_off()
             write(caption, column / columns, y - tall - 0.1 * line, 6.5, end=(column + 1) / columns)
         y -= tall + 2.2 * line
     for heading, rows, starts in tables:
-        y -= write(heading, 0, y, 9, True) + 0.3 * line
+        above = heading
         for row in rows:
+            height = max(len(wrap(cell, x)) for cell, x in zip(row, starts, strict=False)) * line
+            height += (len(wrap(above, 0, 9, True)) * 1.2 + 0.3) * line if above else 0
+            if y - height < lowest:
+                y, lowest, above = begin(f"{title}, continued"), floor, above or f"{heading} (continued)"
+            if above:
+                y -= write(above, 0, y, 9, True) + 0.3 * line
             y -= max(write(cell, x, y) for cell, x in zip(row, starts, strict=False))
+            above = ""
         y -= 0.7 * line
-    write(foot, 0, y)
-    return figure
+    return pages

@@ -61,9 +61,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class Fundus:
-    """Whether the picture is a fundus photograph; `score` is a probability 0..1 or None."""
+    """Whether the picture is a fundus photograph; `score` is a probability 0..1 or None.
 
-    is_fundus: bool
+    Both are None where no network was asked; `Quality.reasons` say why.
+    """
+
+    is_fundus: bool | None
     score: float | None
 
 

@@ -14,8 +14,9 @@ from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.probe import AllViews, Probe, blank
 from qmmfl.nets import GRADE, OEDEMA, OUTPUTS
+from qmmfl.prose import reasons
 from qmmfl.prose.explanation import explanation_text
-from qmmfl.records import PhotographError
+from qmmfl.records import Eye, PhotographError
 
 KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
 
@@ -167,6 +168,23 @@ def test_a_map_lies_in_the_frame_of_the_photograph(tiny_pipeline, report, eye):
     assert made.pixels.dtype == np.float32
     assert not made.pixels[eye.photograph.max(axis=2) == 0][:50].any()
     assert made.cell == pytest.approx(report.grid[2] / 4)
+
+
+def test_the_peak_lies_in_the_field_where_every_cell_lowers_the_score(tiny_pipeline, reading):
+    made = explain.explain(tiny_pipeline, reading, "DR")
+    lowered = -1 - np.abs(made.square)
+    x, y = replace(made, square=lowered).to_dict()["map"]["peak_px"]
+    assert reading.frame.field_mask()[y, x]
+    assert made.place(lowered)[y, x] > lowered.max() - 0.1
+
+
+def test_an_explanation_and_a_what_if_say_of_which_eye(tiny_pipeline, report):
+    for side, head, same in (("right", "Right eye: ", "right eye"), (None, "", "eye")):
+        told = replace(report, eye=Eye(side, None))
+        made = explain.explain(tiny_pipeline, told, "DR")
+        assert f"<h2>{head}Diabetic retinopathy</h2>" in reasons.explanation_html(made, lambda *_: "a.jpg", 64)
+        moved = explain.drop_modality(tiny_pipeline, told, "msi")
+        assert f"The same {same} without multispectral bands" in reasons.whatif_html(moved)
 
 
 def test_two_users_at_once_get_their_own_maps(tiny_pipeline):

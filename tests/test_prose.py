@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from qmmfl import draw, labels, prose
 from qmmfl.prose import about, comparison, markup, paper, sentences, viewer
@@ -96,6 +97,16 @@ def test_nothing_flagged_does_not_exclude_disease():
     assert prose.suspected(report) == []
 
 
+def test_a_suspected_oedema_is_in_the_headline():
+    many = tuple(code for code in labels.FINDINGS if code not in UNKNOWN)
+    for codes in (("NORMAL",), ("DR",), many):
+        report = fake_report(suspected=codes)
+        report = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
+        said = prose.headline(report)
+        assert said.startswith("Suspicion of")
+        assert said.endswith("Macular oedema (80.0 %; OCT decides).")
+
+
 @pytest.mark.parametrize(
     ("finding", "said"),
     [
@@ -103,6 +114,7 @@ def test_nothing_flagged_does_not_exclude_disease():
         (Finding("DR", "x", True, 0.2, 0.5, False), "below threshold"),
         (Finding("DR", "x", True, 0.2, 0.5, False, "the grade disagrees"), "below threshold (the grade disagrees)"),
         (Finding("NORMAL", "x", True, 0.7, 0.5, True), "no listed abnormality flagged"),
+        (Finding("NORMAL", "x", True, 0.7, 0.5, False, "a finding is flagged"), "not called (a finding is flagged)"),
         (Finding("RS", "x", False, None, None, None, labels.NOT_ASSESSED), labels.NOT_ASSESSED),
         (Finding("RS", "x", False, None, None, None), labels.NOT_ASSESSED),
         (Finding("DR", "x", True, None, 0.5, None, "blurred"), "withheld: blurred"),
@@ -124,11 +136,13 @@ def test_heat_caption_says_what_the_map_is_not(report):
     assert f"Cells are {draw.cell_width(report, 'DR')} px wide." in said
     assert "not suspected" not in said
     assert "This finding is not suspected" in sentences.heat_caption(report, "MYA")
+    above = tuple(replace(f, probability=0.9) if f.code == "NORMAL" else f for f in report.findings)
+    assert "what little raised" not in sentences.heat_caption(replace(report, findings=above), "NORMAL")
     assert "no score map" in sentences.heat_caption(report, "RS")
 
 
 def test_score_map_is_not_shown_unasked(report, dark):
-    assert "No finding is suspected" in markup.score_html(report, None, save, 64)
+    assert "No finding in the table is suspected" in markup.score_html(report, None, save, 64)
     assert "withheld" in markup.score_html(dark, None, save, 64)
 
 
@@ -174,6 +188,10 @@ def test_both_eyes_stand_side_by_side(report, dark):
     assert html.count("<figure>") == 2
     assert "withheld" in html
     assert comparison.comparison_html([("Right eye", report, save)], 64) == comparison.ALONE
+    assert html.count('class="raised"') == 2, "the two suspected findings"
+    oedema = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
+    html = comparison.comparison_html([("Right eye", oedema, save), ("Left eye", dark, save)], 64)
+    assert re.search(r'oedema risk</th><td class="raised">suspected, 80.0 %[^<]*</td><td class="">', html)
 
 
 def test_what_comes_from_outside_is_escaped(report):
@@ -222,7 +240,7 @@ def sheet_of(monkeypatch, page, report):
 
 
 def test_first_page_holds_notice_hash_and_no_angiogram(report, monkeypatch):
-    seen = sheet_of(monkeypatch, paper._first_page, report)
+    seen = sheet_of(monkeypatch, paper._reading, report)
     text = str((seen["tables"], seen["foot"], [caption for _, caption in seen["pictures"]]))
     assert seen["notice"] == labels.NOTICE
     assert report.provenance.weights_sha256 in text
@@ -241,8 +259,33 @@ def test_appendix_shows_every_plane_and_the_suspected_shares(report, monkeypatch
     assert "Do not use in place of angiography" in seen["foot"]
 
 
-def test_first_page_fits_on_paper(report):
-    crowded = fake_report(suspected=tuple(code for code in labels.FINDINGS if code not in UNKNOWN))
-    crowded = replace(crowded, photograph=replace(crowded.photograph, notes=("A note.",) * 3))
-    for page in (paper._first_page(report), paper._first_page(crowded), paper._appendix(crowded)):
-        assert min(text.get_position()[1] for text in page.texts) > 0.01
+def letters(*texts: str) -> str:
+    """Without the spaces, wherever lines are broken."""
+    return "".join("".join(texts).split())
+
+
+def test_every_text_lies_on_the_paper_and_none_is_lost(report):
+    crowded = fake_report(suspected=tuple(code for code in labels.FINDINGS if code not in (*UNKNOWN, "DR", "ODC")))
+    crowded = replace(
+        crowded,
+        photograph=replace(crowded.photograph, notes=("It goes on at length. " * 15,) * 2),
+        quality=replace(crowded.quality, gradable=False, reasons=(TOO_DARK,)),
+        dr=replace(crowded.dr, grade=3),
+        disc_cup=replace(crowded.disc_cup, vcdr=0.9),
+        findings=tuple(replace(f, undecided=f.assessed) for f in crowded.findings),
+    )
+    assert len(sentences.conflicts(crowded)) == 2
+    assert len(paper._reading(report)) == 1, "the usual report is one page"
+    pages = paper._reading(crowded)
+    assert len(pages) == 2
+    for page in [*pages, *paper._reading(report), *paper._appendix(crowded)]:
+        renderer = FigureCanvasAgg(page).get_renderer()
+        for text in page.texts:
+            corners = text.get_window_extent(renderer).corners()
+            assert all(page.bbox.contains(x, y) for x, y in corners), text.get_text()
+    said = letters(*(text.get_text() for page in pages for text in page.texts))
+    remarks = (sentences.UNGRADABLE, sentences.UNDECIDED, *sentences.conflicts(crowded).values())
+    wanted = (labels.NOTICE, prose.headline(crowded), *remarks, *crowded.photograph.notes, *crowded.quality.reasons)
+    wanted += (sentences.SCOPE, sentences.legend_text(), *(value for _, value in sentences.provenance(crowded)))
+    assert not [each for each in wanted if letters(each) not in said]
+    assert letters(sentences.SCOPE) in letters(*(text.get_text() for text in pages[0].texts)), "below the findings"

@@ -58,6 +58,22 @@ def test_a_box_is_the_mask_it_draws(tiny_pipeline, reading, eye):
     assert boxed.moves["DR"].logit_after != boxed.moves["DR"].logit_before
 
 
+def test_the_share_hidden_is_of_the_field(tiny_pipeline, reading):
+    field = reading.frame.field_mask()
+    inside = field[:130, :130].sum() / field.sum()
+    assert 0 < inside < 0.5 * 130**2 / field.sum(), "more than half of the box lies outside"
+    hidden = explain.hide_region(tiny_pipeline, reading, (0, 0, 130, 130))
+    assert f"with {100 * inside:.1f} % of the field hidden" in hidden.change
+
+
+def test_all_of_a_field_that_the_camera_cut_cannot_be_hidden(tiny_pipeline, eye):
+    cut = eye.photograph[80:-80]
+    reading = explain.read(tiny_pipeline, cut)
+    assert reading.frame.field_mask().sum() < 0.85 * np.pi * reading.frame.field.radius**2
+    with pytest.raises(explain.ExplanationError, match="whole fundus"):
+        explain.hide_region(tiny_pipeline, reading, (0, 0, cut.shape[1], cut.shape[0]))
+
+
 def test_what_is_hidden_becomes_like_its_surround(reading, eye):
     mask = np.zeros(eye.photograph.shape[:2], bool)
     mask[200:240, 200:240] = True

@@ -43,6 +43,7 @@ NO_SIDE = "not measured: it is not known which side of the disc is temporal"
 SIDES_DIFFER = "not measured: the disc's position and the fovea disagree on the side of the eye"
 NOT_RELIABLE = "not counted: these weights do not find this lesion reliably"
 NOT_REPEATED = "not shown: it was not repeated on a second copy of the photograph"
+NOT_READ_AGAIN = "not shown: the analysis of the second copy of the photograph failed ({})"
 NOT_GRADED_AGAIN = "not shown: the second copy of the photograph was not gradable"
 FEW_VESSELS = "not measured: too few vessels are seen"
 ZONE_CUT = "not measured: the zone around the disc reaches too far beyond the field of view"
@@ -121,7 +122,7 @@ def measure(report: Report, thresholds: Mapping[str, float], again: Report | Non
     cup = report.disc_cup
     numbers = _vessel_numbers(report)
     other = {} if again is None or _withheld(again) else _vessel_numbers(again)
-    unseen = NOT_REPEATED if again is None else NOT_GRADED_AGAIN
+    unseen = _unseen(again)
     return Evidence(
         side=side,
         side_reason=side_reason,
@@ -185,6 +186,13 @@ def _vessel_numbers(report: Report) -> dict[str, Measurement]:
     for name, value in zip(_RELATIVE, (crae, crve, crae / crve), strict=True):
         result[name] = Measurement(value, _UNITS.get(name, RATIO), vessels=number)
     return result
+
+
+def _unseen(again: Report | None) -> str:
+    """Why there is no second reading to compare with."""
+    if again is None:
+        return NOT_REPEATED
+    return NOT_READ_AGAIN.format("; ".join(again.failures)) if again.failures else NOT_GRADED_AGAIN
 
 
 def _confirmed(name: str, first: Measurement, second: Measurement | None, unseen: str) -> Measurement:

@@ -73,7 +73,8 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """explanation.json, schema 1: JSON types only."""
-        pixels = self.pixels
+        seen = self.place(np.ones_like(self.square)) > 0  # every cell may be below the zeros outside the field
+        pixels = np.where(seen, self.pixels, -np.inf)
         y, x = np.unravel_index(int(pixels.argmax()), pixels.shape)
         return {
             "schema": SCHEMA,

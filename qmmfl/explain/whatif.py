@@ -43,10 +43,14 @@ class Move:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """change: what was changed, in words. moves: code -> Move, of every score these weights assess."""
+    """change: what was changed, in words. moves: code -> Move, of every score these weights assess.
+
+    side: of the eye, "right", "left" or None.
+    """
 
     change: str
     moves: Mapping[str, Move]
+    side: str | None = None
 
     @property
     def ranked(self) -> list[Move]:
@@ -84,8 +88,9 @@ def hide_region(pipeline: Pipeline, source: Source, region: np.ndarray | tuple[i
     square = torch.from_numpy(fill(reading, mask)).to(pipeline.device).permute(2, 0, 1)[None].float() / 255
     with pipeline.borrow() as network, torch.no_grad():
         before, after = network.heads(reading.fused)[0], network(square).logits[0]
-    share = mask.mean() / reading.frame.field_mask().mean()
-    return _compare(pipeline.card, reading, before, after, f"with {100 * min(share, 1):.1f} % of the field hidden")
+    field = reading.frame.field_mask()
+    share = (mask & field).sum() / field.sum()
+    return _compare(pipeline.card, reading, before, after, f"with {100 * share:.1f} % of the field hidden")
 
 
 def fill(reading: Reading, mask: np.ndarray) -> np.ndarray:
@@ -95,7 +100,7 @@ def fill(reading: Reading, mask: np.ndarray) -> np.ndarray:
     """
     side = reading.square.shape[0]
     hidden = reading.frame.warp(mask.astype(np.float32)) > 0
-    field = reading.field(side)
+    field = reading.field(side) & (reading.frame.warp(np.ones(mask.shape, np.float32)) > 0)  # a camera may have cut it
     if not (hidden & field).any():
         raise ExplanationError("the region lies outside the field of view; draw it on the fundus")
     if (hidden & field).sum() > 0.9 * field.sum():
@@ -138,7 +143,7 @@ def _exchange(pipeline: Pipeline, source: Source, modality: str, reference: np.n
 def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change: str) -> WhatIf:
     codes = [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations]
     moves = {code: _move(card, code, before, after) for code in (*codes, GRADE)}
-    return WhatIf(change, moves)
+    return WhatIf(change, moves, reading.report.eye.side)
 
 
 def _move(card: Card, code: str, before: Tensor, after: Tensor) -> Move:

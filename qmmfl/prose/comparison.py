@@ -6,7 +6,7 @@ from html import escape
 from .. import draw
 from ..records import Finding, Report
 from .markup import Save
-from .sentences import call, facts, percent, ranked
+from .sentences import OEDEMA, SCORES, call, facts, percent, ranked
 
 ALONE = "<p>This case has one photograph. Add one of the other eye on the left to compare them.</p>"
 
@@ -25,8 +25,8 @@ def comparison_html(eyes: Sequence[tuple[str, Report, Save]], side: int) -> str:
     reports = [report for _, report, _ in eyes]
     codes = list(dict.fromkeys(f.code for report in reports for f in ranked(report) if f.assessed))
     rows = "".join(_row(reports[0].finding(code).name, [_said(r.finding(code)) for r in reports]) for code in codes)
-    measured = zip(*(facts(report) for report in reports), strict=True)
-    below = "".join(_row(pair[0][0], [value for _, value in pair]) for pair in measured)
+    measured = zip(*(_measured(report) for report in reports), strict=True)
+    below = "".join(_row(pair[0][0], [cell for _, cell in pair]) for pair in measured)
     return (
         f'<div class="figures">{figures}</div>'
         f'<table><caption>Findings of both eyes</caption><thead><tr><th scope="col">Finding</th>{heads}</tr></thead>'
@@ -36,11 +36,17 @@ def comparison_html(eyes: Sequence[tuple[str, Report, Save]], side: int) -> str:
     )
 
 
-def _said(finding: Finding) -> str:
-    return f"{percent(finding.probability)} {call(finding)}".strip()
+def _said(finding: Finding) -> tuple[str, bool]:
+    """The words of one finding, and whether they are raised."""
+    raised = bool(finding.suspected) and finding.code != "NORMAL"
+    return f"{percent(finding.probability)} {call(finding)}".strip(), raised
 
 
-def _row(name: str, cells: list[str]) -> str:
-    raised = ["raised" if cell.split("% ")[-1].startswith("suspected") else "" for cell in cells]
-    made = "".join(f'<td class="{mark}">{escape(cell)}</td>' for mark, cell in zip(raised, cells, strict=True))
+def _measured(report: Report) -> list[tuple[str, tuple[str, bool]]]:
+    """Name, words, and whether they are raised, of everything measured beside the findings."""
+    return [(name, (said, name == SCORES[OEDEMA] and bool(report.dme.suspected))) for name, said in facts(report)]
+
+
+def _row(name: str, cells: list[tuple[str, bool]]) -> str:
+    made = "".join(f'<td class="{"raised" if raised else ""}">{escape(said)}</td>' for said, raised in cells)
     return f'<tr><th scope="row">{escape(name)}</th>{made}</tr>'

@@ -50,7 +50,7 @@ def standing_text(explanation: Explanation) -> str:
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
     if doubt := conflicts(explanation.report).get("DR" if explanation.code == GRADE else explanation.code):
         said += f" {doubt}"
-    if standing.suspected:
+    if standing.suspected or standing.probability >= standing.threshold:  # or not called: `call` says why
         return said
     return f"{said} It is not flagged: the map shows what little raised its score. {NOT_EXCLUDED}"
 
@@ -125,7 +125,7 @@ def explanation_text(explanation: Explanation) -> str:
 
 
 def explanation_pdf(explanation: Explanation) -> bytes:
-    """The same on one A4 page, with the photograph and the map over it."""
+    """The same on A4, with the photograph and the map over it."""
     kind = _named(explanation.method, explanation.modality)
     pictures = [
         (_small(explanation.report.photograph.pixels), "Colour photograph, as acquired"),
@@ -144,7 +144,12 @@ def explanation_pdf(explanation: Explanation) -> bytes:
     ]
     origin = explanation.report.provenance
     foot = f"{CAUTIONS['shares']} Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
-    return bind("qmmfl explanation", origin.created, [draw.sheet(heading, labels.NOTICE, pictures, tables, foot, 2.1)])
+    return bind("qmmfl explanation", origin.created, draw.sheet(heading, labels.NOTICE, pictures, tables, foot, 2.1))
+
+
+def whatif_title(whatif: WhatIf) -> str:
+    """Which eye, and what was changed."""
+    return f"The same {f'{whatif.side} ' if whatif.side else ''}eye {whatif.change}"
 
 
 def whatif_text(whatif: WhatIf) -> str:
@@ -155,7 +160,7 @@ def whatif_text(whatif: WhatIf) -> str:
         for move in whatif.ranked
     ]
     head = ("| score | before | after | points | threshold | call |", "| --- " * 6 + "|")
-    return "\n".join([f"# The same eye {whatif.change}", "", *head, *rows, "", EXPERIMENT, ""])
+    return "\n".join([f"# {whatif_title(whatif)}", "", *head, *rows, "", EXPERIMENT, ""])
 
 
 def _named(method: str, modality: str) -> str:

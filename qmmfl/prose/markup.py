@@ -171,7 +171,7 @@ def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
     """What the score map of one finding shows, its colour scale, and what the score is made of; the viewer shows it."""
     if code is None or code not in report.maps:
         if report.maps:
-            return "<p>No finding is suspected. Choose one in the table to see what little raised its score.</p>"
+            return "<p>No finding in the table is suspected. Choose one to see what little raised its score.</p>"
         return "<p>There is no score map: every prediction is withheld.</p>"
     name = escape(SCORES[code])
     address = save(f"score_{code}", draw.heat(report, code, side), "jpeg")

@@ -2,6 +2,7 @@
 
 import io
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from .. import draw, labels
 from ..records import Report
@@ -27,21 +28,24 @@ from .sentences import (
     suspected,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def report_pdf(report: Report, review: Review | None = None) -> bytes:
-    """A4 pages. Page 1: photograph, outlines, findings, measurements, provenance; never an angiogram.
-    Page 2: the synthesized planes, each marked, and what the scores of the suspected findings are made of.
-    The last page: the clinician's review, where there is one.
+    """A4 pages. First photograph, outlines, findings, measurements, provenance; never an angiogram. One page, or two
+    where there is much to say. Then the synthesized planes, each marked, and what the scores of the suspected findings
+    are made of. Last the clinician's review, where there is one.
     """
-    pages = [page(report) for page in ((_first_page, _appendix) if report.planes else (_first_page,))]
+    pages = _reading(report) + (_appendix(report) if report.planes else [])
     if review and review.given:
         tables = [("What the clinician says", [("Subject", "Word"), *review_rows(review)], (0.0, 0.45))]
         foot = f"Weights sha256 {report.provenance.weights_sha256}; photograph sha256 {report.photograph.sha256}."
-        pages.append(draw.sheet("The clinician's review", labels.NOTICE, [], tables, foot, 2.4))
+        pages += draw.sheet("The clinician's review", labels.NOTICE, [], tables, foot, 2.4)
     return bind("qmmfl report", report.provenance.created, pages)
 
 
-def bind(title: str, created: str, pages: list) -> bytes:
+def bind(title: str, created: str, pages: "list[Figure]") -> bytes:
     """Matplotlib Figures -> the bytes of a PDF. created: ISO 8601, the only date in it."""
     from matplotlib import rc_context  # a second of import time that only the PDF needs
     from matplotlib.backends.backend_pdf import PdfPages
@@ -55,7 +59,7 @@ def bind(title: str, created: str, pages: list) -> bytes:
     return data.getvalue()
 
 
-def _first_page(report: Report):
+def _reading(report: Report) -> "list[Figure]":
     pictures = [(draw.photograph(report, 640), "Colour photograph, as acquired")]
     if report.planes:
         pictures.append((draw.overlay(report, side=640), "Outlines computed from the photograph (synthesized)"))
@@ -63,11 +67,10 @@ def _first_page(report: Report):
     findings += [(f.name, percent(f.probability), percent(f.threshold), call(f)) for f in ranked(report) if f.assessed]
     missing = listed([f.name for f in ranked(report) if not f.assessed])
     findings += [("Not assessed", missing)] if missing else []
-    remarks = [("Note", remark) for remark in (*report.quality.reasons, *report.photograph.notes)]
-    remarks += [("Note", said) for said in (advice(report), *conflicts(report).values()) if said]
+    remarks = (*report.quality.reasons, advice(report), *conflicts(report).values(), *report.photograph.notes)
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
-        ("Measurements", facts(report) + remarks, (0.0, 0.27)),
+        ("Measurements", facts(report) + [("Note", said) for said in remarks if said], (0.0, 0.27)),
         ("Provenance", provenance(report), (0.0, 0.27)),
     ]
     legend = f" Outlines: {legend_text()}." if report.planes else ""
@@ -76,7 +79,7 @@ def _first_page(report: Report):
     return draw.sheet("qmmfl report", labels.NOTICE, pictures, tables, foot, 2.4)
 
 
-def _appendix(report: Report):
+def _appendix(report: Report) -> "list[Figure]":
     pictures = [
         (draw.plane(report, name, 256), each.title + (f", error ± {each.error:.2f}" if each.error is not None else ""))
         for name, each in report.planes.items()

@@ -8,7 +8,7 @@ import numpy as np
 from .. import labels
 from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay
-from .explanation import EXPERIMENT, agreement_text, limits_text, map_text, share_rows, standing_text
+from .explanation import EXPERIMENT, agreement_text, limits_text, map_text, share_rows, standing_text, whatif_title
 from .markup import Save, figure_html, pairs_html
 from .sentences import CAUTIONS, percent
 
@@ -16,7 +16,7 @@ MOST = 12  # moves that are told
 
 
 def explanation_html(explanation: Explanation, save: Save, side: int) -> str:
-    """The map over the photograph beside what it is, what it cannot show, and how such maps did."""
+    """The map over the photograph, and of which eye, beside what it is, what it cannot show, and how such maps did."""
     name = f"why_{explanation.code}_{explanation.method}_{explanation.modality}"
     kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
     address = save(name, _small(overlay(explanation), side), "jpeg")
@@ -28,9 +28,11 @@ def explanation_html(explanation: Explanation, save: Save, side: int) -> str:
         ("Can it be trusted?", agreement_text(explanation)),
     )
     words = "".join(f"<h3>{head}</h3><p>{escape(text)}</p>" for head, text in said)
+    eye = explanation.report.eye.side
+    whose = f"{eye.capitalize()} eye: " if eye else ""
     shares = pairs_html("What the score is made of [logit]", share_rows(explanation))
     return (
-        f'<h2>{escape(explanation.name)}</h2><div class="beside"><div>{picture}{shares}<p>'
+        f'<h2>{whose}{escape(explanation.name)}</h2><div class="beside"><div>{picture}{shares}<p>'
         f"{CAUTIONS['shares']}</p></div><div>{words}</div></div>"
     )
 
@@ -50,7 +52,7 @@ def whatif_html(whatif: WhatIf) -> str:
         f'<th scope="col">{head}</th>' for head in ("Score", "Before", "After", "Points", "Threshold", "Call")
     )
     return (
-        f"<table><caption>The same eye {escape(whatif.change)}</caption><thead><tr>{heads}</tr></thead>"
+        f"<table><caption>{escape(whatif_title(whatif))}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table><p>{EXPERIMENT}</p>"
     )
 

@@ -55,9 +55,15 @@ def call(finding: Finding) -> str:
     if not finding.assessed or finding.probability is None:
         return withheld(finding.reason or (labels.NOT_ASSESSED if not finding.assessed else None))
     flagged = "no listed abnormality flagged" if finding.code == "NORMAL" else "suspected"
-    words = flagged if finding.suspected else "below threshold"
+    words = flagged if finding.suspected else "not called" if _reached(finding) else "below threshold"
     words += ", undecided" if finding.undecided else ""
     return f"{words} ({finding.reason})" if finding.reason else words
+
+
+def _reached(finding: Finding) -> bool:
+    """Whether the probability reaches the threshold; such a finding is not called where its reason says why."""
+    probability, threshold = finding.probability, finding.threshold
+    return probability is not None and threshold is not None and probability >= threshold
 
 
 def withheld(reason: str | None) -> str:
@@ -88,9 +94,12 @@ def headline(report: Report) -> str:
     if not report.quality.gradable and all(f.probability is None for f in report.findings):
         return "This photograph cannot be read; every prediction is withheld."
     found = [f"{f.name} ({percent(f.probability)})" for f in suspected(report)]
+    if len(found) > 5:
+        found = [*found[:4], f"{len(found) - 4} more findings"]
+    if report.dme.suspected:
+        found.append(f"Macular oedema ({percent(report.dme.probability)}; OCT decides)")
     if found:
-        rest = [f"{len(found) - 4} more findings"] if len(found) > 5 else []
-        return f"Suspicion of {listed(found[:4] + rest if rest else found)}."
+        return f"Suspicion of {listed(found)}."
     return f"No listed abnormality flagged in a {'' if report.quality.gradable else 'poorly '}gradable photograph; " + (
         "this does not exclude disease."
     )
@@ -186,7 +195,7 @@ def lesion(report: Report, code: str) -> str:
 
 
 def standing(report: Report, code: str) -> tuple[str, bool]:
-    """What one score of `SCORES` amounts to, and whether it is raised."""
+    """What one score of `SCORES` amounts to, and whether it is raised: a finding's reaches its threshold."""
     if code == GRADE:
         if report.dr.probabilities is None:
             return grade(report), False
@@ -195,7 +204,7 @@ def standing(report: Report, code: str) -> tuple[str, bool]:
     if code == OEDEMA:
         return oedema(report), bool(report.dme.suspected)
     finding = report.finding(code)
-    return ", ".join(each for each in (percent(finding.probability), call(finding)) if each), bool(finding.suspected)
+    return ", ".join(each for each in (percent(finding.probability), call(finding)) if each), _reached(finding)
 
 
 def heat_caption(report: Report, code: str) -> str:

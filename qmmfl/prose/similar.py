@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .. import labels
-from ..atlas import Atlas, Placement
+from ..atlas import TITLES, Atlas, Placement
 from .atlas import LIKENESS, UNIT, distance, neighbour
 
 WIDTH, HEIGHT, MARGIN = 640, 400, 16  # of the map, without unit
@@ -47,6 +47,7 @@ def similar_html(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> 
         for each in placement.neighbours
     )
     return (
+        f"<p>Alike in: <b>{escape(TITLES[placement.space])}</b>. Marks show: <b>{escape(SUBJECTS[subject])}</b>.</p>"
         f"<p>Distance {escape(distance(placement))}</p>"
         f'<div class="beside"><div><div class="atlas" tabindex="0" role="application" data-here="{x:.1f} {y:.1f}" '
         f'aria-label="Map of reference eyes; arrow keys go from eye to eye" aria-describedby="atlas-said">'
