@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ _EMPTY += ("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhy
 # What pydicom and the decoders under it raise on damaged files.
 _DAMAGED = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError)
 _DAMAGED = (*_DAMAGED, MemoryError, SyntaxError, struct.error, zlib.error)
+_QUIET = threading.Lock()  # warnings and logger are the whole process's: two at once would undo each other's silence
 
 
 class DicomError(ValueError):
@@ -172,16 +174,17 @@ def _pixels(header: Any) -> Any:
 def _quietly() -> Iterator[None]:
     """Turns what pydicom raises into DicomError, and keeps it from warning or logging, which could tell a name."""
     log = logging.getLogger("pydicom")
-    before, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except DicomError:
-        raise
-    except _DAMAGED as error:
-        if type(error).__module__.startswith("qmmfl."):  # what `check` raised
+    with _QUIET:
+        before, log.disabled = log.disabled, True
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except DicomError:
             raise
-        raise DicomError(DAMAGED) from None
-    finally:
-        log.disabled = before
+        except _DAMAGED as error:
+            if type(error).__module__.startswith("qmmfl."):  # what `check` raised
+                raise
+            raise DicomError(DAMAGED) from None
+        finally:
+            log.disabled = before

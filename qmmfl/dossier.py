@@ -8,6 +8,8 @@ map_<modality>.png    each modality's part of it (exact maps of all modalities)
 shares.png            each modality's share of the score
 whatif.json, .md      what was changed, and how every score moves
 whatif.png            the largest moves
+
+What another explanation left in the same folder and this one has not (map_<modality>.png) is removed.
 """
 
 import io
@@ -18,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from . import draw
+from . import draw, labels
 from .explain import Explanation, WhatIf
 from .explain.figures import move_chart, overlay, raw, share_chart
 from .prose.explanation import explanation_pdf, explanation_text, whatif_text
-from .records import Photograph
+from .records import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 def write(folder: Path, explanation: Explanation) -> None:
     """Write one explanation. Raises OSError where the folder cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name in labels.BY_NAME:
+        (folder / f"map_{name}.png").unlink(missing_ok=True)
     pictures = {"map": overlay(explanation)}
     pictures |= {f"map_{name}": overlay(explanation, part) for name, part in explanation.parts.items()}
     for name, picture in pictures.items():
@@ -42,13 +46,16 @@ def write(folder: Path, explanation: Explanation) -> None:
     (folder / "explanation.pdf").write_bytes(explanation_pdf(explanation))
 
 
-def write_whatif(folder: Path, photograph: Photograph, whatif: WhatIf) -> None:
-    """Write one experiment. Raises OSError where the folder cannot be written."""
+def write_whatif(folder: Path, report: Report, whatif: WhatIf) -> None:
+    """Write one experiment with the eye of `report`. Raises OSError where the folder cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = {"name": photograph.name, "sha256": photograph.sha256}
+    origin = report.provenance
+    source = {"name": report.photograph.name, "sha256": report.photograph.sha256}
     moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
-    _write_numbers(folder / "whatif.json", {"input": source, "change": whatif.change, "moves": moves})
-    (folder / "whatif.md").write_text(whatif_text(whatif))
+    values = {"input": source, "change": whatif.change, "moves": moves}
+    _write_numbers(folder / "whatif.json", {**values, "provenance": asdict(origin), "notice": labels.NOTICE})
+    told = f"Photograph sha256 {source['sha256']}. Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
+    (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{told}\n\n**{labels.NOTICE}**\n")
     _write_chart(folder / "whatif.png", move_chart(whatif))
 
 

@@ -18,6 +18,10 @@ LOOPBACK = ("127.0.0.1", "localhost")
 UPLOAD_LIMIT, BODY_LIMIT = 61 * 2**20, 2**20  # bytes of an upload, two photographs at once; of any other request
 STORE_LIMIT = 2 * 2**30  # bytes of uploads and pictures that are kept at a time
 SPARE = 2 * UPLOAD_LIMIT  # bytes that stay free on the disk
+_SAID = {  # what the page shows of a refusal
+    413: "This is more than can be sent at once; choose one photograph of at most 30 MiB at a time.",
+    507: "The server has no room for another photograph; clear a case that is done and choose it again.",
+}
 _FOREIGN = re.compile(r"/file[=/]\s*https?:|/proxy=", re.IGNORECASE)  # what Gradio would fetch for whoever asks
 
 
@@ -27,7 +31,7 @@ def allow(host: str, password: bool) -> None:
     An IPv6 address is refused: Gradio keeps the pages of other sites from reading 127.0.0.1 and localhost, but not ::1.
     """
     if ":" in host:
-        raise ValueError(f"the page is not served on an IPv6 address like {host}; choose --host 127.0.0.1, or a name")
+        raise ValueError(f"the page is not served on IPv6 ({host}); name an IPv4 address, or stay on 127.0.0.1")
     if host not in LOOPBACK and not password and not os.environ.get("SPACE_ID"):
         raise ValueError(f"serving on {host} lets others in: give a password file (--auth-file) or stay on 127.0.0.1")
 
@@ -126,8 +130,9 @@ class Guard:
             await send(message)
 
         async def refuse(status: int):
-            await dressed({"type": "http.response.start", "status": status, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await dressed({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": _SAID.get(status, "").encode()})
 
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if _FOREIGN.search(path):

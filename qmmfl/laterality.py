@@ -1,8 +1,9 @@
 """Which eye: read from a DICOM tag and the file name, compared with the photograph; a conflict is asked about."""
 
 import re
+from dataclasses import replace
 
-from .records import Eye
+from .records import Eye, Report
 
 SIDES = ("right", "left")
 OPEN, UNKNOWN = "not settled", "not known"
@@ -38,3 +39,14 @@ def settle(
             "Which eye is it?"
         )
     return Eye(first.side, " and ".join(str(each.origin) for each in said)), None
+
+
+def settled(report: Report) -> Report:
+    """The report with the side that photograph and DICOM tag agree on, for where there is nobody to ask: what must be
+    asked stands among its notes, and the side stays open.
+    """
+    picture = report.photograph
+    eye, question = settle(None, report.eye, tagged=picture.side)
+    if question:
+        picture = replace(picture, notes=(*picture.notes, question))
+    return replace(report, eye=eye, photograph=picture)

@@ -3,9 +3,12 @@
 evidence.json, evidence.txt, evidence.png   what was measured in one photograph
 atlas.json, atlas.txt, atlas.png            where it lies among the reference eyes
 neighbours.png                              the nearest of them, where the user has their pictures
+
+What another eye left in the same folder and this one has not (evidence.png, neighbours.png) is removed.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,8 @@ def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     text = prose.evidence_text(evidence) + "".join(f"{said}\n" for said in prose.conflicts(report).values())
-    _write_text(folder / "evidence", {"input": _source(report), **evidence.to_dict()}, text)
+    _write_text(folder / "evidence", {**_origin(report), **evidence.to_dict()}, text)
+    (folder / "evidence.png").unlink(missing_ok=True)
     if evidence.disc is not None:
         _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
 
@@ -37,13 +41,15 @@ def write_placement(
     if references is not None:
         figures["neighbours.png"] = charts.neighbours_figure(report, placement, references)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "atlas", {"input": _source(report), **placement.to_dict()}, prose.placement_text(placement))
+    _write_text(folder / "atlas", {**_origin(report), **placement.to_dict()}, prose.placement_text(placement))
+    (folder / "neighbours.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         _write_picture(folder / name, figure)
 
 
-def _source(report: Report) -> dict[str, Any]:
-    return {"name": report.photograph.name, "sha256": report.photograph.sha256}
+def _origin(report: Report) -> dict[str, Any]:
+    source = {"name": report.photograph.name, "sha256": report.photograph.sha256}
+    return {"input": source, "provenance": asdict(report.provenance)}
 
 
 def _write_text(path: Path, values: dict[str, Any], text: str) -> None:

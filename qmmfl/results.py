@@ -22,6 +22,7 @@ from .records import Report
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
 JSON, PDF, PLANES = "report.json", "report.pdf", "planes"
 DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph came as DICOM
+OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 
 _TEXTS = ("input", "status", "reason", "folder", "sha256", "side", "weights_sha256", "package_version")
 _NUMBERS = ("quality", "dme_probability", "vcdr", *(f"p_{code}" for code in labels.FINDINGS))
@@ -62,13 +63,13 @@ def find_photographs(paths: Iterable[str | Path], leave_out: Path | None = None)
     it inside a folder named, its planes would be taken for photographs. Links to folders are not followed.
     """
     for path in map(Path, paths):
-        yield from _walk(path, leave_out) if path.is_dir() else (path,)
+        yield from _walk(path, leave_out) if os.path.isdir(path) else (path,)
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    if leave_out is not None and leave_out.is_dir() and folder.samefile(leave_out):
-        return
     try:
+        if leave_out is not None and os.path.isdir(leave_out) and folder.samefile(leave_out):
+            return
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
     except OSError:
@@ -77,8 +78,16 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     for entry in ordered:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, leave_out)
-        elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
+        elif entry.name.lower().endswith(ENDINGS) and _may_be_file(entry):
             yield folder / entry.name
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """Also a link that cannot be followed (to itself, into a closed folder), for the reader to refuse."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
 
 
 def show(path: str | Path) -> str:
@@ -94,8 +103,10 @@ def write_report(
 ) -> None:
     """Write the parts and last report.json: where that lies, all is there. Raises OSError.
 
+    What lies there of an earlier report goes first: it may have had other parts, or be of another eye.
     source: the photograph's file; where it is DICOM the PDF is written as DICOM, too, which names the patient.
     """
+    remove_report(folder)
     folder.mkdir(exist_ok=True)
     if parts.pdf:
         pdf = prose.report_pdf(report)
@@ -137,10 +148,20 @@ def remove_report(folder: Path) -> None:
             path.rmdir()
 
 
-def _place(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Where to write what is then put in place; nothing of it is left where that fails."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _place(path: Path, data: bytes) -> None:
+    with placing(path) as partial:
+        partial.write_bytes(data)
 
 
 def place_text(path: Path, text: str) -> None:
@@ -192,13 +213,12 @@ def write_parquet(summary: Path) -> Path | None:
     types |= dict.fromkeys(_TEXTS, pyarrow.string()) | dict.fromkeys(_NUMBERS, pyarrow.float64())
     convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
     target = summary.with_suffix(".parquet")
-    partial = target.with_name(f".{target.name}.partial")
     parse = csv.ParseOptions(newlines_in_values=True)
     with (
+        placing(target) as partial,
         csv.open_csv(summary, parse_options=parse, convert_options=convert) as reader,
         parquet.ParquetWriter(partial, reader.schema) as writer,
     ):
         for batch in reader:
             writer.write_batch(batch)
-    os.replace(partial, target)
     return target

@@ -15,6 +15,7 @@ from . import results
 
 SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
 SCHEMA = 1
+_Failed = tuple[dict[str, str], int, int]  # a row, and where it begins and ends in the file [bytes]
 _TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, "summary.parquet"}  # no photograph's folder is called so
 
 
@@ -26,10 +27,20 @@ class Run:
     """The folder of one screening run: settings in run.json, summary.csv with one row per input, reports.
 
     Entered a second time with the same settings it goes on where it stopped. `counts`: status -> inputs, in all.
+    A refused input with a report is an eye on which a network failed (memory ran out): that can go well another time.
     """
 
-    def __init__(self, path: Path, weights_sha256: str, parts: results.Parts, *, restart: bool = False) -> None:
-        """restart: remove what an earlier run left, instead of going on.
+    def __init__(
+        self,
+        path: Path,
+        weights_sha256: str,
+        parts: results.Parts,
+        *,
+        restart: bool = False,
+        again: Iterable[str | Path] = (),
+    ) -> None:
+        """restart: remove what an earlier run left, instead of going on. again: photographs and folders of them; those
+        on which a network failed lose row and report, and are pending again.
 
         Raises RunError where the folder holds a run with other settings, or one that is under way; OSError.
         """
@@ -47,7 +58,7 @@ class Run:
             if restart:
                 self._clear()
             self._settle({"schema": SCHEMA, "weights_sha256": weights_sha256, **asdict(parts)})
-            self._resume()
+            self._resume(again)
         except (OSError, RunError):
             self._lock.release()
             raise
@@ -99,11 +110,12 @@ class Run:
             which = "weights" if found.get("weights_sha256") != settings["weights_sha256"] else "options"
             raise RunError(f"{self.path} holds a run with other {which}; {cure}")
 
-    def _resume(self) -> None:
+    def _resume(self, again: Iterable[str | Path]) -> None:
         """Learn what has been read; cut off a last row that was torn when the run was stopped."""
         file = self.path / SUMMARY
         if not file.exists():
             return
+        failed: list[_Failed] = []
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
             lines = _Lines(opened)
             rows = csv.reader(lines)
@@ -117,11 +129,32 @@ class Run:
                 for cells in rows if header else ():
                     if lines.torn or len(cells) != len(header):
                         break
-                    self._know(dict(zip(header, cells, strict=True)))
+                    row = dict(zip(header, cells, strict=True))
+                    if row["status"] == results.REFUSED and row["folder"]:
+                        failed.append((row, whole, lines.bytes))
+                    else:
+                        self._know(row)
                     whole = lines.bytes
             except csv.Error:  # what a power failure can leave at the end
                 pass
         os.truncate(file, whole)
+        if failed:
+            named = set(map(results.show, results.find_photographs(again, self.path)))
+            self._forget([each for each in failed if each[0]["input"] in named])
+            for row, _, _ in failed:
+                if row["input"] not in named:
+                    self._know(row)
+
+    def _forget(self, failed: list[_Failed]) -> None:
+        """Remove reports and rows; the report first, since a row without one is still tried again after a stop."""
+        for row, _, _ in failed:
+            self._remove(row["folder"])
+        file = self.path / SUMMARY
+        with results.placing(file) as partial, file.open("rb") as old, partial.open("wb") as new:
+            for _, begin, end in failed:
+                new.write(old.read(begin - old.tell()))
+                old.seek(end)
+            new.write(old.read())
 
     def _know(self, row: Mapping[str, str]) -> None:
         self._seen.add(row["input"])
@@ -133,11 +166,14 @@ class Run:
         if (self.path / SUMMARY).exists():
             with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
                 for row in csv.DictReader(opened):
-                    name = row.get("folder") or ""
-                    if name not in _TAKEN and name == Path(name).name:
-                        results.remove_report(self.path / name)
+                    self._remove(row.get("folder") or "")
         for name in (SETTINGS, SUMMARY, "summary.parquet"):
             (self.path / name).unlink(missing_ok=True)
+
+    def _remove(self, name: str) -> None:
+        """Remove the report in the folder that a row names; the row may have been written by anybody."""
+        if name not in _TAKEN and name == Path(name).name:
+            results.remove_report(self.path / name)
 
 
 class _Lines:

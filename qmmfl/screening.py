@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import cv2
 
-from . import photograph, results
+from . import laterality, photograph, results
 from .records import Photograph, PhotographError, Report
+from .results import OK, REFUSED, UNGRADABLE
 from .runs import Run
 
 Reader = Callable[[Photograph], Report]
@@ -23,7 +24,6 @@ Row = dict[str, str]
 A = TypeVar("A")
 B = TypeVar("B")
 
-OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"
 _DECODED, _READ = 2, 1  # eyes that may wait between two stages
 _LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
 # What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
@@ -82,18 +82,23 @@ def analyse(item: Item, reader: Reader) -> Item:
     picture = item.photograph
     if picture is None:
         return item
-    return replace(_attempt(item, lambda: replace(item, report=reader(picture))), photograph=None)
+    return replace(_attempt(item, lambda: replace(item, report=laterality.settled(reader(picture)))), photograph=None)
 
 
 def write(item: Item, folder: Path, parts: results.Parts) -> Row:
-    """Write the report below `folder` and return the row, which the caller appends. Raises OSError."""
+    """Write the report below `folder` and return the row, which the caller appends. Raises OSError.
+
+    An eye on which a network failed is refused, with a partial report (see `runs.Run`).
+    """
     report = item.report
     if report is not None:
         name = _name(item, report)
         item = _attempt(item, lambda: _written(item, folder / name, parts))
         if item.refusal is None:
-            status = OK if report.quality.gradable else UNGRADABLE
-            return _row(item, status, folder=results.show(name), **results.summarise(report))
+            status, values = OK if report.quality.gradable else UNGRADABLE, results.summarise(report)
+            if report.failures:
+                status, values["reason"] = REFUSED, f"{results.show(item.path.name)}: {values['reason']}"
+            return _row(item, status, folder=results.show(name), **values)
         results.remove_report(folder / name)
     return _row(item, REFUSED, reason=results.show(item.refusal or ""))
 

@@ -104,7 +104,9 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Card":
-        """Inverse of `to_dict`. Raises WeightsError for another schema or vocabulary, or a missing field."""
+        """Inverse of `to_dict`. Raises WeightsError for another schema or vocabulary, a missing field, or no card."""
+        if not isinstance(values, Mapping):
+            raise WeightsError(f"{CARD} holds no card; fetch the weights again")
         values = dict(values)
         schema, version = values.pop("schema", None), values.get("version", "of no version")
         if schema != SCHEMA:
@@ -125,7 +127,7 @@ class Card:
             values["calibrations"] = {key: Calibration(**each) for key, each in values["calibrations"].items()}
             values["limits"], values["data"] = tuple(values["limits"]), tuple(values["data"])
             return cls(**values)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{CARD} lacks or misspells a field ({error}); fetch the weights again") from error
 
     def summary(self) -> dict[str, str]:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
-import hashlib, os, sys, time
+import hashlib, os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup has it ignored
 sys.path.insert(0, {tests!r})
 from dataclasses import replace
 import fakes

@@ -268,6 +268,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         "said in one line, no half file, the run goes on later; the page takes no more files",
         (
             "test_screening::test_a_full_disk_is_said_and_the_run_goes_on_later",
+            "test_screening::test_a_full_disk_leaves_no_half_file",
             "test_server::test_a_full_store_or_disk_takes_no_more_files",
             "test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file",
             "test_ui::test_a_fault_of_ours_is_told_by_reference_only",
@@ -281,6 +282,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
             STAGE,
             "test_stages::test_paper_carries_the_reason",
             "test_stages::test_a_folder_is_read_on_and_the_eye_has_its_row",
+            "test_stages::test_the_command_fails_where_a_network_failed_and_tries_the_eye_again",
         ),
     ),
     "F8": ("out of memory", "partial report; the next photograph reads normally", (STAGE,)),
@@ -311,7 +313,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         ),
     ),
     "F13": (
-        "SIGTERM while a photograph is read",
+        "SIGTERM or SIGHUP while a photograph is read",
         "ends within seconds, nothing is left",
         ("test_server::test_a_signal_in_the_middle_leaves_nothing_behind",),
     ),
@@ -553,10 +555,17 @@ def test_what_cannot_be_served_is_said(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(pipeline, "load", lambda *_: FakePipeline())
     words = tmp_path / "users"
     words.write_text("nobody")
+    staff = tmp_path / "staff"
+    staff.write_text("nurse:secret")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, said in (
-            (["--port", port], port),
+            (["--port", port], f"port {port} is taken"),
+            (["--port", "70000"], "choose one from 1 to 65535"),
+            (["--port", "0"], "choose one from 1 to 65535"),
+            (["--host", "::1"], "stay on 127.0.0.1"),
+            (["--host", "no.such.host.invalid", "--auth-file", str(staff)], "no address of this machine"),
+            (["--host", "192.0.2.1", "--auth-file", str(staff)], "no address of this machine"),
             (["--host", "0.0.0.0"], "--auth-file"),
             (["--host", "no.such.host.invalid"], "--auth-file"),
             (["--auth-file", str(words)], "user:password"),

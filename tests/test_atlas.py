@@ -9,8 +9,9 @@ import pytest
 from fakes import fake_report
 from matplotlib.figure import Figure
 
-from qmmfl import atlas, charts, cli, evidence, labels, leaflet, prose
+from qmmfl import atlas, charts, cli, evidence, hub, labels, leaflet, prose, weights
 from qmmfl.atlas.places import flat, located, remoteness
+from qmmfl.prose import similar
 
 M, D, N, KEPT = len(labels.MODALITIES), 16, 400, 6
 WEIGHTS = "f" * 64
@@ -175,6 +176,12 @@ def test_map_is_a_figure_with_shapes_and_this_eye(found, saved, subject):
         assert len(shapes) >= 6
 
 
+@pytest.mark.parametrize(("space", "said"), [(labels.FUSED, "All modalities, fused"), ("msi", "Multispectral bands")])
+def test_the_page_names_the_space_and_the_marks(found, saved, space, said):
+    html = similar.similar_html(found, found.place(report_of(saved[1][0]), space), "DN")
+    assert f"Alike in: <b>{said}</b>. Marks show: <b>Drusen</b>." in html
+
+
 def test_marks_differ_in_colour_and_shape():
     colours, shapes = zip(*charts.MARKS, charts.UNKNOWN, strict=True)
     assert len(set(colours)) == len(set(shapes)) == len(labels.GRADES) + 1
@@ -299,3 +306,38 @@ def test_evidence_command(tiny_folder, eye_file, tmp_path):
     written = json.loads((tmp_path / "e" / "evidence.json").read_text())
     assert set(written["lesions"]) == set(labels.LESIONS)
     assert labels.NOTICE in (tmp_path / "e" / "evidence.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("verb", "more", "file"),
+    [
+        ("explain", ["--finding", "DR"], "explanation"),
+        ("whatif", ["--without", "lesions"], "whatif"),
+        ("evidence", [], "evidence"),
+        ("atlas", [], "atlas"),
+    ],
+)
+def test_every_command_says_which_weights_stood_in(
+    verb, more, file, tiny_atlas, tiny_pipeline, eye_file, tmp_path, monkeypatch, capsys
+):
+    def find(*_):
+        raise hub.Unreachable("someone/eyes@main could not be fetched")
+
+    monkeypatch.setattr(hub, "find", find)
+    monkeypatch.setattr(weights, "embedded", lambda: tiny_atlas)
+    assert run(verb, eye_file, tmp_path / "o", "someone/eyes", *more) == cli.OK
+    assert "qmmfl: The embedded weights are in use, not the ones asked for" in capsys.readouterr().err
+    origin = json.loads((tmp_path / "o" / f"{file}.json").read_text())["provenance"]
+    assert origin["weights_source"] == "embedded, because someone/eyes could not be fetched"
+    assert origin["weights_sha256"] == tiny_pipeline.card.sha256
+
+
+def test_a_picture_of_another_eye_does_not_stay_beside_the_new_numbers(found, saved, tmp_path):
+    report = report_of(saved[1][0])
+    mine = tmp_path / "mine.png"
+    for path in (mine, tmp_path / "evidence.png", tmp_path / "neighbours.png"):
+        path.write_bytes(b"of an eye before")
+    measured = replace(evidence.measure(report, {}), disc=None)
+    leaflet.write_evidence(tmp_path, report, measured)
+    leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"atlas.png", "mine.png"}

@@ -2,9 +2,12 @@
 
 import io
 import json
+import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from fakes import FakePipeline
 from test_ui import silent, upload
 
-from qmmfl import cli, dicom, photograph, prose, review
+from qmmfl import cli, dicom, photograph, prose, results, review, runs, screening
 from qmmfl.records import Eye, PhotographError
 from qmmfl.ui import cases
 from qmmfl.ui.reader import Reader
@@ -185,6 +188,45 @@ def test_without_pydicom_the_sentence_says_what_to_install(pixels, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(PhotographError, match=r"pydicom is not installed; install qmmfl\[dicom\]"):
         photograph.read(data, "eye.dcm")
+
+
+def test_two_files_at_once_are_both_silent_and_the_log_speaks_afterwards(pixels):
+    data, log, second = written(dataset(pixels)), logging.getLogger("pydicom"), Event()
+
+    def first_check(*_):
+        started.set()
+        second.wait(0.5)  # were both inside at once, the second would come in here
+
+    def second_check(*_):
+        second.set()
+        first.result()
+        silent.append(log.disabled)
+
+    started, silent = Event(), []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(dicom.read, data, first_check)
+        assert started.wait(30)
+        pool.submit(dicom.read, data, second_check).result()
+    assert silent == [True]
+    assert not log.disabled
+
+
+@pytest.mark.parametrize(
+    ("tag", "light", "side"),
+    [("R", 1, "right"), ("L", 1, None), ("L", 60, "left")],
+    ids=["as the photograph shows", "another than it shows", "it shows none"],
+)
+def test_the_command_line_takes_the_side_of_the_tag(pixels, tmp_path, monkeypatch, tag, light, side):
+    monkeypatch.setattr(prose, "report_pdf", lambda *_: b"%PDF-1.4")  # drawing takes seconds
+    (tmp_path / "image.dcm").write_bytes(written(dataset(pixels // light, ImageLaterality=tag)))
+    with runs.Run(tmp_path / "out", "f" * 64, results.Parts(planes=False)) as run:
+        (row,) = screening.screen([tmp_path / "image.dcm"], run, FakePipeline())  # its photographs show a right eye
+    report = json.loads((tmp_path / "out" / "image" / "report.json").read_text())
+    document = pydicom.dcmread(tmp_path / "out" / "image" / "report.dcm")
+    assert (row["side"], report["eye"]["side"]) == (side or "", side)
+    assert document.Laterality == {"right": "R", "left": "L", None: ""}[side]
+    asked = [note for note in report["input"]["notes"] if note.endswith("Which eye is it?")]
+    assert len(asked) == (side is None)
 
 
 @pytest.fixture

@@ -48,6 +48,15 @@ def test_a_second_opinion_on_one_modality(eye_file, tmp_path, tiny_folder):
     assert not list(tmp_path.glob("map_colour.png"))
 
 
+def test_maps_of_another_method_do_not_stay_beside_the_new_one(eye_file, tmp_path, tiny_folder):
+    kept = ("map_mine.png", "notes.txt")
+    for name in (*kept, "map_colour.png", "map_msi.png"):
+        (tmp_path / name).write_bytes(b"of an eye before")
+    assert run(eye_file, tiny_folder, tmp_path, "--finding", "DR", "--modality", "vessels") == cli.OK
+    texts = {"explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
+    assert {path.name for path in tmp_path.iterdir()} == texts | {"map.png", "map_values.png", *kept}
+
+
 @pytest.mark.parametrize(
     ("more", "status", "said"),
     [
@@ -115,6 +124,16 @@ def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
     assert words.explanation_pdf(made) == words.explanation_pdf(made)
 
 
+def test_a_score_that_is_not_called_is_not_said_to_be_below_its_threshold(eye):
+    card = tiny_card()
+    certain = type(card.calibrations["DR"])(0.0, 9.0, 0.4, "")
+    card.calibrations.update(DR=certain, NORMAL=certain)
+    made = explain.explain(pipeline.Pipeline(tiny_network(), card, "tiny", "cpu"), eye.photograph, "NORMAL")
+    assert words.standing_text(made) == (
+        "Probability 100.0 % (threshold 40.0 %): not called (another finding is flagged)."
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [(("--without", "lesions"), "without lesion"), (("--hide", "100", "120", "90", "80"), "of the field hidden")],
@@ -129,6 +148,9 @@ def test_a_what_if_is_told_in_a_folder(eye_file, tmp_path, tiny_folder, capsys, 
     assert moved
     text = (out / "whatif.md").read_text()
     assert all(f"| {move['name']} | {100 * move['before']:.1f} % |" in text for move in told["moves"].values())
+    assert told["provenance"]["weights_sha256"] in text
+    assert labels.NOTICE in text
+    assert told["notice"] == labels.NOTICE
     assert (out / "whatif.png").read_bytes().startswith(b"\x89PNG")
     changed = any(move["crosses"] for move in told["moves"].values())
     assert capsys.readouterr().out.startswith("changed" if changed else "unchanged")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_card
 
-from qmmfl import fundus, labels, phantom, photograph, pipeline, weights
+from qmmfl import fundus, labels, phantom, photograph, pipeline, results, weights
 from qmmfl.nets import GRADABLE, GRADE, OUTPUTS
 from qmmfl.prose import sentences
 from qmmfl.records import PhotographError
@@ -154,6 +154,8 @@ def test_black_is_ungradable_not_refused(tiny_pipeline):
     assert report.quality.reasons
     assert all(f.probability is None and f.reason for f in report.findings)
     assert report.dr.grade is None
+    assert (report.fundus.is_fundus, report.fundus.score) == (None, None), "no network was asked"
+    assert results.summarise(report)["fundus"] == ""
     assert not report.planes
     json.dumps(report.to_dict(), allow_nan=False)
 

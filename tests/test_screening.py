@@ -150,6 +150,29 @@ def test_other_weights_or_options_are_refused_unless_begun_anew(eyes, tmp_path):
     assert (out / "eye1" / "mine.txt").exists(), "and nothing else is"
 
 
+def test_parts_that_are_not_wanted_any_more_go(eyes, tmp_path):
+    out = tmp_path / "out"
+    screen(eyes, out, FakePipeline(), results.Parts(pdf=False))
+    for name in ("report.pdf", "report.dcm", "mine.txt"):
+        (out / "eye0" / name).write_text("of a run before")
+    (out / "summary.csv").unlink()  # so that --restart does not know of the reports
+    screen(eyes, out, restart=True)
+    assert {path.name for path in (out / "eye0").iterdir()} == {"report.json", "mine.txt"}
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+    whole = Path.write_bytes
+
+    def fill(path, data):
+        whole(path, data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OSError, match="No space left"):
+        results.place_text(tmp_path / "report.json", "a long text")
+    assert not list(tmp_path.iterdir())
+
+
 def test_results_of_another_version_are_refused(tmp_path):
     (tmp_path / "summary.csv").write_text("input,status\r\nx,ok\r\n")
     with pytest.raises(runs.RunError, match="another version"):
@@ -182,6 +205,24 @@ def test_equal_stems_names_that_collide_and_long_ones_stay_apart(tmp_path):
     assert len({row["folder"].casefold() for row in given}) == 6
     assert all((tmp_path / "out" / row["folder"] / "report.json").is_file() for row in given)
     assert rows(tmp_path / "out") == given
+
+
+def test_a_link_that_cannot_be_followed_is_refused_and_stops_nothing(eyes, tmp_path):
+    (eyes / "loop.png").symlink_to("loop.png")
+    given = screen(eyes, tmp_path / "out")
+    assert [row["status"] for row in given] == ["ok"] * 6 + ["refused"]
+    assert given[-1]["reason"].startswith("Cannot read loop.png: ")
+
+
+def test_a_folder_that_can_only_be_listed_stops_nothing(eyes, tmp_path, monkeypatch):
+    """It may not be entered; faked, since root, who may run this test, enters every folder."""
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    monkeypatch.setattr(Path, "samefile", closed)
+    assert list(results.find_photographs([eyes], eyes)) == [eyes], "for the reader to refuse"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a file have a name of any bytes")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import tiny_card, tiny_network
 
-from qmmfl import atlas, evidence, explain, labels, pipeline, prose, results, runs, screening, stages
+from qmmfl import atlas, cli, evidence, explain, labels, pipeline, prose, results, runs, screening, stages
 from qmmfl.prose import markup, sentences
 
 BAND = labels.MSI.title
@@ -100,6 +100,7 @@ def test_a_stage_that_fails_gives_a_partial_report_and_the_next_is_whole(reader,
     assert all(finding.probability is None and finding.suspected is None for finding in report.findings)
     assert all("incomplete" in finding.reason for finding in report.findings if finding.assessed)
     assert (report.dr.grade, report.dme.probability, report.disc_cup.vcdr, report.quality.score) == (None,) * 4
+    assert report.fundus.is_fundus is None
     assert all(lesion.count is None for lesion in report.lesions.values())
     assert (report.maps, report.contributions, report.features) == ({}, {}, None)
     assert told[-1] == stages.MEASURE_STAGE
@@ -193,7 +194,7 @@ def test_nothing_is_built_on_a_partial_report(reader, partial):
 
 
 def test_a_folder_is_read_on_and_the_eye_has_its_row(reader, eye, tmp_path):
-    """`ungradable` is the fixed status for a report without numbers; the reason says what happened."""
+    """It is refused for now, with a partial report; the next time it is tried again, where it is asked for."""
     (tmp_path / "in").mkdir()
     for name in "abc":
         cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), eye.photograph[..., ::-1])
@@ -207,16 +208,43 @@ def test_a_folder_is_read_on_and_the_eye_has_its_row(reader, eye, tmp_path):
     out, parts = tmp_path / "out", results.Parts(pdf=False)
     with runs.Run(out, "a" * 64, parts) as run:
         list(screening.screen(run.pending([tmp_path / "in"]), run, read))
-    with (out / "summary.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["ok", "ungradable", "ok"]
-    assert rows[1]["reason"].startswith(f"{BAND}: the network failed")
+    rows = table(out)
+    assert [row["status"] for row in rows] == ["ok", "refused", "ok"]
+    assert rows[1]["reason"].startswith(f"b.png: {BAND}: the network failed")
     assert rows[1]["p_DR"] == rows[1]["vcdr"] == ""
     values = json.loads((out / "b" / "report.json").read_text())
     assert list(values["failures"]) == [BAND]
     assert values["planes"]["msi_550"] is None
     kept = {path.stem for path in (out / "b" / "planes").iterdir()}
     assert kept == set(labels.PLANES) - set(labels.MSI.planes)
+
+    with runs.Run(out, "a" * 64, parts, again=[tmp_path / "elsewhere"]) as run:
+        assert run.counts == {"ok": 2, "refused": 1}
+        assert list(run.pending([tmp_path / "in"])) == []
+    assert table(out) == rows
+    with runs.Run(out, "a" * 64, parts, again=[tmp_path / "in"]) as run:
+        assert not (out / "b").exists()
+        assert [row["status"] for row in screening.screen(run.pending([tmp_path / "in"]), run, reader)] == ["ok"]
+        assert run.counts == {"ok": 3}
+    assert table(out)[:2] == [rows[0], rows[2]]
+    assert (table(out)[2]["input"], table(out)[2]["folder"]) == (rows[1]["input"], "b")
+
+
+def table(out):
+    with (out / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_command_fails_where_a_network_failed_and_tries_the_eye_again(
+    reader, eye_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(pipeline, "load", lambda *_: reader)
+    command = ["read", str(eye_file), "--out", str(tmp_path / "out"), "--no-pdf", "--no-planes"]
+    with broken(reader, fault="memory"):
+        assert cli.main(command) == cli.REFUSED
+    assert f"refused     {eye_file.name}: {BAND}: memory ran out" in capsys.readouterr().err
+    assert cli.main(command) == cli.OK
+    assert [row["status"] for row in table(tmp_path / "out")] == ["ok"]
 
 
 def test_a_whole_report_has_no_failures(whole):

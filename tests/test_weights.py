@@ -65,6 +65,20 @@ def test_a_missing_field_is_refused(copy, field):
         weights.load(copy)
 
 
+@pytest.mark.parametrize("text", ["3", "[]", '"card"', "null"])
+def test_what_is_no_card_is_refused(copy, text):
+    (copy / "card.json").write_text(text)
+    with pytest.raises(weights.WeightsError, match=r"card\.json holds no card; fetch"):
+        weights.load(copy)
+
+
+@pytest.mark.parametrize("field", ["grade", "calibrations"])
+def test_a_field_of_another_kind_is_refused(copy, field):
+    edit(copy, lambda card: card.update({field: 3}))
+    with pytest.raises(weights.WeightsError, match="misspells"):
+        weights.load(copy)
+
+
 @pytest.mark.parametrize("name", ["card.json", "model.safetensors"])
 def test_a_missing_file_is_refused(copy, name):
     (copy / name).unlink()

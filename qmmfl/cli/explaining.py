@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from .. import labels
-from .status import OK, complain, offer_weights, refuse
+from .status import OK, complain, load, offer_weights, refuse
 
 
 def declare(verbs) -> None:
@@ -78,46 +78,46 @@ def _guarded(work: Callable[[argparse.Namespace], str], options: argparse.Namesp
 
 
 def _explain(options: argparse.Namespace) -> str:
-    from .. import dossier, explain, pipeline
+    from .. import dossier, explain
 
     explain.check(options.finding, options.method, options.modality)
-    reader = pipeline.load(options.weights, options.device, options.runtime)
-    made = explain.explain(reader, options.path, options.finding, options.method, options.modality)
+    made = explain.explain(load(options), options.path, options.finding, options.method, options.modality)
     dossier.write(options.out, made)
     return made.code
 
 
 def _whatif(options: argparse.Namespace) -> str:
-    from .. import dossier, explain, photograph, pipeline
+    from .. import dossier, explain, laterality
 
-    reader = pipeline.load(options.weights, options.device, options.runtime)
-    picture = photograph.read(options.path)
+    reader = load(options)
+    report = laterality.settled(reader(options.path))
     if options.hide:
-        found = explain.hide_region(reader, picture, tuple(options.hide))
+        found = explain.hide_region(reader, report, tuple(options.hide))
     elif options.without:
-        found = explain.drop_modality(reader, picture, options.without)
+        found = explain.drop_modality(reader, report, options.without)
     else:
-        found = explain.swap_modality(reader, picture, options.average)
-    dossier.write_whatif(options.out, picture, found)
+        found = explain.swap_modality(reader, report, options.average)
+    dossier.write_whatif(options.out, report, found)
     return "changed" if any(move.crosses for move in found.moves.values()) else "unchanged"
 
 
 def _evidence(options: argparse.Namespace) -> str:
-    from .. import evidence, leaflet, pipeline
+    from .. import evidence, laterality, leaflet
 
-    reader = pipeline.load(options.weights, options.device, options.runtime)
-    report = reader(options.path)
+    reader = load(options)
+    report = laterality.settled(reader(options.path))
     again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
     leaflet.write_evidence(options.out, report, evidence.measure(report, reader.card.lesion_thresholds, again))
     return "ok" if report.quality.gradable else "ungradable"
 
 
 def _atlas(options: argparse.Namespace) -> str:
-    from .. import atlas, leaflet, pipeline, weights
+    from .. import atlas, leaflet
 
-    reader = pipeline.load(options.weights, options.device, options.runtime)
+    reader = load(options)
+    assert reader.folder is not None  # what was loaded lies somewhere
     try:
-        found = atlas.load(weights.find(options.weights)[0], reader.card.sha256)
+        found = atlas.load(reader.folder, reader.card.sha256)
     except atlas.AtlasMissing as error:
         raise ValueError(f"{error}; the repository's `python -m training.atlas` makes them") from None
     except atlas.AtlasError as error:

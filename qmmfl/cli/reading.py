@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .status import INTERRUPTED, OK, REFUSED, complain, offer_weights
+from .status import INTERRUPTED, OK, REFUSED, complain, load, offer_weights
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -48,13 +48,11 @@ def _read(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> tuple[str, "Pipeline | None"]:
     """Hash of the weights, and the pipeline, which on a cluster each worker makes for itself."""
-    from .. import pipeline, weights
+    from .. import weights
 
     if options.cluster:
         return weights.verify(weights.find(options.weights)[0]).sha256, None
-    reader = pipeline.load(options.weights, options.device, options.runtime)
-    if reader.banner:
-        print(f"qmmfl: {reader.banner}", file=sys.stderr)
+    reader = load(options)
     return reader.card.sha256, reader
 
 
@@ -65,7 +63,7 @@ def _screen(options: argparse.Namespace, sha256: str, reader: "Pipeline | None")
     from .. import cluster, pipeline, results, runs, screening
 
     parts = results.Parts(pdf=not options.no_pdf, planes=not options.no_planes)
-    with runs.Run(options.out, sha256, parts, restart=options.restart) as run:
+    with runs.Run(options.out, sha256, parts, restart=options.restart, again=options.paths) as run:
         if run.counts:
             print(f"qmmfl: {run.counts.total()} are read already; going on", file=sys.stderr)
         total = sum(1 for _ in run.pending(options.paths))
@@ -73,17 +71,17 @@ def _screen(options: argparse.Namespace, sha256: str, reader: "Pipeline | None")
         if reader is None:
             folder = options.weights and Path(options.weights).is_dir()  # a worker has another working directory
             source = Path(options.weights).absolute() if folder else options.weights
-            load = partial(pipeline.load, source, options.device, options.runtime)
-            rows = cluster.screen(sources, run, load, address=options.cluster)
+            make = partial(pipeline.load, source, options.device, options.runtime)
+            rows = cluster.screen(sources, run, make, address=options.cluster)
         else:
             rows = screening.screen(sources, run, reader)
         pause = 0.5 if sys.stderr.isatty() else 30  # [s] between two lines in a log
         bar = tqdm(rows, total=total, unit="eye", file=sys.stderr, mininterval=pause, dynamic_ncols=True)
         for row in bar:
-            refused = row["status"] == screening.REFUSED
+            refused = row["status"] == results.REFUSED
             line = f"{row['status']:<11} {row['reason' if refused else 'input']}"
             bar.write(line, file=sys.stderr if refused else sys.stdout)
         results.write_parquet(options.out / runs.SUMMARY)
         counted = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items()))
         print(f"qmmfl: {counted}; {options.out / runs.SUMMARY}", file=sys.stderr)
-        return REFUSED if run.counts[screening.REFUSED] else OK
+        return REFUSED if run.counts[results.REFUSED] else OK

@@ -1,6 +1,8 @@
 """qmmfl serve: the page."""
 
 import argparse
+import contextlib
+import socket
 from pathlib import Path
 
 from .status import OK, complain, offer_weights
@@ -17,15 +19,35 @@ def declare(verbs) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from .. import pipeline, ui
+    from .. import guard, pipeline, ui
     from ..weights import WeightsError
 
     try:
         auth = _users(options.auth_file) if options.auth_file else None
+        guard.allow(options.host, bool(auth))  # before the seconds that loading takes
+        _check_address(options.host, options.port)
         ui.serve(pipeline.load(options.weights, options.device, options.runtime), options.host, options.port, auth)
     except (WeightsError, ValueError, OSError) as error:
         return complain(str(error))
     return OK
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise ValueError where nothing can listen there: Gradio takes each reason for a port that is taken."""
+    if not 1 <= port <= 65535:
+        raise ValueError(f"there is no port {port}; choose one from 1 to 65535 with --port")
+    if not _can_listen(host, 0):
+        raise ValueError(f"{host} is no address of this machine; choose another with --host, such as 127.0.0.1")
+    if not _can_listen(host, port):
+        raise ValueError(f"port {port} is taken, or not open to you; choose another with --port")
+
+
+def _can_listen(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError, UnicodeError):  # no such host, or no name that one could have
+        for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with contextlib.suppress(OSError), socket.create_server(address, family=family):
+                return True
+    return False
 
 
 def _users(path: Path) -> list[tuple[str, str]]:

@@ -2,6 +2,10 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
 
 OK, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,3 +32,16 @@ def offer_weights(verb: argparse.ArgumentParser) -> None:
         default="auto",
         help="what runs the networks on a processor (default: openvino where it is installed, which is quicker)",
     )
+
+
+def load(options: argparse.Namespace) -> "Pipeline":
+    """The pipeline that these options name; other weights than those asked for are told on standard error.
+
+    Raises ValueError for weights that cannot be used, or no such device.
+    """
+    from .. import pipeline
+
+    reader = pipeline.load(options.weights, options.device, options.runtime)
+    if reader.banner:
+        print(f"qmmfl: {reader.banner}", file=sys.stderr)
+    return reader

@@ -11,7 +11,7 @@ from .page import build
 
 SESSIONS = 64  # pages, and programs that asked, remembered at a time: a report with its planes takes tens of megabytes
 _HERE = Path(__file__).parent.parent
-_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # the terminal was closed
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # HUP: terminal closed
 
 
 def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wait: bool = True):
