@@ -109,6 +109,16 @@ def test_calibration_holds_a_band_and_thresholds_are_cross_fitted_where_few(numb
     assert fitted["DR"].undecided(0.5) is None
 
 
+@pytest.mark.parametrize("least", [5, 100])
+def test_a_rare_finding_is_not_called_where_nine_of_ten_calls_would_be_wrong(numbers, monkeypatch, least):
+    monkeypatch.setattr(calibrate, "LEAST_CHECKED", least)
+    every, logits, fitted = fitted_eyes(numbers, 36)
+    logits[:, OUTPUTS.index("DR")] = numbers.normal(0, 1, len(logits))  # tells nothing: all are as likely as it is rare
+    assert calibrate.expected_threshold(np.full(100, 0.02)) < calibrate.LEAST_CALLED
+    assert calibrate.fit(every, logits)["DR"].threshold == calibrate.LEAST_CALLED
+    assert fitted["DR"].threshold >= calibrate.LEAST_CALLED
+
+
 def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
     truth, probability = np.array([1, 0] * 20, bool), np.array([0.8, 0.2] * 20)
     groups = np.array([f"p{i // 2}" for i in range(40)])

@@ -18,6 +18,9 @@ LEAST_TRAINED = 10  # positive training eyes below which a finding is not assess
 LEAST_CHECKED = 5  # positive validation eyes below which training eyes help to place the threshold, and it is marked
 REFUSED = 0.01  # share of good validation photographs that a gate may refuse
 FOLDS = 5  # of a cross-fitted threshold
+# Of a rare finding the F1 is highest where most calls are wrong; a reader who is called nine times in ten for nothing
+# stops looking.
+LEAST_CALLED = 0.1
 READ = ("idrid", "rahim", "palm", "drimdb", "eyepacs")  # sets without cataracts so dense that no vessel is seen
 LEAST_F1 = 0.1  # a lesion whose pixels are found no better on validation eyes is not counted in reports
 # A gate refuses below this at most: its bad examples come from few cameras, good ones from any. That a picture is none
@@ -49,12 +52,12 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
             threshold = _gate(present, probability, SURE[name])
             fitted = "training and validation eyes (too few validation positives)" if few else fitted
         elif few:
-            threshold = cross_fitted_threshold(present, probability, groups)
+            threshold = max(cross_fitted_threshold(present, probability, groups), LEAST_CALLED)
             fitted = (
                 f"cross-fitted over {FOLDS} folds of training and validation eyes, {present.sum()} with the finding"
             )
         else:
-            threshold = expected_threshold(probability)
+            threshold = max(expected_threshold(probability), LEAST_CALLED)
             if conformal.promised(present):
                 band = conformal.band(present, probability, threshold)
         result[name] = Calibration(scale, offset, threshold, fitted, *band)
