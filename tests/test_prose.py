@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,7 +95,7 @@ def test_nothing_flagged_does_not_exclude_disease():
     said = prose.headline(report)
     assert said.startswith("No listed abnormality flagged")
     assert "does not exclude disease" in said
-    assert prose.suspected(report) == []
+    assert sentences.suspected(report) == []
 
 
 def test_a_suspected_oedema_is_in_the_headline():
@@ -105,6 +106,8 @@ def test_a_suspected_oedema_is_in_the_headline():
         said = prose.headline(report)
         assert said.startswith("Suspicion of")
         assert said.endswith("Macular oedema (80.0 %; OCT decides).")
+        report = replace(report, maps={"DR": np.zeros((9, 4, 4)), "DME": np.zeros((9, 4, 4))})
+        assert prose.first_map(report) == ("DR" if "DR" in codes else "DME")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from .atlas import placement_facts, placement_text
 from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
-from .sentences import call, conflicts, headline, percent, ranked, suspected
+from .sentences import call, conflicts, first_map, headline, percent, ranked
 
 __all__ = [
     "call",
@@ -12,6 +12,7 @@ __all__ = [
     "evidence_facts",
     "evidence_text",
     "findings_html",
+    "first_map",
     "headline",
     "percent",
     "place_facts",
@@ -19,6 +20,5 @@ __all__ = [
     "placement_text",
     "ranked",
     "report_pdf",
-    "suspected",
     "vessel_facts",
 ]

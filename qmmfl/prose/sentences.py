@@ -87,6 +87,12 @@ def suspected(report: Report) -> list[Finding]:
     return [f for f in ranked(report) if f.suspected and f.code != "NORMAL"]
 
 
+def first_map(report: Report) -> str | None:
+    """The score whose map is shown unasked: of the most probable suspected finding, else of a suspected oedema."""
+    codes = [finding.code for finding in suspected(report)] + ([OEDEMA] if report.dme.suspected else [])
+    return next((code for code in codes if code in report.maps), None)
+
+
 def headline(report: Report) -> str:
     """The whole reading in one sentence."""
     if report.failures:

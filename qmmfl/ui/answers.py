@@ -37,7 +37,7 @@ def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space:
         shown = [(each.read(), each.preview) for each in waiting]
         return parts | {"viewer": markup.preview_html(shown)}
     report, save, side = eye.report, eye.save, eye.side
-    chosen = next((f.code for f in prose.suspected(report) if f.code in report.maps), None)
+    chosen = prose.first_map(report)
     poor = eye.overridden and report.maps and not report.quality.gradable
     asked = f'<p class="question">{ON_REQUEST}</p>' if poor else ""
     parts["summary"] = markup.summary_html(report) + asked

@@ -37,8 +37,7 @@ class Handlers:
         result |= dict(zip(page.files, self.close_files(case), strict=True))
         result |= {page.marks: marks, page.space: space}
         can = explained(eye)
-        suspected = prose.suspected(eye.report) if can and eye and eye.report else []
-        first = next((f.code for f in suspected if f.code in dict(can).values()), None)
+        first = prose.first_map(eye.report) if can and eye and eye.report else None
         result[page.finding] = gr.Dropdown(can, value=first or (can[0][1] if can else None))
         titles = [(case.title(number), number) for number in range(len(eyes))] if case else []
         result[page.which] = gr.Radio(titles, value=case.shown if titles and case else None, visible=len(titles) > 1)
