@@ -14,16 +14,22 @@ from qmmfl import labels
 from .recipe import RUNS, parse
 
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
-_STEPS = {labels.LESION_MAPS.name: 3200}  # the plane that grades best, and still gaining after 800
+_STEPS = {labels.LESION_MAPS.name: 6000}  # the plane that grades best, and still gaining after 800
 _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
+_LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
+_LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
+_LABELLED = "{run}/lesions_labelled/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2"
 _GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
-    "synthesis lesions --steps 2400 --validate 200 --squares 2 --coarsest 0.5",
+    f"synthesis lesions --steps 2400 {_LESIONS} --name lesions_labelled",
+    f"synthesis lesions --steps 1400 {_LESIONS} --rate 0.0015 --start {_LABELLED} --teacher {_LABELLED}"
+    " --name lesions_taught",
+    "soup lesions --parts lesions_labelled,lesions_taught",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
@@ -33,8 +39,11 @@ STAGES = (
     " --name encoder_colour_coarse",
     f"encoders colour --steps 280 {_COLOUR} --rate 0.0004 --settled 2 --start {_COLOURS}_coarse/best.pt"
     " --name encoder_colour_sharp",
-    "encoders colour --steps 450 --batch 16 --decay 0.05 --validate 5000 --rate 0.0003 --settled 2"
-    f" --start {_COLOURS}_sharp/best.pt",
+    f"encoders colour --steps 450 --batch 16 {_LATER} --rate 0.0003 --start {_COLOURS}_sharp/best.pt"
+    " --name encoder_colour_even",
+    f"encoders colour --steps 500 --batch 16 {_LATER} --rate 0.0004 --side 384 --mixed 0.4"
+    f" --start {_COLOURS}_even/best.pt --name encoder_colour_mixed",
+    f"encoders colour --steps 240 --batch 32 {_LATER} --rate 0.0004 --mixed 0.4 --start {_COLOURS}_mixed/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 800 {_FUSION} --name fusion_coarse",
