@@ -65,7 +65,6 @@ def gradio() -> Any:  # a module, whose own annotations hide half of what it off
         GRADIO_RUN_HISTORY="False",
         GRADIO_TEMP_DIR=str(private_folder()),
         GRADIO_EXAMPLES_CACHE=str(private_folder() / "examples"),
-        GRADIO_QUEUE_SESSION_RESUME_TTL="60",
     )
     import gradio as module
 

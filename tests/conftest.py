@@ -115,8 +115,14 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def address():
-    with visits.served(FakePipeline(delay=0.05)) as address:
+def model() -> FakePipeline:
+    """What answers on the page of `address`."""
+    return FakePipeline(delay=0.05)
+
+
+@pytest.fixture(scope="module")
+def address(model):
+    with visits.served(model) as address:
         yield address
 
 

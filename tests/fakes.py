@@ -124,14 +124,20 @@ class FakePipeline:
         self.card, self.source, self.banner = FakeCard(), "fake weights", banner
         self.delay, self.error = delay, error
         self.seen: list[Photograph] = []
+        self.running, self.stages = 0, 0  # readings at this moment; stages that the last one has done
 
     def __call__(self, photograph: Photograph, progress=None, *, override: bool = False) -> Report:
         """Photograph -> report, by its content only."""
         self.seen.append(photograph)
-        for number, stage in enumerate(STAGES):
-            if progress:
-                progress(number, len(STAGES), stage)
-            time.sleep(self.delay * (10 if photograph.width > 1000 else 1))
+        self.running, self.stages = self.running + 1, 0
+        try:
+            for number, stage in enumerate(STAGES):
+                if progress:
+                    progress(number, len(STAGES), stage)
+                time.sleep(self.delay * (10 if photograph.width > 1000 else 1))
+                self.stages = number + 1
+        finally:
+            self.running -= 1
         if self.error:
             raise self.error
         if photograph.pixels.mean() < 5 and not override:

@@ -288,8 +288,9 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     "F8": ("out of memory", "partial report; the next photograph reads normally", (STAGE,)),
     "F9": (
         "the client closes the tab",
-        "its place is free again",
+        "what is read for it ends at its next stage, and its place is free again",
         (
+            "test_browser::test_an_analysis_whose_tab_is_closed_ends_at_its_next_stage",
             "test_server::test_an_answer_nobody_waits_for_holds_up_nobody",
             "test_ui::test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared",
         ),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -240,6 +241,20 @@ def test_stop_keeps_the_photograph_and_clear_forgets_everything(visit, files):
     page.wait_for_selector("#viewer .empty")
     assert page.locator("#reading table, #summary .glance, #review form").count() == 0
     assert here.context.request.get(address_of(page) + old).status == 403, "its pictures are deleted"
+
+
+def test_an_analysis_whose_tab_is_closed_ends_at_its_next_stage(visit, files, model):
+    here = visit()
+    here.choose(files["large"])
+    here.page.wait_for_selector("#viewer img")
+    here.page.click("#analyse")
+    here.page.locator("#viewer .progress-level-inner", has_text=STAGES[0]).first.wait_for()
+    here.context.close()
+    limit = time.monotonic() + 30
+    while model.running and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not model.running, "whoever waits is next"
+    assert model.stages < len(STAGES), "it did not end by itself"
 
 
 def test_ungradable_photograph_withholds_until_it_is_asked_for(visit, files):

@@ -36,8 +36,14 @@ def build(pipeline):
             """One colour fundus photograph in, report.json (schema 1) out."""
             return answer.analyse_file(photograph_file)
 
+        def left(request: gr.Request) -> None:  # pyright: ignore[reportInvalidTypeForm]
+            """The tab was closed: what is read for it ends at its next stage; its case goes when its time is up."""
+            if request.session_hash in demo.state_holder:
+                stop(demo.state_holder[request.session_hash][page.state._id])
+
         gr.api(analyse_file, api_name="analyse", **_MODEL)  # first: the name is its own
         _connect(page, answer, analyse, override, measure)
+        demo.unload(left)
     demo.queue(max_size=16, default_concurrency_limit=1, api_open=False)
     return demo
 
