@@ -318,7 +318,11 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
         "ends within seconds, nothing is left",
         ("test_server::test_a_signal_in_the_middle_leaves_nothing_behind",),
     ),
-    "F14": ("port in use, host or password file wrong", "one line, status 2", ("test_what_cannot_be_served_is_said",)),
+    "F14": (
+        "port in use; host, password file, certificate or key wrong",
+        "one line, status 2",
+        ("test_what_cannot_be_served_is_said", "test_server::test_the_page_can_be_served_encrypted"),
+    ),
     "F15": (
         "other time zone, language, a clock that jumps, no home, folder that must stay clean",
         "the same report, nothing written",
@@ -571,6 +575,8 @@ def test_what_cannot_be_served_is_said(monkeypatch, tmp_path, capsys):
             (["--host", "no.such.host.invalid"], "--auth-file"),
             (["--auth-file", str(words)], "user:password"),
             (["--auth-file", str(tmp_path / "missing")], "missing"),
+            (["--tls", str(words), str(words)], "no certificate in PEM"),
+            (["--tls", str(words), str(tmp_path / "key.pem")], "there is no"),
         ):
             assert cli.main(["serve", *arguments]) == cli.USAGE
             told = capsys.readouterr().err

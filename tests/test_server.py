@@ -3,18 +3,24 @@
 import asyncio
 import contextlib
 import hashlib
+import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import threading
 import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import test_photograph
-from fakes import fake_photograph
+import visits
+from fakes import FakePipeline, fake_photograph
 from PIL import Image
 from served import JSON, Server, serve
 
@@ -487,6 +493,20 @@ def test_other_hosts_want_a_password(host, monkeypatch):
 def test_addresses_on_which_other_sites_could_read_are_refused(host):
     with pytest.raises(ValueError, match="stay on 127"):
         guard.allow(host, password=True)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes a certificate for the test, is not there")
+def test_the_page_can_be_served_encrypted(tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    asked = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=qmmfl -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*asked.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    with visits.served(FakePipeline(), tls=(certificate, key)) as address:
+        assert address.startswith("https://")
+        trusting = ssl.create_default_context(cafile=certificate)
+        with urllib.request.urlopen(address, context=trusting, timeout=60) as answer:
+            assert b"qmmfl" in answer.read()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            urllib.request.urlopen(address.replace("https", "http"), timeout=60)
 
 
 def through_guard(path: str) -> int:

@@ -12,15 +12,15 @@ TABS = ("All pictures", "Explanations", "Similar eyes", "Both eyes", "Review", "
 
 
 @contextmanager
-def served(pipeline) -> Iterator[str]:
+def served(pipeline, tls=None) -> Iterator[str]:
     """Address of the page on a port of its own."""
     from qmmfl import ui  # gradio takes seconds, and every test imports this file
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = ui.serve(pipeline, port=port, wait=False)
-    yield f"http://127.0.0.1:{port}/"
+    demo = ui.serve(pipeline, port=port, tls=tls, wait=False)
+    yield f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
     demo.close()
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import socket
+import ssl
 from pathlib import Path
 
 from .status import OK, complain, offer_weights
@@ -14,6 +15,9 @@ def declare(verbs) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     serve.add_argument("--auth-file", type=Path, metavar="FILE", help="lines of user:password that may log in")
+    serve.add_argument(
+        "--tls", type=Path, nargs=2, metavar=("CERTIFICATE", "KEY"), help="serve https with these two PEM files"
+    )
     serve.set_defaults(run=_serve)
     offer_weights(serve)
 
@@ -26,7 +30,12 @@ def _serve(options: argparse.Namespace) -> int:
         auth = _users(options.auth_file) if options.auth_file else None
         guard.allow(options.host, bool(auth))  # before the seconds that loading takes
         _check_address(options.host, options.port)
-        ui.serve(pipeline.load(options.weights, options.device, options.runtime), options.host, options.port, auth)
+        if options.tls:
+            _check_tls(*options.tls)
+        elif options.host not in guard.LOOPBACK:
+            complain("passwords and photographs travel unencrypted; serve with --tls, or behind a proxy that encrypts")
+        model = pipeline.load(options.weights, options.device, options.runtime)
+        ui.serve(model, options.host, options.port, auth, options.tls)
     except (WeightsError, ValueError, OSError) as error:
         return complain(str(error))
     return OK
@@ -48,6 +57,20 @@ def _can_listen(host: str, port: int) -> bool:
             with contextlib.suppress(OSError), socket.create_server(address, family=family):
                 return True
     return False
+
+
+def _check_tls(certificate: Path, key: Path) -> None:
+    """Raise ValueError where the two files cannot be served with."""
+    for path in (certificate, key):
+        if not path.is_file():
+            raise ValueError(f"there is no {path}; name a certificate and its key after --tls")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ValueError(
+            f"{certificate.name} and {key.name} are no certificate in PEM and its own key without a passphrase; "
+            "name such a pair after --tls"
+        ) from error
 
 
 def _users(path: Path) -> list[tuple[str, str]]:

@@ -14,8 +14,9 @@ _HERE = Path(__file__).parent.parent
 _ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # HUP: terminal closed
 
 
-def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wait: bool = True):
-    """Serve the page until stopped. auth: (user, password) pairs, needed for any host but this machine.
+def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, tls=None, *, wait: bool = True):
+    """Serve the page until stopped. auth: (user, password) pairs, needed for any host but this machine. tls: paths of a
+    certificate and of its key, for https.
 
     With `wait` False it returns the running gr.Blocks; the caller closes it. Raises ValueError for a host that would
     let others in without a password, OSError where the port is taken.
@@ -23,6 +24,7 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
     allow(host, bool(auth))
     os.umask(0o077)
     demo, gr = build(pipeline), gradio()
+    certificate, key = map(str, tls) if tls else (None, None)
     from starlette.middleware import Middleware
 
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"])
@@ -32,6 +34,7 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, *, wai
         pwa=False, mcp_server=False, strict_cors=True, theme=theme, css_paths=_HERE / "style.css",
         head=f"<script>{(_HERE / 'viewer.js').read_text()}</script>",
         app_kwargs={"middleware": [Middleware(Guard)]}, prevent_thread_lock=True,
+        ssl_certfile=certificate, ssl_keyfile=key, ssl_verify=False,  # it asks itself whether it runs: by IP, not name
         _frontend=False,  # else Gradio gives up, and asks for a share link, where a busy machine takes 3 s for the page
     )  # fmt: skip
     print(f"qmmfl: {labels.NOTICE}\nqmmfl: open {demo.local_url}", flush=True)
