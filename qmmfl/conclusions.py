@@ -22,8 +22,10 @@ _NOT_FUNDUS = "It does not look like a colour photograph of the fundus; upload o
 _POOR = "Image quality is too low to rely on: check focus, lighting and lashes, and take it again."
 _NO_VESSELS = "No retinal vessels are seen: the view may be clouded (as by a cataract) or out of focus; take it again."
 _FLAGGED = "another finding is flagged"
+_GRADED = "the grade or the risk of macular oedema says otherwise"
 _WEIGHED = "grade {} is more probable, but an error of two grades counts as four of one"
 _NO_DISC = "withheld: no optic disc was found"
+_NO_CUP = "withheld: no cup was found in the optic disc"
 
 Planes = Mapping[str, np.ndarray]  # modality -> (k, s, s)
 
@@ -39,25 +41,26 @@ def find_gates(card: Card, scores: Scores | None, planes: Planes, reasons: tuple
     if measures.vessel_share(planes[labels.VESSELS.name]) < card.least_vessels:
         reasons = (*reasons, _NO_VESSELS)
     reasons = (*reasons, *(() if fundus_ok else (_NOT_FUNDUS,)), *(() if sharp else (_POOR,)))
-    return Quality(not reasons, gradable, reasons), Fundus(fundus_ok, is_fundus)
+    threshold = card.calibrations[GRADABLE].threshold if GRADABLE in card.calibrations else None
+    return Quality(not reasons, gradable, reasons, threshold), Fundus(fundus_ok, is_fundus)
 
 
 def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tuple[Finding, ...]:
     """Every code of the vocabulary."""
     found = [_finding(card, code, scores, withheld) for code in labels.FINDINGS]
-    if any(finding.suspected for finding in found if finding.code != "NORMAL"):
-        # "No listed abnormality flagged" must not stand beside one that is.
-        found = [
-            replace(f, suspected=False, reason=_FLAGGED) if f.code == "NORMAL" and f.suspected else f for f in found
-        ]
+    why = _FLAGGED if any(finding.suspected for finding in found if finding.code != "NORMAL") else None
+    if find_grade(card, scores, withheld).grade or find_oedema(card, scores, withheld).suspected:
+        why = why or _GRADED
+    if why:  # "No listed abnormality flagged" must not stand beside one that is
+        found = [replace(f, suspected=False, reason=why) if f.code == "NORMAL" and f.suspected else f for f in found]
     return tuple(found)
 
 
 def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade:
     """The ICDR grade."""
-    threshold = card.grade.thresholds[labels.MORE_THAN_MILD - 1]
+    mild, threat = (card.grade.thresholds[least - 1] for least in (labels.MORE_THAN_MILD, labels.VISION_THREATENING))
     if withheld or scores is None:
-        return Grade(None, None, None, None, withheld, threshold)
+        return Grade(None, None, None, None, withheld, mild, threat)
     score = card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])
     above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))  # as `fusion.grade_probabilities`
     each = -np.diff(above, prepend=1, append=0)
@@ -69,7 +72,8 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         grade >= labels.MORE_THAN_MILD,
         grade >= labels.VISION_THREATENING,
         None if grade == likeliest else _WEIGHED.format(likeliest),
-        threshold,
+        mild,
+        threat,
     )
 
 
@@ -93,6 +97,8 @@ def find_disc_cup(card: Card, planes: Planes, frame: fundus.Frame | None, withhe
     if diameters is None:
         return DiscCup(None, None, None, None, _NO_DISC)
     scale = frame.side / disc.shape[0]
+    if not diameters[1]:
+        return DiscCup(None, None, diameters[0] * scale, None, _NO_CUP)
     return DiscCup(diameters[1] / diameters[0], card.vcdr_error, diameters[0] * scale, diameters[1] * scale)
 
 
@@ -107,6 +113,7 @@ def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, 
         code: replace(
             measures.count_lesions(squares[i], limits[code], field) if code in limits else Lesion(None, None),
             healthy_most=card.lesions_healthy.get(code),
+            threshold=limits.get(code),
         )
         for i, code in enumerate(labels.LESIONS)
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from . import labels
+from . import labels, measures
 from .records import Report
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ COLOUR_NAMES = MappingProxyType(
     dict(zip(COLOURS, ("green", "sky blue", "purple", "yellow", "white", "orange", "vermilion", "blue"), strict=True))
 )
 OUTLINES = f"{labels.SYNTHESIZED} OUTLINES"  # over a photograph, which is none
-LINE = 0.5  # probability at which outlines are drawn
+LINE = 0.5  # probability at which outlines are drawn, but for those of lesions that are counted
 HEAT_TOP = 12.0  # [logit] what the strongest cells of severe retinopathy reach: less, and such eyes are one colour
 _HEAT_OPACITY = 0.7  # of a cell at HEAT_TOP
 
@@ -92,16 +92,14 @@ def plane(report: Report, name: str, side: int | None = None) -> np.ndarray:
 def layer(report: Report, name: str, side: int | None = None) -> np.ndarray:
     """One of `LAYERS` as a transparent marked picture, uint8 (h, w, 4) RGBA, to lie over the photograph.
 
-    Vessels are filled, their opacity follows the probability. Disc, cup and lesions are outlined at `LINE`, so that
-    what lies inside stays visible; lesion outlines keep a little distance from the lesion.
+    Vessels are filled, their opacity follows the probability. Disc and cup are outlined at `LINE`, so that what lies
+    inside stays visible. Of lesions the regions that the report counts are outlined, at a little distance.
     """
-    values = _values(report, plane_name(name), side)
-    alpha = np.zeros(values.shape, np.uint8)
     if name in ("artery", "vein"):
-        alpha = (np.clip((values - 0.2) / 0.6, 0, 1) * 200).astype(np.uint8)
+        alpha = (np.clip((_values(report, name, side) - 0.2) / 0.6, 0, 1) * 200).astype(np.uint8)
     else:
-        mask = (values >= LINE).astype(np.uint8)
-        width = max(1, round(min(values.shape) / 450))
+        mask = _mask(report, name, side)
+        alpha, width = np.zeros(mask.shape, np.uint8), max(1, round(min(mask.shape) / 450))
         if name in labels.LESIONS:
             mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (4 * width + 1,) * 2))
         outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -163,6 +161,17 @@ def encode(image: np.ndarray, kind: str = "jpeg") -> bytes:
 def _values(report: Report, name: str, side: int | None) -> np.ndarray:
     found = report.planes[name]
     return found.pixels if side is None else _resize(found.square, side, side)
+
+
+def _mask(report: Report, name: str, side: int | None) -> np.ndarray:
+    """uint8 (h, w), 1 inside what is outlined of a layer; no region that is counted is lost in a smaller picture."""
+    lesion, found = report.lesions.get(name), report.planes[plane_name(name)]
+    if lesion is None or lesion.threshold is None:
+        return (_values(report, plane_name(name), side) >= LINE).astype(np.uint8)
+    everywhere = np.ones(found.square.shape, bool)
+    counted = (measures.lesion_regions(found.square, lesion.threshold, everywhere)[0] > 0).astype(np.float32)
+    shown = found.place(counted) if side is None else _resize(counted, side, side)
+    return (shown >= (LINE if shown.shape[1] >= counted.shape[1] else 1e-3)).astype(np.uint8)
 
 
 def _fit(report: Report, square: np.ndarray, side: int | None) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from .records import Eye, Report
 
 SIDES = ("right", "left")
-OPEN, UNKNOWN = "not settled", "not known"
+OPEN, UNKNOWN, CHOSEN = "not settled", "not known", "chosen by the clinician"
 _TOKENS = {"od": "right", "right": "right", "r": "right", "re": "right", "os": "left", "left": "left", "l": "left"}
 _TOKENS["le"] = "left"
 
@@ -28,7 +28,7 @@ def settle(
     is a word, too. tagged: side in the tags of a DICOM file.
     """
     if chosen:
-        return Eye(chosen if chosen in SIDES else None, "chosen by the clinician"), None
+        return Eye(chosen if chosen in SIDES else None, CHOSEN), None
     said = [each for each in (Eye(tagged, "DICOM tag"), Eye(named, "file name"), seen) if each.side]
     if not said:
         return seen, None

@@ -5,6 +5,7 @@ import numpy as np
 
 from .records import Eye, Lesion
 
+BY_DISC = "position of the optic disc, if the macula is shown"
 _REGION = 0.5  # probability from which a pixel belongs to disc or cup
 _SMALLEST = 4  # [px] lesions of fewer pixels are noise at the working resolution
 _OFF_CENTRE = 0.25  # [radii of the field] disc this far from the middle tells the side
@@ -41,7 +42,7 @@ def find_side(disc: np.ndarray) -> Eye:
     offset = (np.nonzero(region)[1].mean() + 0.5) / region.shape[1] * 2 - 1
     if abs(offset) < _OFF_CENTRE:
         return Eye(None, None)
-    return Eye("right" if offset > 0 else "left", "position of the optic disc")
+    return Eye("right" if offset > 0 else "left", BY_DISC)
 
 
 def vessel_share(vessels: np.ndarray) -> float:

@@ -57,6 +57,7 @@ class Quality:
     gradable: bool
     score: float | None  # 0..1, probability that the photograph is gradable; None where no network was asked
     reasons: tuple[str, ...] = ()
+    threshold: float | None = None  # 0..1, on the score; other faults can make a photograph ungradable above it
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Grade:
-    """ICDR grade of diabetic retinopathy. All but `reason` and `threshold` are None when it is withheld.
+    """ICDR grade of diabetic retinopathy. All but `reason` and the thresholds are None when it is withheld.
 
     reason: why it is withheld, or why it is not the most probable grade. threshold: on the probability of more than
-    mild, from which it is called.
+    mild, from which it is called; threat_threshold: likewise of vision-threatening retinopathy. Both are calls of the
+    grade alone: macular oedema, which counts as vision-threatening too, has its own record.
     """
 
     probabilities: tuple[float, ...] | None  # five, sum 1
@@ -110,6 +112,7 @@ class Grade:
     vision_threatening: bool | None
     reason: str | None = None
     threshold: float = 0.5
+    threat_threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,13 @@ class Lesion:
     """Count of connected regions and their share of the field of view (0..1).
 
     healthy_most: nine of ten healthy eyes show so many regions or fewer, false ones; None where that is not known.
+    threshold: probability, 0..1, from which a place belongs to a region; None where they are not counted.
     """
 
     count: int | None
     area_fraction: float | None
     healthy_most: int | None = None
+    threshold: float | None = None
 
     @property
     def beyond(self) -> bool | None:

@@ -195,7 +195,7 @@ window.qmmfl = (() => {
     lately = form.dataset.eye;
     const known = JSON.parse(said[lately] || "null");
     if (!known) return;
-    for (const box of all(form, "input[type=radio]")) box.checked = known.opinions[box.name] === box.value;
+    for (const box of all(form, "input[type=radio]")) box.checked = (known.opinions[box.name] || "") === box.value;
     for (const name of ["grade", "note"]) form.querySelector(`[name=${name}]`).value = known[name];
   }
 
@@ -305,7 +305,8 @@ window.qmmfl = (() => {
     if (!drag) return;
     const { what, box } = drag, share = (x, y) => [(x - box.left) / box.width, (y - box.top) / box.height];
     if (what.matches(".boxer")) {
-      const [a, b] = share(drag.x, drag.y), [c, d] = share(event.clientX, event.clientY);
+      const within = (x, y) => share(x, y).map(v => clamp(v, 0, 1)); // the pointer may leave the picture, the box not
+      const [a, b] = within(drag.x, drag.y), [c, d] = within(event.clientX, event.clientY);
       return boxed(what, [Math.min(a, c), Math.min(b, d), Math.abs(c - a), Math.abs(d - b)]);
     }
     move(what.closest(".viewer"), (event.clientX - drag.x) / box.width, (event.clientY - drag.y) / box.height);

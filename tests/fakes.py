@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from qmmfl import labels
+from qmmfl.measures import BY_DISC
 from qmmfl.records import (
     DiscCup,
     Eye,
@@ -73,7 +74,7 @@ def fake_report(
     each = np.exp(-1.3 * np.abs(np.arange(5) - grade))
     return Report(
         photograph=photograph,
-        eye=Eye("right", "position of the optic disc") if gradable else Eye(None, None),
+        eye=Eye("right", BY_DISC) if gradable else Eye(None, None),
         quality=Quality(gradable, 0.93 if gradable else 0.08, () if gradable else (TOO_DARK,)),
         fundus=Fundus(True, 0.99),
         findings=tuple(_finding(code, rng, code in suspected, gradable) for code in labels.FINDINGS),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fakes import FakePipeline, fake_report
 
-from qmmfl import evidence, fundus, labels, phantom, prose
+from qmmfl import evidence, fundus, labels, laterality, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
 from qmmfl.records import DiscCup, Eye, Photograph, Report
 from qmmfl.ui.cases import Case, Taken
@@ -263,9 +263,24 @@ def test_no_disc_no_places(exact):
 
 def test_a_side_that_contradicts_the_report_is_withheld(exact):
     other = {"right": "left", "left": "right"}[exact.eye.side]
-    found = evidence.measure(replace(exact, eye=Eye(other, "position of the optic disc")), ALL)
+    reason = record.SIDES_DIFFER.format(exact.eye.side, other, "file name")
+    found = evidence.measure(replace(exact, eye=Eye(other, "file name")), ALL)
     assert found.side is None
-    assert found.lesions["MA"].near_fovea.reason == found.side_reason == record.SIDES_DIFFER
+    assert found.contradicts
+    assert found.lesions["MA"].near_fovea.reason == found.side_reason == reason
+    assert not evidence.measure(exact, ALL).contradicts
+
+
+def test_the_clinicians_word_on_the_side_sets_the_quadrants(exact):
+    other = {"right": "left", "left": "right"}[exact.eye.side]
+    as_seen = evidence.measure(exact, ALL).lesions["MA"].quadrants
+    found = evidence.measure(replace(exact, eye=Eye(other, laterality.CHOSEN)), ALL)
+    assert (found.side, found.fovea) == (other, None)
+    assert "chosen by the clinician" in str(found.fovea_reason)
+    assert {name: each.count for name, each in found.lesions["MA"].quadrants.items()} == {
+        name.replace("temporal", "*").replace("nasal", "temporal").replace("*", "nasal"): each.count
+        for name, each in as_seen.items()
+    }
 
 
 def test_sentences_have_units_and_never_exclude(exact):
@@ -288,5 +303,6 @@ def test_places_are_told_for_the_side_that_the_clinician_names(exact):
     taken = Taken(Path("eye.png"), report=exact, evidence=found, seen=exact.eye, chosen=other)
     settled = Reader(FakePipeline()).settle(Case(Path("."), (taken,))).eyes[0]
     assert settled.report.eye.side == other
-    assert (settled.evidence.side, settled.evidence.quadrant_areas) == (None, {})
+    assert (settled.evidence.side, settled.evidence.fovea) == (other, None)
+    assert settled.evidence.quadrant_areas["superotemporal"] == found.quadrant_areas["superonasal"]
     assert settled.evidence.vessels == found.vessels

@@ -3,9 +3,10 @@
 import pytest
 
 from qmmfl.laterality import OPEN, UNKNOWN, find_in_name, settle
+from qmmfl.measures import BY_DISC
 from qmmfl.records import Eye
 
-NOTHING, RIGHT = Eye(None, None), Eye("right", "position of the optic disc")
+NOTHING, RIGHT = Eye(None, None), Eye("right", BY_DISC)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_words_of_the_name(name, side):
 
 
 def test_agreement_and_single_sources():
-    assert settle("right", RIGHT) == (Eye("right", "file name and position of the optic disc"), None)
+    assert settle("right", RIGHT) == (Eye("right", "file name and " + BY_DISC), None)
     assert settle("left", NOTHING) == (Eye("left", "file name"), None)
     assert settle(None, RIGHT) == (RIGHT, None)
     assert settle(None, NOTHING) == (NOTHING, None)

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_card
 
 from qmmfl import fundus, labels, phantom, photograph, pipeline, results, weights
-from qmmfl.nets import GRADABLE, GRADE, OUTPUTS
+from qmmfl.nets import GRADABLE, GRADE, OEDEMA, OUTPUTS
 from qmmfl.prose import sentences
 from qmmfl.records import PhotographError
 
@@ -86,12 +86,21 @@ def test_calibration_is_applied(report, tiny_pipeline):
 def test_no_abnormality_flagged_never_stands_beside_one_that_is(tiny_folder, eye):
     network, card = weights.load(tiny_folder)
     sure = weights.Calibration(0.0, 3.0, 0.5, "validation eyes")
-    for codes, flagged in ((("NORMAL", "DN"), False), (("NORMAL",), True)):
+    healthy, ill = (weights.GradeCalibration(1e-6, (cut, cut + 1, cut + 2, cut + 3)) for cut in (5.0, -0.5))
+    alone = ("NORMAL",)
+    for codes, grade, flagged in (
+        ((*alone, "DN"), healthy, False),
+        ((*alone, OEDEMA), healthy, False),
+        (alone, ill, False),
+        (alone, healthy, True),
+    ):
         calibrations = {code: sure for code in (*codes, GRADABLE)}
-        reader = pipeline.Pipeline(network, tiny_card(calibrations=calibrations), "test", "cpu")
-        finding = reader(eye.photograph).finding("NORMAL")
+        reader = pipeline.Pipeline(network, tiny_card(calibrations=calibrations, grade=grade), "test", "cpu")
+        report = reader(eye.photograph)
+        finding = report.finding("NORMAL")
         assert finding.suspected is flagged
         assert finding.probability > finding.threshold
+        assert ("No listed abnormality" in sentences.headline(report)) is flagged
 
 
 def test_same_photograph_twice_is_the_same_report(tiny_pipeline, report, eye_file):

@@ -176,7 +176,7 @@ def test_an_eye_without_planes_has_the_photograph_alone(dark):
 
 def test_review_asks_about_findings_grade_and_pictures_and_goes_on_paper(report):
     html = form.review_html(report, Review({"DR": "disagree"}, 4, "<i>"))
-    assert html.count('type="radio"') == 3 * (len(labels.FINDINGS) - len(UNKNOWN) + 3 + len(labels.SYNTHESES))
+    assert html.count('type="radio"') == 4 * (len(labels.FINDINGS) - len(UNKNOWN) + 3 + len(labels.SYNTHESES))
     assert re.search(r'name="DR" value="disagree"[^>]* checked', html)
     assert "<i>" not in html
     assert dict(form.review_rows(Review({"DR": "disagree"}, 4, "a\nb"))) == {

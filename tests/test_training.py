@@ -440,3 +440,21 @@ def test_an_encoder_starts_from_what_was_hidden(tmp_path):
     torch.save({"averaged": state}, tmp_path / "best.pt")
     with pytest.raises(RuntimeError, match="Missing key"):
         loop.load_start(learner, tmp_path / "best.pt", "")
+
+
+def test_no_eye_with_lesion_masks_is_learnt_from_without_them(tmp_path):
+    """IDRiD's graded photographs and those with masks are numbered apart: the same photograph has two names."""
+    head = "image,dr_grade,split\n"
+    for name in ("idrid", "rahim", "eyepacs", "odir5k"):
+        folder = tmp_path / "cls" / name
+        (folder / "images").mkdir(parents=True)
+        rows = "".join(f"{stem}.png,2,train\n" for stem in ("IDRiD_020", "IDRiD_021") if name in ("idrid", "rahim"))
+        (folder / "labels.csv").write_text(head + rows)
+        for stem in ("IDRiD_020", "IDRiD_021"):
+            cv2.imwrite(str(folder / "images" / f"{stem}.png"), np.full((300, 300, 3), 90, np.uint8))
+    (tmp_path / "seg" / "idrid_lesions").mkdir(parents=True)
+    twins = tmp_path / "seg" / "idrid_lesions" / "same_image_in_grading.csv"
+    twins.write_text("seg_stem,grading_stem,grading_image\nIDRiD_73,train_IDRiD_020,IDRiD_020.png\n")
+    assert pixels.graded_twins(tmp_path) == {"IDRiD_73": "IDRiD_020.png"}
+    learnt = [sample.name for sample in pixels.retinopathy(tmp_path, 128)]
+    assert learnt == ["IDRiD_021.png", "IDRiD_020.png", "IDRiD_021.png"], "the other set may use the name"

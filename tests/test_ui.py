@@ -19,6 +19,7 @@ import pytest
 from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 
 from qmmfl import draw, guard, labels, photograph, review, ui, weights
+from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, markup, paper, sentences
 from qmmfl.records import Eye
 from qmmfl.ui import answers, cases, examples, gpu, layout
@@ -389,7 +390,7 @@ def silent(done, total, stage):
 def test_a_conflict_of_sides_is_asked_about_and_the_clinician_decides(case):
     case = Reader(FakePipeline()).read(case, silent)
     assert case.eye.named == "right"
-    case = case.changed(0, seen=Eye("left", "position of the optic disc"))
+    case = case.changed(0, seen=Eye("left", BY_DISC))
     case = case.changed(0, report=case.eye.settled().report)
     assert case.eye.report.eye.side is None
     assert "Which eye is it?" in case.questions()[0]

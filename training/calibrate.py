@@ -23,9 +23,9 @@ FOLDS = 5  # of a cross-fitted threshold
 LEAST_CALLED = 0.1
 READ = ("idrid", "rahim", "palm", "drimdb", "eyepacs")  # sets without cataracts so dense that no vessel is seen
 LEAST_F1 = 0.1  # a lesion whose pixels are found no better on validation eyes is not counted in reports
-# A gate refuses below this at most: its bad examples come from few cameras, good ones from any. That a picture is none
-# of a fundus is the surer call: photographs of cameras that no gate learnt from (DRIVE, CHASE, ...) stay above 0.9.
-SURE = {GRADABLE: 0.1, FUNDUS: 0.5}
+# A gate refuses below this at most: its bad examples come from few cameras, good ones from any. Photographs of cameras
+# that no gate learnt from (training eyes of DRIVE, LES-AV, DRISHTI and the angiogram pairs) stay above it.
+SURE = 0.5
 
 
 def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
@@ -49,7 +49,7 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
         probability = 1 / (1 + np.exp(-(scale * score[rows] + offset)))
         fitted, band = "validation eyes", (None, None)
         if name in (GRADABLE, FUNDUS):
-            threshold = _gate(present, probability, SURE[name])
+            threshold = _gate(present, probability)
             fitted = "training and validation eyes (too few validation positives)" if few else fitted
         elif few:
             threshold = max(cross_fitted_threshold(present, probability, groups), LEAST_CALLED)
@@ -212,8 +212,8 @@ def _platt(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     return float(F.softplus(parameters[0].detach())), float(parameters[1].detach())
 
 
-def _gate(truth: np.ndarray, probability: np.ndarray, sure: float) -> float:
-    return float(min(np.quantile(probability[truth], REFUSED), sure))
+def _gate(truth: np.ndarray, probability: np.ndarray) -> float:
+    return float(min(np.quantile(probability[truth], REFUSED), SURE))
 
 
 def _minimise(parameters: torch.Tensor, loss) -> None:

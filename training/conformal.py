@@ -5,7 +5,8 @@ machine"; Vovk 2012, "Conditional validity of inductive conformal predictors", a
 "present" is 1 - p, that of "absent" is p. Of the eyes with the finding at most `alpha` lose "present" from their
 prediction set, of those without it at most `alpha` lose "absent": on average over validation sets, for eyes that are
 exchangeable with the validation eyes (same cameras and patients of the same kind). Only ranks count, so it does not
-matter that the same eyes fitted the calibration, which is monotone.
+matter that the same eyes fitted the calibration, which is monotone; that they also chose checkpoints does matter, and
+costs a little of the promise: the card shows for each finding what was kept on test eyes.
 """
 
 import numpy as np

@@ -1,15 +1,17 @@
 """Every stage in order: `python -m training.everything --run NAME --data FOLDER`. Stopped, it goes on where it was.
 
 With `--figures` nothing that ships is trained: every figure of the card is made anew from the weights that are there,
-and from what has to be trained beside them to compare them with. The stages and their options stand here and nowhere
-else; every one of them can also be run alone.
+and from what has to be trained beside them to compare them with, in a run of its own, named after their hash. The
+stages and their options stand here and nowhere else; every one of them can also be run alone. The weights that ship
+were made by these stages, some of them in several sittings.
 """
 
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
-from qmmfl import labels
+from qmmfl import labels, weights
 
 from .recipe import RUNS, parse
 
@@ -19,17 +21,13 @@ _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
 _LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
 _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
-_LABELLED = "{run}/lesions_labelled/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2"
 _GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
-    f"synthesis lesions --steps 2400 {_LESIONS} --name lesions_labelled",
-    f"synthesis lesions --steps 1400 {_LESIONS} --rate 0.0015 --start {_LABELLED} --teacher {_LABELLED}"
-    " --name lesions_taught",
-    "soup lesions --parts lesions_labelled,lesions_taught",
+    f"synthesis lesions --steps 2400 {_LESIONS}",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
@@ -69,12 +67,13 @@ FIGURES = (
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """run: name below runs/; data: the folder of data sets; first: the stage to begin with, counted from 0.
+    """run: name below runs/, by default "first", or for the figures one that only these weights have.
 
-    figures: only what fills the card of the weights that are there.
+    data: the folder of data sets; first: the stage to begin with, counted from 0. figures: only what fills the card of
+    the weights that are there.
     """
 
-    run: str = "first"
+    run: str = ""
     data: str = "../shared/data"
     first: int = 0
     figures: bool = False
@@ -83,10 +82,12 @@ class Order:
 def commands(order: Order) -> list[list[str]]:
     """One command line per stage, the cached data first."""
     lines = ["data", *(() if order.figures else STAGES), *FIGURES][order.first :]
-    shared = ["--run", order.run, "--data", order.data]
+    # What a run has cached and trained belongs to its own weights: figures of others must not be taken from it.
+    own = f"figures_{weights.read_card(Path('weights')).sha256[:8]}" if order.figures else "first"
+    run = order.run or own
     return [
-        [sys.executable, "-m", f"training.{name}", *rest, *shared]
-        for name, *rest in (line.format(run=RUNS / order.run).split() for line in lines)
+        [sys.executable, "-m", f"training.{name}", *rest, "--run", run, "--data", order.data]
+        for name, *rest in (line.format(run=RUNS / run).split() for line in lines)
     ]
 
 

@@ -30,7 +30,7 @@ SYNTHESIS = (
         "Arteriovenous angiogram, correlation with the real one (3 locked pairs)",
         "ffa_arteriovenous.correlation",
         ">= .45",
-        "inverted green channel about .3",
+        "",
     ),
     ("The same, less the best simple rival", "ffa_arteriovenous.correlation_over_rivals", "> 0", ""),
     ("The same at vessel scale", "ffa_arteriovenous.detail_correlation", ">= .40", ""),
@@ -75,6 +75,8 @@ CLASSIFICATION = (
     ("The same with our thresholds", "odir5k.odir_score.score_at_thresholds", "", ""),
     ("Expected calibration error, ODIR, mean over findings", "odir5k.ece", "<= .05", ""),
     ("The same before calibration", "odir5k.ece_before", "", ""),
+    ("Expected calibration error of DR, ODIR", "odir5k.findings.DR.ece", "", ""),
+    ("Expected calibration error of DR, IDRiD", "idrid.findings.DR.ece", "", ""),
     ("Photographs kept by the gates, IDRiD", "idrid.coverage", ">= .99", ""),
     ("Angiograms and other grey frames kept by the gates (37)", "ffa_phase.coverage", "0", ""),
 )
@@ -82,6 +84,7 @@ CLASSIFICATION = (
 GATES = (
     ("Pictures that are no fundus photograph, refused", "strangers_refused", "1", ""),
     ("Good photographs refused (eyes with a cataract not counted)", "good_refused", "<= .01", ""),
+    ("Photographs labelled unreadable (EyeQ reject, DRIMDB bad), refused", "poor_refused", "", ""),
 )
 
 
@@ -108,8 +111,8 @@ def page(card: weights.Card) -> str:
         f"# {card.name} {card.version} ({card.status})",
         f"**{card.intended_use}**",
         "Reads one colour fundus photograph: synthesized angiograms, spectral bands, lesion, vessel and disc maps, "
-        "findings with calibrated probabilities, and the share of every map in every score. Written from `card.json` "
-        "by `python -m training.model_card`.",
+        "findings with probabilities calibrated on eyes like ODIR's, and the share of every map in every score. "
+        "Written from `card.json` by `python -m training.model_card`.",
         f"`model.safetensors` has SHA-256 `{card.sha256}`; it is checked at every load.",
         "## Limits",
         "\n".join(f"- {limit}" for limit in card.limits),
@@ -131,7 +134,7 @@ def page(card: weights.Card) -> str:
 
 def _drawn(metrics: Mapping[str, Any]) -> str:
     patients = metrics.get("intervals") == "patients"
-    return "eyes, of findings and grades over patients" if patients else "eyes"
+    return "eyes, of findings and grades over patients where the set names them" if patients else "eyes"
 
 
 def _at(metrics: Any, path: str) -> Any:

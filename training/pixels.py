@@ -43,6 +43,15 @@ def lesions(data: Path, split: str, size: int) -> Iterator[Sample]:
         yield _sample(row["stem"], _image(folder, row["stem"]), size, masks)
 
 
+def graded_twins(data: Path) -> dict[str, str]:
+    """Stem of a photograph with lesion masks -> the same photograph's file among those that IDRiD graded.
+
+    The two parts of IDRiD are numbered and split apart: a lesion test eye may be a training eye of the grades.
+    """
+    rows = read_table(data / "seg/idrid_lesions/same_image_in_grading.csv")
+    return {row["seg_stem"]: row["grading_image"] for row in rows}
+
+
 _HEALTHY = {"idrid": ("dr_grade", "0", 50), "rahim": ("dr_grade", "0", 50), "eyepacs": ("dr_grade", "0", 50)}
 _HEALTHY |= {"odir5k": ("m_NORMAL", "1", 150)}  # many cameras
 
@@ -61,12 +70,12 @@ _RETINOPATHY = {"idrid": 180, "rahim": 80, "eyepacs": 40, "odir5k": 100}  # how 
 
 
 def retinopathy(data: Path, size: int) -> Iterator[Sample]:
-    """Training photographs graded to have retinopathy, no eye with lesion masks; of no pixel is the truth known."""
+    """Training photographs graded to have retinopathy, none with lesion masks; of no pixel is the truth known."""
     nothing = np.broadcast_to(np.uint8(0), (len(labels.LESIONS), size, size))
-    masked = {row["group"] for row in read_table(data / "seg/idrid_lesions/index.csv")}
+    masked = set(graded_twins(data).values())
     for name, most in _RETINOPATHY.items():
         rows = [r for r in read_table(data / "cls" / name / "labels.csv") if r["split"] == "train"]
-        rows = [r for r in rows if int(r["dr_grade"] or -1) > 0 and r["group"] not in masked]
+        rows = [r for r in rows if int(r["dr_grade"] or -1) > 0 and (name != "idrid" or r["image"] not in masked)]
         rows = [r for r in rows if r.get("dup_conflict") != "1" and r.get("white_frame") != "1"]
         for row in rows[:: max(len(rows) // most, 1)][:most]:
             yield _sample(row["image"], data / "cls" / name / "images" / row["image"], size, nothing)

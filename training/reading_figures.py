@@ -208,8 +208,8 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
     """What the gates refuse. strangers: kind -> counts; good: data set -> share of good photographs refused.
 
     Good is what its set labels so (EyeQ good or usable, DRIMDB good), or, in sets without such labels, every
-    photograph but those of eyes with a cataract, which may hide the fundus and are counted apart. refused: by any gate;
-    not_a_fundus: by that gate alone.
+    photograph but those of eyes with a cataract, which may hide the fundus and are counted apart. poor: data set ->
+    photographs labelled unreadable (EyeQ reject, DRIMDB bad). refused: by any gate; not_a_fundus: by that gate alone.
     """
     kinds: dict[str, list[int]] = {}
     for number, case in enumerate(cases):
@@ -223,7 +223,14 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
         rows = np.array(labelled or here)
         good[folder] = {"photographs": len(rows), **_refused(scores[rows]), "labelled_good": bool(labelled)}
     clouded = scores[np.array([number for number, case in enumerate(cases) if _clouded(case)], int)]
+    bad = {n: case.folder for n, case in enumerate(cases) if case.fundus == 1 and case.gradable == 0}
+    poor = {
+        folder: scores[np.array([number for number, where in bad.items() if where == folder])]
+        for folder in sorted(set(bad.values()))
+    }
     return {
+        "poor": {folder: {"photographs": len(s.gradable), **_refused(s)} for folder, s in poor.items()},
+        "poor_refused": _share([s.gradable for s in poor.values()]),
         "cataract": {"photographs": len(clouded.gradable), **_refused(clouded)},
         "strangers": {kind: {"pictures": len(s.gradable), **_refused(s)} for kind, s in strangers.items()},
         "strangers_refused": _share([s.gradable for s in strangers.values()]),

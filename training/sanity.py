@@ -23,7 +23,7 @@ from qmmfl.explain import sanity
 from qmmfl.explain.agreement import KEY
 from qmmfl.nets import GRADE
 
-from . import card_tables, data, metrics, model_card
+from . import card_tables, data, metrics, model_card, pixels
 from .recipe import FRESH, Recipe, parse
 
 MAPS = (
@@ -63,8 +63,8 @@ class Test:
 
 
 TESTS = (
-    Test("IDRiD test eyes", "idrid_lesions", labels.LESIONS, "marked lesions", "DR"),
-    Test("IDRiD test eyes", "idrid_lesions", labels.LESIONS, "marked lesions", GRADE),
+    Test("IDRiD test eyes that no net has seen", "idrid_lesions", labels.LESIONS, "marked lesions", "DR"),
+    Test("IDRiD test eyes that no net has seen", "idrid_lesions", labels.LESIONS, "marked lesions", GRADE),
     Test("DRISHTI test eyes", "drishti_disc_cup", ("OD",), "the marked disc", "ODC"),
 )
 
@@ -97,8 +97,14 @@ def measure(recipe: SanityRecipe) -> dict[str, Any]:
 
 
 def _stems(recipe: SanityRecipe, folder: str) -> list[str]:
+    """Test eyes whose masks no net has learnt from, and whose grades none has: see `pixels.graded_twins`."""
     rows = data.read_table(recipe.data / "seg" / folder / "index.csv")
-    return [row["stem"] for row in rows if row["split"] == "test"][: recipe.limit]
+    stems = [row["stem"] for row in rows if row["split"] == "test"]
+    if folder == "idrid_lesions":
+        split = {row["image"]: row["split"] for row in data.read_table(recipe.data / "cls/idrid/labels.csv")}
+        twins = pixels.graded_twins(recipe.data)
+        stems = [stem for stem in stems if split.get(twins.get(stem, ""), "test") == "test"]
+    return stems[: recipe.limit]
 
 
 def _agreement(pool: ProcessPoolExecutor, recipe: SanityRecipe, test: Test, kinds: list[str]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from qmmfl import labels, pipeline, weights
 
 from .recipe import RUNS
 
-_CODE = ("conclusions", "fundus", "measures", "photograph", "pipeline", "quality", "weights")
+_CODE = ("conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "stages", "weights")
+_PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
 _SAID = ("sha256", "prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy")  # of the card
 _SAID += ("least_vessels",)
 _reader: pipeline.Pipeline | None = None  # of a worker process
@@ -120,9 +121,11 @@ def cached(
     path.parent.mkdir(parents=True, exist_ok=True)
     known: dict[str, dict[str, Any]] = {}
     if path.exists():
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]  # a cut last line
+        lines = path.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
         known = {row["key"]: row for row in map(json.loads, whole)}
-        path.write_text("".join(whole))
+        if len(whole) < len(lines):  # the last one was cut when a run was stopped
+            path.write_text("".join(whole))
     todo = [i for i, key in enumerate(keys) if key not in known]
     made = pool.map(make, [pictures[i] for i in todo], chunksize=2)
     with path.open("a") as file:
@@ -139,6 +142,7 @@ def digest(folder: Path) -> str:
     said = {k: v for k, v in card.items() if k in _SAID}
     state = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     package = Path(qmmfl.__file__).parent
-    for path in [*(package / f"{name}.py" for name in _CODE), *sorted((package / "nets").glob("*.py"))]:
+    parts = [*(package / f"{name}.py" for name in _CODE), *(Path(__file__).parent / f"{name}.py" for name in _PICTURES)]
+    for path in [*parts, *(path for name in ("nets", "phantom") for path in sorted((package / name).glob("*.py")))]:
         state.update(path.read_bytes())
     return state.hexdigest()[:12]

@@ -11,7 +11,7 @@ from qmmfl import labels, phantom, photograph
 from . import data, losses, metrics
 
 SIMULATED = range(20_000, 20_024)  # seeds that no training and no validation draws
-FITTED = range(30)  # training seeds that the rival is fitted on
+FITTED = range(116)  # training seeds that the rival is fitted on, those of the net
 SIDE = 512  # [px] of the simulated eyes
 REAL = ("odir5k", "idrid", "rahim", "stare")
 

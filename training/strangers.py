@@ -1,7 +1,8 @@
 """Pictures that are no colour photograph of a fundus, made from simulated eyes, noise, text and altered photographs.
 
 Made in memory from seeds and from test photographs, never written. With the angiograms and DRIMDB's outliers they
-test the gates; nothing is trained on them. What the gates do learn from (`negatives`) is made in other ways.
+test the gates; nothing is trained on them. What the gates do learn from (`negatives`) is made in other ways, though
+some of it was thought of after pictures of these kinds had passed: only "rings" were never answered so.
 """
 
 from collections.abc import Callable, Iterator, Mapping

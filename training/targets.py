@@ -54,11 +54,14 @@ class Targets:
     def sampling(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities (len(rows),): a case counts as much as its rarest positive target, damped by a square root.
 
+        That somebody found a photograph unreadable is such a target; made ones are many, and easier to tell.
         In every set eyes without retinopathy then count as much as those with it, as far as `_REPEATED` allows: where
         nearly all are ill, that a photograph is of that camera would otherwise speak for disease.
         """
         positive = np.concatenate([self.binary[rows] == 1, np.eye(6)[self.grade[rows]][:, :5] == 1], axis=1)
-        positive[:, [CODES.index("NORMAL"), _BINARY.index(FUNDUS), _BINARY.index(GRADABLE)]] = False
+        positive[:, [CODES.index("NORMAL"), _BINARY.index(FUNDUS)]] = False
+        unreadable = self.binary[rows, _BINARY.index(GRADABLE)] == 0
+        positive[:, _BINARY.index(GRADABLE)] = unreadable & (self.folder[rows] != "negatives")
         rarity = np.sqrt(len(rows) / np.maximum(positive.sum(0), 8))
         weight = np.maximum((positive * rarity).max(1), 1.0).clip(max=8.0)
         folder, grade = self.folder[rows], self.grade[rows]

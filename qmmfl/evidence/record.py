@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .. import labels
+from .. import labels, laterality
 from ..records import Photograph, Report
 from . import lesions, vessels
 from .centrelines import thinned
@@ -40,7 +40,7 @@ NO_PLANES = "withheld: no planes were computed for this photograph"
 NO_DISC = "not measured: no optic disc was found"
 NO_FOVEA = "not measured: the fovea could not be told from the disc's other side"
 NO_SIDE = "not measured: it is not known which side of the disc is temporal"
-SIDES_DIFFER = "not measured: the disc's position and the fovea disagree on the side of the eye"
+SIDES_DIFFER = "not measured: by disc and fovea this is a {} eye, not a {} one ({})"
 NOT_RELIABLE = "not counted: these weights do not find this lesion reliably"
 NOT_REPEATED = "not shown: it was not repeated on a second copy of the photograph"
 NOT_READ_AGAIN = "not shown: the analysis of the second copy of the photograph failed ({})"
@@ -69,9 +69,10 @@ class Measurement:
 class Evidence:
     """What was measured in one photograph.
 
-    side: "right", "left" or None, by disc and fovea; side_reason: why it is None. disc, fovea: see there; None with
-    disc_reason, fovea_reason. cup_to_disc: vertical ratio. quadrant_areas: quadrant -> its area in the photograph
-    [disc areas], empty where unknown. lesions: code -> `Places`. vessels: the keys of `TOLERANCES` -> number.
+    side: "right", "left" or None, by disc and fovea or the clinician's word; side_reason: why it is None. disc, fovea:
+    see there; None with disc_reason, fovea_reason. cup_to_disc: vertical ratio. quadrant_areas: quadrant -> its
+    area in the photograph [disc areas], empty where unknown. lesions: code -> `Places`. vessels: the keys of
+    `TOLERANCES` -> number.
     """
 
     side: str | None
@@ -84,6 +85,11 @@ class Evidence:
     quadrant_areas: Mapping[str, float] = field(default_factory=dict)
     lesions: Mapping[str, Places] = field(default_factory=dict)
     vessels: Mapping[str, Measurement] = field(default_factory=dict)
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether disc and fovea tell another side than the report, which leaves it open: one reason for both."""
+        return self.disc is not None and self.side is None and self.side_reason == self.fovea_reason
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only."""
@@ -117,7 +123,9 @@ def measure(report: Report, thresholds: Mapping[str, float], again: Report | Non
         fovea, side = find_fovea(square, field, disc, both)
         side_reason, fovea_reason = (None, None) if side else (NO_SIDE, NO_FOVEA)
         if side and report.eye.side not in (None, side):
-            fovea, side, side_reason, fovea_reason = None, None, SIDES_DIFFER, SIDES_DIFFER
+            fovea, fovea_reason = None, SIDES_DIFFER.format(side, report.eye.side, report.eye.origin)
+            chosen = report.eye.origin == laterality.CHOSEN  # whose word decides, for the quadrants too
+            side, side_reason = (report.eye.side, None) if chosen else (None, fovea_reason)
     reasons = {"disc": NO_DISC, "side": side_reason, "fovea": fovea_reason}
     cup = report.disc_cup
     numbers = _vessel_numbers(report)

@@ -27,10 +27,21 @@ def draw_cam(network: Network, reading: Reading, code: str, method: str, modalit
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     score_cam.tqdm = SimpleNamespace(tqdm=iter)  # it would draw a progress bar on the server's terminal
+
+    class EigenCAM(pytorch_grad_cam.EigenCAM):
+        """With a sign: a principal component has none, so that half of the maps would show the complement."""
+
+        def get_cam_image(self, *arguments):
+            activations, projection = arguments[3], super().get_cam_image(*arguments)
+            energy = np.square(activations).sum(axis=1)
+            energy -= energy.mean(axis=(1, 2), keepdims=True)
+            upright = (projection * energy).sum(axis=(1, 2), keepdims=True) >= 0
+            return np.where(upright, projection, -projection)
+
     kinds = {
         "gradcam": pytorch_grad_cam.GradCAM,
         "hirescam": pytorch_grad_cam.HiResCAM,
-        "eigencam": pytorch_grad_cam.EigenCAM,
+        "eigencam": EigenCAM,
         "scorecam": pytorch_grad_cam.ScoreCAM,
     }
     probe = Probe(network, reading, modality).eval()

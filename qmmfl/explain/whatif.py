@@ -25,7 +25,10 @@ _FILL_SIDE = 256  # [px] the surround is carried into a hidden region on a copy 
 
 @dataclass(frozen=True)
 class Move:
-    """How one score moves. Probabilities are calibrated, 0..1; logits before calibration; of "GRADE" more than mild."""
+    """How one score moves. Probabilities are calibrated, 0..1; logits before calibration; of "GRADE" more than mild.
+
+    grades: the grades that are called, before and after, of "GRADE" alone.
+    """
 
     code: str
     name: str
@@ -34,10 +37,13 @@ class Move:
     threshold: float
     logit_before: float
     logit_after: float
+    grades: tuple[int, int] | None = None
 
     @property
     def crosses(self) -> bool:
         """Whether the call changes."""
+        if self.grades:
+            return self.grades[0] != self.grades[1]
         return (self.before >= self.threshold) != (self.after >= self.threshold)
 
 
@@ -148,17 +154,29 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
 
 def _move(card: Card, code: str, before: Tensor, after: Tensor) -> Move:
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
-    graded = card.grade.thresholds[labels.MORE_THAN_MILD - 1]
-    threshold = graded if code == GRADE else card.calibrations[code].threshold
-    return Move(code, NAMES[code], probability(card, code, was), probability(card, code, now), threshold, was, now)
+    if code == GRADE:
+        threshold, grades = card.grade.thresholds[labels.MORE_THAN_MILD - 1], (_called(card, was), _called(card, now))
+    else:
+        threshold, grades = card.calibrations[code].threshold, None
+    chances = probability(card, code, was), probability(card, code, now)
+    return Move(code, NAMES[code], *chances, threshold, was, now, grades)
+
+
+def _called(card: Card, logit: float) -> int:
+    """The grade that the pipeline calls."""
+    above = 1 - np.cumsum(_steps(card, logit))[:-1]
+    return int((above >= card.grade.thresholds).sum())
+
+
+def _steps(card: Card, logit: float) -> np.ndarray:
+    score = torch.tensor([card.grade.scale * logit], dtype=torch.float64)
+    return grade_probabilities(score, torch.tensor(card.grade.cuts, dtype=torch.float64))[0].numpy()
 
 
 def probability(card: Card, code: str, logit: float) -> float:
     """Calibrated probability 0..1 of one score, as the pipeline reports it; of "GRADE" that of more than mild."""
     if code == GRADE:
-        score = torch.tensor([card.grade.scale * logit], dtype=torch.float64)
-        each = grade_probabilities(score, torch.tensor(card.grade.cuts, dtype=torch.float64))[0]
-        return float(each[labels.MORE_THAN_MILD :].sum())
+        return float(_steps(card, logit)[labels.MORE_THAN_MILD :].sum())
     calibration = card.calibrations[code]
     return float(1 / (1 + np.exp(-np.clip(calibration.scale * logit + calibration.offset, -60, 60))))
 

@@ -4,7 +4,10 @@ from .. import labels
 from ..atlas import TITLES, Neighbour, Placement
 from .sentences import listed
 
-UNIT = "A distance of 1 is that of an eye which the networks never saw to its nearest references."
+UNIT = (
+    "A distance of 1 is that of an eye which the networks never saw to its nearest references. Distances to single "
+    "references leave out in what this eye differs from all of them, so they can be the smaller ones."
+)
 LIKENESS = (
     "Near means alike to the networks, in camera and colour as well as in disease: it is no second opinion, and the "
     "labels of a neighbour say nothing certain of this eye. The place on the map is an approximation."

@@ -4,6 +4,7 @@ from types import MappingProxyType
 
 from .. import labels
 from ..evidence import QUADRANTS, TOLERANCES, Evidence, Measurement, Places, Spots
+from ..measures import BY_DISC
 from .sentences import listed
 
 VESSEL_TITLES = MappingProxyType(
@@ -16,6 +17,7 @@ VESSEL_TITLES = MappingProxyType(
         "fractal_dimension": "Fractal dimension of vessels",
     }
 )
+BY_BOTH = "by the places of disc and fovea"
 METHODS = (
     "Measured on the computed planes, not on the photograph; lengths in vertical diameters of the optic disc, areas in "
     "disc areas. Quadrants meet in the centre of the disc, and the photograph shows only a part of each. Calibres: the "
@@ -89,7 +91,8 @@ def vessel(name: str, number: Measurement) -> str:
 def _side(evidence: Evidence) -> str:
     if evidence.side is None:
         return f"Side {evidence.side_reason}."
-    return f"{evidence.side.capitalize()} eye, by the places of disc and fovea."
+    how = {None: "as the report says", True: BY_BOTH, False: f"by the {BY_DISC}"}
+    return f"{evidence.side.capitalize()} eye, {how[evidence.fovea and evidence.fovea.seen]}."
 
 
 def _fovea(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .. import draw, labels
-from ..explain import Explanation, WhatIf, title
+from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import key_of
 from ..explain.figures import overlay, scale_of
 from ..nets import GRADE
@@ -30,14 +30,14 @@ _METHODS = MappingProxyType(
 _MIXED = (
     "The fusion lets every cell look at all others: the cell that carries the score need not be where the evidence "
     "lies. "
-    "Hiding a region, occlusion and gradients of one modality ask the photograph instead."
+    "Hiding a region, and occlusion or gradients of the colour photograph, ask the photograph instead."
 )
 UNMEASURED = "How well maps of this kind agree with marked lesions has not been measured for these weights."
 
 
 EXPERIMENT = (
     "An experiment with the model: it says what the change does to the score, not what the eye would be like. Of the "
-    "grade, the probability of more than mild."
+    "grade, the probability of more than mild, and whether the grade that is called changes."
 )
 
 
@@ -152,11 +152,18 @@ def whatif_title(whatif: WhatIf) -> str:
     return f"The same {f'{whatif.side} ' if whatif.side else ''}eye {whatif.change}"
 
 
+def changed_call(move: Move) -> str:
+    """Whether the call changes, of the grade from which to which; empty where it does not."""
+    if not move.crosses:
+        return ""
+    return "the grade changes from {} to {}".format(*move.grades) if move.grades else "the call changes"
+
+
 def whatif_text(whatif: WhatIf) -> str:
     """How every probability moves, the largest move first, Markdown."""
     rows = [
         f"| {move.name} | {percent(move.before)} | {percent(move.after)} | {100 * (move.after - move.before):+.1f} "
-        f"| {percent(move.threshold)} | {'changes' if move.crosses else ''} |"
+        f"| {percent(move.threshold)} | {changed_call(move)} |"
         for move in whatif.ranked
     ]
     head = ("| score | before | after | points | threshold | call |", "| --- " * 6 + "|")

@@ -23,11 +23,13 @@ from .sentences import (
     eye,
     facts,
     grade,
+    grade_briefly,
     headline,
     heat_caption,
     listed,
     oedema,
     percent,
+    plane_error,
     provenance,
     ranked,
     shares,
@@ -106,9 +108,9 @@ def summary_html(report: Report) -> str:
             f"<ul>{reasons}</ul><p>{advice(report)}</p></div>"
         )
     doubt = "".join(f'<p class="question">{escape(said)}</p>' for said in conflicts(report).values())
-    cup, side = cup_to_disc(report).replace(" mean absolute error", ""), eye(report).partition(" (")[0]
-    graded = grade(report) if report.dr.grade is None else grade(report).partition(" (")[0]
-    cells = {"DR grade": graded, "Cup-to-disc ratio": cup, "Eye": side}  # in full among the measurements
+    # In full among the measurements.
+    cells = {"DR grade": grade_briefly(report)}
+    cells["Cup-to-disc ratio"], cells["Eye"] = (said(report).partition(" (")[0] for said in (cup_to_disc, eye))
     if report.dme.probability is not None:
         cells[SCORES[OEDEMA]] = oedema(report).partition(" (")[0]
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in cells.items())
@@ -200,7 +202,5 @@ def figure_html(name: str, address: str, caption: str, alternative: str) -> str:
 
 def _plane(report: Report, name: str, save: Save, side: int) -> tuple[str, str, str, str]:
     plane = report.planes[name]
-    band = name in labels.MSI.planes  # the mean error of a map that is nearly empty says nothing: it is near 0 anyhow
-    error = f", expected error ± {plane.error:.2f} of the full range" if band and plane.error is not None else ""
-    title = f"{plane.title} (synthesized){error}"
+    title = f"{plane.title} (synthesized)" + (f", {said}" if (said := plane_error(report, name)) else "")
     return name, save(name, draw.plane(report, name, side), "jpeg"), title, f"Synthesized picture: {plane.title}"

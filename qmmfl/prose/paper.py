@@ -22,6 +22,7 @@ from .sentences import (
     legend_text,
     listed,
     percent,
+    plane_error,
     provenance,
     ranked,
     shares,
@@ -81,7 +82,7 @@ def _reading(report: Report) -> "list[Figure]":
 
 def _appendix(report: Report) -> "list[Figure]":
     pictures = [
-        (draw.plane(report, name, 256), each.title + (f", error ± {each.error:.2f}" if each.error is not None else ""))
+        (draw.plane(report, name, 256), each.title + (f", {said}" if (said := plane_error(report, name)) else ""))
         for name, each in report.planes.items()
     ]
     found = [f for f in suspected(report) if f.code in report.contributions][:5]

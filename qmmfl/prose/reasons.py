@@ -8,7 +8,16 @@ import numpy as np
 from .. import labels
 from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay
-from .explanation import EXPERIMENT, agreement_text, limits_text, map_text, share_rows, standing_text, whatif_title
+from .explanation import (
+    EXPERIMENT,
+    agreement_text,
+    changed_call,
+    limits_text,
+    map_text,
+    share_rows,
+    standing_text,
+    whatif_title,
+)
 from .markup import Save, figure_html, pairs_html
 from .sentences import CAUTIONS, percent
 
@@ -45,7 +54,7 @@ def whatif_html(whatif: WhatIf) -> str:
         f'<td class="figure">{percent(move.before)}</td><td class="figure">{percent(move.after)}</td>'
         f'<td class="figure">{100 * (move.after - move.before):+.1f}</td>'
         f'<td class="figure">{percent(move.threshold)}</td>'
-        f"<td>{'the call changes' if move.crosses else ''}</td></tr>"
+        f"<td>{changed_call(move)}</td></tr>"
         for move in moves
     )
     heads = "".join(

@@ -7,11 +7,15 @@ from ..records import Report
 from ..review import CUP, GRADE, NOTE_LENGTH, OEDEMA, OPINIONS, SUBJECTS, Review
 from .sentences import call, cup_to_disc, grade, oedema, percent, ranked
 
+NO_WORD = "no word"  # takes an opinion back
+
 
 def review_html(report: Report, review: Review) -> str:
-    """One row per finding, measurement and kind of picture with three choices, a corrected grade and a note."""
+    """One row per finding, measurement and kind of picture with three choices and one to take them back; a corrected
+    grade and a note.
+    """
     rows = "".join(_row(code, said, review) for code, said in subjects(report))
-    choices = "".join(f'<th scope="col">{word.capitalize()}</th>' for word in OPINIONS)
+    choices = "".join(f'<th scope="col">{word.capitalize()}</th>' for word in (*OPINIONS, NO_WORD))
     grades = "".join(
         f'<option value="{number}"{" selected" if review.grade == number else ""}>{number} {escape(name)}</option>'
         for number, name in enumerate(labels.GRADES)
@@ -50,8 +54,8 @@ def review_rows(review: Review) -> list[tuple[str, str]]:
 def _row(code: str, said: str, review: Review) -> str:
     name = escape(SUBJECTS[code])
     cells = "".join(
-        f'<td><input type="radio" name="{code}" value="{word}" aria-label="{word}: {name}"'
-        f"{' checked' if review.opinions.get(code) == word else ''}></td>"
-        for word in OPINIONS
+        f'<td><input type="radio" name="{code}" value="{value}" aria-label="{word}: {name}"'
+        f"{' checked' if review.opinions.get(code, '') == value else ''}></td>"
+        for value, word in (*zip(OPINIONS, OPINIONS, strict=True), ("", NO_WORD))
     )
     return f'<tr><th scope="row">{name}</th><td>{escape(said)}</td>{cells}</tr>'

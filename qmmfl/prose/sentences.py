@@ -24,13 +24,14 @@ CAUTIONS = MappingProxyType(
         "and may be invented or missing. Do not use in place of angiography.",
         "msi": "Model-based estimate from three colour channels (no multispectral camera). No oxygen information. "
         "Shown with a gamma of 2.2, like a photograph.",
-        "layers": "Computed from the photograph. Outlines where the probability reaches one half; vessels grow more "
-        "opaque with their probability. The counts of lesions use their own thresholds.",
+        "layers": "Computed from the photograph. Disc and cup are outlined where the probability reaches one half, "
+        "lesions where they are counted; vessels grow more opaque with their probability.",
         "shares": "Each modality's share of the score before calibration (logit). The modalities have seen each "
         "other in the fusion: a share is not evidence from that modality alone.",
     }
 )
 
+_NOTHING = "No listed abnormality flagged"
 GRADE, OEDEMA = "GRADE", "DME"
 SCORES = MappingProxyType(  # what has a map and shares
     {**labels.FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"}
@@ -38,6 +39,10 @@ SCORES = MappingProxyType(  # what has a map and shares
 CONFLICT = (
     "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "
     "lesion maps, and refer if in doubt."
+)
+LESION_CONFLICT = (
+    "The counts are of the lesion maps and the finding and the grade are scores of their own: look for these lesions "
+    "in the photograph, and refer if in doubt."
 )
 CUP_CONFLICT = (
     "The ratio is measured on the outlines and the finding is a score of its own: check the outlines and the rim of "
@@ -102,13 +107,12 @@ def headline(report: Report) -> str:
     found = [f"{f.name} ({percent(f.probability)})" for f in suspected(report)]
     if len(found) > 5:
         found = [*found[:4], f"{len(found) - 4} more findings"]
+    if report.dr.grade and not report.finding("DR").suspected:
+        found.append(f"Diabetic retinopathy by its grade alone ({grade_briefly(report)})")
     if report.dme.suspected:
         found.append(f"Macular oedema ({percent(report.dme.probability)}; OCT decides)")
-    if found:
-        return f"Suspicion of {listed(found)}."
-    return f"No listed abnormality flagged in a {'' if report.quality.gradable else 'poorly '}gradable photograph; " + (
-        "this does not exclude disease."
-    )
+    said = f"Suspicion of {listed(found)}." if found else f"{_NOTHING}; this does not exclude disease."
+    return said if report.quality.gradable else f"Not gradable, shown on request, not to be relied on: {said}"
 
 
 def advice(report: Report) -> str | None:
@@ -119,13 +123,19 @@ def advice(report: Report) -> str | None:
 def conflicts(report: Report) -> dict[str, str]:
     """Code of a finding -> that something else computed disagrees with it, and what to do.
 
-    The finding of diabetic retinopathy against the grade, and cupping that is not flagged against a large cup.
+    The finding of diabetic retinopathy against the grade, both against the lesions that are counted, and cupping that
+    is not flagged against a large cup.
     """
     found = {}
     finding, given = report.finding("DR"), report.dr.grade
+    more = [labels.LESION_NAMES[code].lower() for code, each in report.lesions.items() if each.beyond]
     if given is not None and finding.suspected is not None and finding.suspected != (given > 0):
         said = f"{percent(finding.probability)}, {call(finding)}"
         found["DR"] = f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
+    elif more and given == 0 and not finding.suspected:
+        found["DR"] = (
+            f"More {listed(more)} are marked than healthy eyes show, yet no retinopathy is suspected. {LESION_CONFLICT}"
+        )
     finding, ratio = report.finding("ODC"), report.disc_cup.vcdr
     if ratio is not None and ratio >= labels.LARGE_CUP and not finding.suspected:
         said = f"at {percent(finding.probability)}, {call(finding)}" if finding.assessed else call(finding)
@@ -138,11 +148,20 @@ def absence(report: Report, modality: labels.Modality) -> str:
     return report.failures.get(modality.title, "None was computed for this photograph.")
 
 
+def plane_error(report: Report, name: str) -> str | None:
+    """What is to be said of the error of a plane, or None.
+
+    Only bands fill the field: the mean error of a map that is nearly empty says nothing, it is near 0 anyhow.
+    """
+    error = report.planes[name].error
+    return None if error is None or name not in labels.MSI.planes else f"± {error:.2f} in simulated eyes"
+
+
 def facts(report: Report) -> list[tuple[str, str]]:
     """Name and value of everything measured beside the findings, in reading order."""
     rows = [("Photograph", quality(report)), ("Eye", eye(report)), (SCORES[GRADE], grade(report))]
-    rows.append(("More than mild", _flag(report.dr.more_than_mild, report.dr.reason)))
-    rows.append(("Vision-threatening", _flag(report.dr.vision_threatening, report.dr.reason)))
+    rows.append(("More than mild, by grade", _reached_grade(report, labels.MORE_THAN_MILD)))
+    rows.append(("Vision-threatening, by grade", _reached_grade(report, labels.VISION_THREATENING)))
     rows.append((SCORES[OEDEMA], oedema(report)))
     rows.append(("Vertical cup-to-disc ratio", cup_to_disc(report)))
     return rows + [(labels.LESION_NAMES[code], lesion(report, code)) for code in labels.LESIONS]
@@ -152,8 +171,12 @@ def quality(report: Report) -> str:
     """Whether the photograph can be read, and how sure that is."""
     if report.failures:
         return "Not judged, because the analysis is incomplete"
-    score = "" if report.quality.score is None else f" (probability of being gradable {percent(report.quality.score)})"
-    return ("Gradable" if report.quality.gradable else "Not gradable") + score
+    read = report.quality
+    words = "Gradable" if read.gradable else "Not gradable"
+    if read.score is None or read.gradable != (read.score >= (read.threshold or 0)):
+        return words  # something else than this score decided: the reasons stand beside it
+    limit = "" if read.threshold is None else f", threshold {percent(read.threshold)}"
+    return f"{words} (probability of being gradable {percent(read.score)}{limit})"
 
 
 def eye(report: Report) -> str:
@@ -167,6 +190,15 @@ def grade(report: Report) -> str:
         return withheld(report.dr.reason)
     words = f"{report.dr.grade}, {labels.GRADES[report.dr.grade].lower()}"
     return f"{words} ({report.dr.reason})" if report.dr.reason else words
+
+
+def grade_briefly(report: Report) -> str:
+    """The grade, and the most probable one where that is another."""
+    if report.dr.grade is None or report.dr.probabilities is None:
+        return grade(report)
+    likeliest = max(range(len(labels.GRADES)), key=report.dr.probabilities.__getitem__)
+    words = f"{report.dr.grade}, {labels.GRADES[report.dr.grade].lower()}"
+    return words if likeliest == report.dr.grade else f"{words}; most probable {likeliest}"
 
 
 def oedema(report: Report) -> str:
@@ -257,8 +289,17 @@ def shares(report: Report, code: str) -> list[tuple[str, float]]:
     return [(title, given[name]) for name, title in titles.items() if name in given]
 
 
-def _flag(value: bool | None, reason: str | None) -> str:
-    return withheld(reason) if value is None else "yes" if value else "not reached"
+def _reached_grade(report: Report, least: int) -> str:
+    """Whether the grade is `least` or more, how probable that is, and that a suspected oedema is not part of it."""
+    grade = report.dr
+    if grade.grade is None or grade.probabilities is None:
+        return withheld(grade.reason)
+    limit = grade.threshold if least == labels.MORE_THAN_MILD else grade.threat_threshold
+    chance = f"{percent(sum(grade.probabilities[least:]))} (called from {percent(limit)})"
+    if grade.grade >= least:
+        return f"yes, {chance}"
+    also = "; macular oedema is suspected, which counts as such" if report.dme.suspected else ""
+    return f"not reached, {chance}{also}"
 
 
 def listed(words: list[str]) -> str:

@@ -16,6 +16,7 @@ from ..evidence import Evidence
 from ..guard import private_folder
 from ..records import Eye, Photograph, PhotographError, Report
 from ..review import Review
+from . import examples
 
 SIDE = 1280  # [px] of the pictures on the page, at most
 FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
@@ -30,7 +31,7 @@ _MARK, _GONE = "case-", "gone-"
 class Taken:
     """One photograph of a case. Its side by the file's name (named), by a DICOM tag (tagged), by the photograph (seen),
     by the clinician (chosen). readings: how often it was read. measured: whether the vessels in `evidence` were
-    compared with a second reading.
+    compared with a second reading. is_example: one of the simulated eyes, of which there is always another copy.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class Taken:
     measured: bool = False
     review: Review = field(default_factory=Review)
     overridden: bool = False
+    is_example: bool = False
 
     def save(self, name: str, picture: np.ndarray, kind: str) -> str:
         """Encode a picture; the address under which the page gets it. In one reading a name is written once.
@@ -98,6 +100,11 @@ class Case:
     def eye(self) -> Taken | None:
         """The one on the page."""
         return self.eyes[self.shown] if self.shown < len(self.eyes) else None
+
+    @property
+    def is_precious(self) -> bool:
+        """Whether something would be lost with it: a photograph of the reader's, or a review."""
+        return any(not each.is_example or each.review.given for each in self.eyes)
 
     @property
     def files(self) -> list[str]:
@@ -209,7 +216,7 @@ def upload_of(path: Path) -> Path:
 
 def discard(upload: Path) -> None:
     """Delete an upload that is not needed any more, with the folder that Gradio made for it; an example stays."""
-    ours = upload.parent.parent == private_folder() and upload.parent.name != "eyes"
+    ours = upload.parent.parent == private_folder() and not _is_example(upload)
     if ours and os.path.isfile(upload):  # a name may be too long to ask
         shutil.rmtree(upload.parent, ignore_errors=True)
 
@@ -262,7 +269,12 @@ def _taken(case: Case, path: Path) -> Taken:
     except (PhotographError, OSError):  # no half file where the disk is full
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return replace(taken, tagged=picture.side, is_dicom=dicom.is_dicom(file.read_bytes()))
+    is_dicom = dicom.is_dicom(file.read_bytes())
+    return replace(taken, tagged=picture.side, is_dicom=is_dicom, is_example=_is_example(source))
+
+
+def _is_example(path: Path) -> bool:
+    return path.parent.name == examples.FOLDER
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -66,6 +66,8 @@ class Handlers:
         """Take a simulated eye: into this case where it is the fellow eye, else into a new one."""
         wanted = laterality.find_in_name(self.eyes[index].name)
         if not case or len(case.eyes) != 1 or answers.side_of(case, 0) in (None, wanted):
+            if case and case.is_precious:
+                raise PhotographError("The example would take the place of your case: clear the case first.")
             forget(case)
             case = open_case()
         return self._taken([*case.files, str(self.eyes[index])], case)

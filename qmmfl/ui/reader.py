@@ -61,7 +61,9 @@ class Reader:
         photograph = taken.read()
         report = self.ask(photograph, told, override)
         found = evidence.measure(report, self._thresholds)
-        seen = Eye(found.side, "places of disc and fovea") if found.side else report.eye
+        seen = Eye(None, None) if found.contradicts else report.eye
+        if found.fovea and found.fovea.seen:
+            seen = Eye(found.side, "places of disc and fovea")
         made = {"report": report, "evidence": found, "seen": seen, "readings": taken.readings + 1}
         return {**made, "overridden": override, "measured": False}
 
