@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__, conclusions, fundus, hub, labels, measures, memory, photograph, quality, stages, weights
+from . import __version__, conclusions, fundus, labels, measures, memory, photograph, quality, stages, weights
 from .nets import runtime as runtimes
 from .records import Eye, Photograph, Provenance, Report
 from .stages import FIELD_STAGE, FUSION_STAGE, MEASURE_STAGE, STAGES, Outcome, Progress
@@ -159,12 +159,7 @@ def load(source: str | Path | None = None, device: str = "auto", runtime: str = 
     that is wrong with the weights named, ValueError for a device or runtime that is not there.
     """
     chosen = runtimes.choose(runtime, device)
-    banner = None
-    try:
-        folder, name = weights.find(source)
-    except hub.Unreachable as error:
-        banner = f"The embedded weights are in use, not the ones asked for: {error}."
-        folder, name = weights.embedded(), f"embedded, because {source} could not be fetched"
+    folder, name, banner = weights.find_or_stand_in(source)
     if chosen == runtimes.TORCH:
         network, card = weights.load(folder)
         return Pipeline(network, card, name, device, banner, folder)

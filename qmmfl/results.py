@@ -100,22 +100,28 @@ def write_report(
     report: Report,
     parts: Parts = Parts(),  # noqa: B008 (frozen)
     source: Path | None = None,
-) -> None:
+) -> str | None:
     """Write the parts and last report.json: where that lies, all is there. Raises OSError.
 
+    Returns why a photograph that came as DICOM has no report as DICOM; None where it has, or came otherwise.
     What lies there of an earlier report goes first: it may have had other parts, or be of another eye.
     source: the photograph's file; where it is DICOM the PDF is written as DICOM, too, which names the patient.
     """
     remove_report(folder)
     folder.mkdir(exist_ok=True)
+    missing = None
     if parts.pdf:
         pdf = prose.report_pdf(report)
         _place(folder / PDF, pdf)
         if source is not None and (data := _dicom(source)):
-            _place(folder / DICOM, dicom.encapsulate(data, pdf, report.eye.side, report.provenance.created))
+            try:
+                _place(folder / DICOM, dicom.encapsulate(data, pdf, report.eye.side, report.provenance.created))
+            except dicom.DicomError as error:  # the other files are good
+                missing = f"There is no report as DICOM, because {error}."
     if parts.planes:
         write_planes(folder / PLANES, report)
     place_text(folder / JSON, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+    return missing
 
 
 def _dicom(source: Path) -> bytes | None:

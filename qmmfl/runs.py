@@ -107,7 +107,11 @@ class Run:
         except ValueError:
             raise RunError(f"{SETTINGS} in {self.path} cannot be read; {cure}") from None
         if found != settings:
-            which = "weights" if found.get("weights_sha256") != settings["weights_sha256"] else "options"
+            which = (
+                "weights"
+                if not isinstance(found, dict) or found.get("weights_sha256") != settings["weights_sha256"]
+                else "options"
+            )
             raise RunError(f"{self.path} holds a run with other {which}; {cure}")
 
     def _resume(self, again: Iterable[str | Path]) -> None:

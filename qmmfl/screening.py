@@ -35,7 +35,7 @@ class Item:
     """One input on its way through the stages; what is known of it grows.
 
     path: where to read it. shown: what summary.csv calls it. plain: its folder may have its stem as name.
-    refusal: the sentence that says why there will be no report.
+    refusal: the sentence that says why there will be no report. lacks: that which says what the report is without.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class Item:
     photograph: Photograph | None = None
     report: Report | None = None
     refusal: str | None = None
+    lacks: str | None = None
 
 
 def screen(sources: Iterable[Path], run: Run, reader: Reader) -> Iterator[Row]:
@@ -96,6 +97,7 @@ def write(item: Item, folder: Path, parts: results.Parts) -> Row:
         item = _attempt(item, lambda: _written(item, folder / name, parts))
         if item.refusal is None:
             status, values = OK if report.quality.gradable else UNGRADABLE, results.summarise(report)
+            values["reason"] = " ".join(filter(None, (values["reason"], item.lacks)))
             if report.failures:
                 status, values["reason"] = REFUSED, f"{results.show(item.path.name)}: {values['reason']}"
             return _row(item, status, folder=results.show(name), **values)
@@ -105,7 +107,7 @@ def write(item: Item, folder: Path, parts: results.Parts) -> Row:
 
 def _written(item: Item, folder: Path, parts: results.Parts) -> Item:
     if item.report is not None:
-        results.write_report(folder, item.report, parts, item.path)
+        item = replace(item, lacks=results.write_report(folder, item.report, parts, item.path))
     return item
 
 

@@ -1,6 +1,7 @@
 """The networks' part of one reading, stage by stage. A stage that fails costs what is built on it, not the reading."""
 
 import logging
+import secrets
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +20,12 @@ INPUT_STAGE = "The networks' input"  # too quick to be told as a stage, but it c
 
 _NO_MEMORY = "{}: memory ran out, so it could not be computed; close other programs and read the photograph again."
 _NO_NUMBERS = (
-    "{}: the network gave values that are no numbers, so it is not shown; "
-    "read the photograph again, and check the weights (qmmfl weights verify) if it repeats."
+    "{0}: the network gave values that are no numbers, so it is not shown; "
+    "read the photograph again; if it repeats check the weights (qmmfl weights verify) and quote reference {2}."
 )
 _FAILED = (
-    "{}: the network failed ({}), so it could not be computed; "
-    "read the photograph again, and report this sentence if it repeats."
+    "{0}: the network failed ({1}), so it could not be computed; "
+    "read the photograph again, and report it with reference {2} if it repeats."
 )
 _ALLOCATORS = ("can't allocate memory", "bad_alloc", "bad allocation")  # in a plain RuntimeError
 
@@ -70,14 +71,17 @@ def _border(stage: str, failures: dict[str, str]) -> Iterator[None]:
         yield
     except FAILURES as error:
         failures[stage] = describe(stage, error)
-        where = "".join(traceback.format_tb(error.__traceback__))
-        logging.getLogger(__name__).error("%s: %s\n%s", stage, type(error).__name__, where)
 
 
 def describe(what: str, error: Exception) -> str:
-    """The sentence that says why `what` could not be computed, one of `FAILURES`, and the cure."""
+    """The sentence that says why `what` could not be computed, one of `FAILURES`, and the cure.
+
+    The place in the code is logged under the reference in it, without the message, which could hold data.
+    """
+    mark, where = secrets.token_hex(3), "".join(traceback.format_tb(error.__traceback__))
+    logging.getLogger(__name__).error("reference %s, %s: %s\n%s", mark, what, type(error).__name__, where)
     sentence = _NO_NUMBERS if isinstance(error, NotFinite) else _NO_MEMORY if _is_shortage(error) else _FAILED
-    return sentence.format(what, type(error).__name__)
+    return sentence.format(what, type(error).__name__, mark)
 
 
 def _is_shortage(error: Exception) -> bool:

@@ -173,6 +173,17 @@ def find(source: str | Path | None = None) -> tuple[Path, str]:
     return _named(source, hub.find(repository, revision, FILES, EXTRAS))
 
 
+def find_or_stand_in(source: str | Path | None = None) -> tuple[Path, str, str | None]:
+    """As `find`, but where the Hub does not answer the embedded weights stand in: (folder, source, None or the sentence
+    about it, which whoever uses them must show). Raises WeightsError for everything else.
+    """
+    try:
+        return *find(source), None
+    except hub.Unreachable as error:
+        name = f"embedded, because {source} could not be fetched"
+        return embedded(), name, f"The embedded weights are in use, not the ones asked for: {error}."
+
+
 def fetch(source: str) -> tuple[Path, str]:
     """Fetch "owner/repo[@revision]" from the Hub now, cached or not: how a branch that moved is refreshed and a damaged
     cache repaired. Returns and raises like `find`.

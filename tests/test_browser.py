@@ -43,6 +43,9 @@ def test_one_photograph_from_upload_to_report(visit, files, tmp_path):
     page.fill("#review textarea", "seen twice")
     page.wait_for_timeout(600)  # the page tells the server a moment after the last key
     page.wait_for_selector("#pdf[disabled]", state="attached")
+    page.locator('#review input[name="NORMAL"][value="agree"]').check()
+    page.locator('#review input[name="NORMAL"][value=""]').check()  # takes it back
+    page.wait_for_timeout(600)
     here.open("Report")
     assert here.keep("#pdf", tmp_path).count(b"/Type /Page\n") in (0, 3)
     data = json.loads(here.keep("#json", tmp_path))

@@ -43,6 +43,12 @@ def test_why_and_what_if(here, eye_file):
     page.wait_for_selector("#whatif table")
     assert "without colour photograph" in page.inner_text("#whatif")
     box = page.locator(".boxer").bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] - 0.1 * box["width"], box["y"] + 0.7 * box["height"])  # out of the picture
+    page.mouse.up()
+    drawn = [float(part) for part in page.get_attribute(".boxer", "data-box").split()]
+    assert drawn == pytest.approx([0, 0.5, 0.5, 0.2], abs=0.02), "what was not chosen is not hidden"
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"])

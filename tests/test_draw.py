@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import fake_photograph, fake_report
 
-from qmmfl import draw, labels
+from qmmfl import draw, labels, measures
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,19 @@ def test_overlay_draws_lesions_in_their_colour(report):
     lesion = replace(report.planes["lesion_HE"], square=square)
     picture = draw.overlay(replace(report, planes={"lesion_HE": lesion}), side=256)
     assert (picture[:220] == draw.COLOURS["HE"]).all(axis=2).sum() > 40
+
+
+@pytest.mark.parametrize("side", [None, 128, 256, 700])
+def test_the_regions_outlined_are_those_that_are_counted(report, side):
+    square = np.zeros((256, 256), np.float32)
+    for x, value, width in ((60, 0.9, 2), (120, 0.7, 6), (180, 0.9, 1), (150, 0.6, 6)):
+        square[100 : 100 + width, x : x + width] = value
+    planes = {"lesion_MA": replace(report.planes["lesion_MA"], square=square)}
+    lesion = replace(measures.count_lesions(square, 0.65, np.ones(square.shape, bool)), threshold=0.65)
+    alpha = draw.layer(replace(report, planes=planes, lesions={"MA": lesion}), "MA", side)[..., 3]
+    alpha[round(len(alpha) * 0.9) :] = 0  # the mark
+    assert lesion.count == 2
+    assert len(cv2.findContours(alpha, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]) == 2
 
 
 def with_map(report, value: float):

@@ -92,6 +92,21 @@ def test_grad_cam_of_an_encoder_is_the_textbook_s(tiny_pipeline, reading):
     np.testing.assert_allclose(cam, stretched(enlarged), atol=1e-4)
 
 
+@pytest.mark.parametrize("modality", ["colour", "msi", labels.FUSED])
+def test_eigen_cam_is_high_where_the_features_are_strong(tiny_pipeline, reading, modality):
+    """A principal component has no sign of its own: the other one would show the complement."""
+    shown = explain.compute(tiny_pipeline.network, reading, "DR", "eigencam", modality)
+    with torch.no_grad():
+        probe = Probe(tiny_pipeline.network, reading, modality).eval()
+        kept = []
+        hook = probe.layer.register_forward_hook(lambda *given: kept.append(given[2]))
+        probe(probe.start)
+        hook.remove()
+    energy = kept[0][0].square().sum(dim=0).numpy()
+    small = cv2.resize(shown, energy.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), energy.ravel())[0, 1] > 0
+
+
 def test_integrated_gradients_are_complete(tiny_pipeline, reading):
     for modality in ("colour", labels.FUSED):
         probe = Probe(tiny_pipeline.network, reading, modality).eval()

@@ -110,6 +110,49 @@ def test_a_suspected_oedema_is_in_the_headline():
         assert prose.first_map(report) == ("DR" if "DR" in codes else "DME")
 
 
+def graded(report, grade: int, probabilities: tuple[float, ...]):
+    threshold = {"threshold": 0.4, "threat_threshold": 0.2}
+    return replace(report, dr=replace(report.dr, grade=grade, probabilities=probabilities, **threshold))
+
+
+def test_a_grade_that_no_finding_tells_is_in_the_headline():
+    report = graded(fake_report(suspected=("NORMAL",)), 1, (0.5, 0.3, 0.1, 0.05, 0.05))
+    said = prose.headline(report)
+    assert said == "Suspicion of Diabetic retinopathy by its grade alone (1, mild; most probable 0)."
+    assert "alone" not in prose.headline(graded(fake_report(suspected=("DR",)), 1, (0, 1, 0, 0, 0)))
+    shown = replace(report, quality=replace(report.quality, gradable=False))
+    assert prose.headline(shown).startswith("Not gradable, shown on request"), "on paper too"
+
+
+def test_what_is_called_by_grade_has_its_probability_and_oedema_beside_it():
+    report = graded(fake_report(suspected=("DR",)), 3, (0.1, 0.2, 0.4, 0.2, 0.1))
+    facts = dict(sentences.facts(report))
+    assert facts["Vision-threatening, by grade"] == "yes, 30.0 % (called from 20.0 %)"
+    assert facts["More than mild, by grade"] == "yes, 70.0 % (called from 40.0 %)"
+    report = graded(report, 2, (0.1, 0.2, 0.6, 0.1, 0.0))
+    swollen = replace(report, dme=replace(report.dme, probability=0.9, suspected=True))
+    for each, also in ((replace(report, dme=replace(report.dme, suspected=False)), False), (swollen, True)):
+        said = dict(sentences.facts(each))["Vision-threatening, by grade"]
+        assert said.startswith("not reached, 10.0 %")
+        assert ("macular oedema is suspected" in said) == also
+
+
+def test_lesions_beyond_healthy_eyes_contradict_a_reading_without_retinopathy():
+    report = graded(fake_report(suspected=("NORMAL",)), 0, (1, 0, 0, 0, 0))
+    report = replace(report, lesions={"MA": Lesion(9, 0.01, 3), "HE": Lesion(1, 0.01, 3)})
+    assert sentences.conflicts(report)["DR"].startswith("More microaneurysms are marked than healthy eyes show")
+    assert "DR" not in sentences.conflicts(replace(report, lesions={"MA": Lesion(3, 0.01, 3)}))
+
+
+def test_the_quality_score_stands_only_where_it_decided(report):
+    read = replace(report.quality, score=0.97, threshold=0.4)
+    assert sentences.quality(replace(report, quality=read)) == (
+        "Gradable (probability of being gradable 97.0 %, threshold 40.0 %)"
+    )
+    clouded = replace(read, gradable=False, reasons=("No retinal vessels are seen.",))
+    assert sentences.quality(replace(report, quality=clouded)) == "Not gradable"
+
+
 @pytest.mark.parametrize(
     ("finding", "said"),
     [

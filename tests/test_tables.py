@@ -36,6 +36,29 @@ def test_bad_tables_are_refused_with_their_rows(changes, said):
         tables.check("t.csv", wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([*rows()[:1], {**rows()[1], None: ["more"]}], "more or fewer cells than its head: line 3"),
+        ([*rows()[:1], {**rows()[1], "group": None}], "more or fewer cells than its head: line 3"),
+        ([{"image": "a", "split": "val"}], "no column group"),
+        ([{"split": "val", "group": "1"}], "no column image or stem"),
+    ],
+)
+def test_torn_tables_and_lost_columns_are_named(wrong, said):
+    with pytest.raises(tables.TableError, match=said):
+        tables.check("t.csv", wrong)
+
+
+def test_a_lesion_mask_that_the_table_counts_must_be_there(tmp_path):
+    row = {"stem": "IDRiD_01", "n_MA": "666", "n_HE": "", "n_EX": "0"}
+    with pytest.raises(pixels.DataError, match=r"masks_MA.*missing, of which the table counts 666 px"):
+        pixels.lesion_masks(row, tmp_path)
+    (tmp_path / "masks_MA").mkdir()
+    (tmp_path / "masks_MA" / "IDRiD_01.png").touch()
+    assert pixels.lesion_masks(row, tmp_path) == [tmp_path / "masks_MA" / "IDRiD_01.png", None, None, None]
+
+
 def test_groups_that_cross_splits_are_refused():
     eyes = [("a", "g1", "train"), ("b", "g1", "train"), ("c", "g2", "test")]
     tables.check_splits(eyes)
@@ -49,7 +72,7 @@ def test_a_fault_in_the_training_folder_is_named_before_the_first_step(tmp_path,
     folder = tmp_path / "seg/drishti_disc_cup"
     for kind in ("images", "masks_OD", "masks_OC"):
         (folder / kind).mkdir(parents=True)
-    (folder / "index.csv").write_text("stem,split\none,train\n")
+    (folder / "index.csv").write_text("stem,split,group\none,train,1\n")
 
     def read():
         return list(pixels.disc_cup(tmp_path, "train", 64))

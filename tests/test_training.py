@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -272,6 +273,27 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
     assert all(value.isfinite().all() for value in kept["module"].values())
 
 
+def test_a_gradient_that_is_no_number_never_reaches_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "RUNS", tmp_path)
+    settings = recipe.Recipe(steps=6, validate=6, save=1)
+    drawn = iter(range(6))
+
+    def draw(generator):
+        return {"x": torch.ones(2, 3), "step": next(drawn)}
+
+    def loss(module, batch):
+        term = module(batch["x"]).mean()
+        if batch["step"] == 3:
+            term.register_hook(lambda gradient: gradient * float("nan"))
+        return {"x": term}
+
+    with pytest.raises(loop.DivergedError, match="gradient is no finite number at step 3"):
+        loop.fit("line", torch.nn.Linear(3, 1), draw, loss, settings, lambda module: {"score": 0.0})
+    kept = torch.load(tmp_path / "first/line/last.pt", weights_only=True)
+    assert kept["step"] == 3
+    assert all(value.isfinite().all() for part in ("module", "averaged") for value in kept[part].values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("until", "lines"), [("steps=200, validate=100", 3), ("seconds=1, validate=1_000_000", 2)])
 def test_two_processes_share_their_gradients(tmp_path, until, lines):
@@ -451,7 +473,10 @@ def test_no_eye_with_lesion_masks_is_learnt_from_without_them(tmp_path):
         rows = "".join(f"{stem}.png,2,train\n" for stem in ("IDRiD_020", "IDRiD_021") if name in ("idrid", "rahim"))
         (folder / "labels.csv").write_text(head + rows)
         for stem in ("IDRiD_020", "IDRiD_021"):
-            cv2.imwrite(str(folder / "images" / f"{stem}.png"), np.full((300, 300, 3), 90, np.uint8))
+            cv2.imwrite(
+                str(folder / "images" / f"{stem}.png"),
+                cv2.circle(np.zeros((300, 300, 3), np.uint8), (150, 150), 140, (40, 80, 150), -1),
+            )
     (tmp_path / "seg" / "idrid_lesions").mkdir(parents=True)
     twins = tmp_path / "seg" / "idrid_lesions" / "same_image_in_grading.csv"
     twins.write_text("seg_stem,grading_stem,grading_image\nIDRiD_73,train_IDRiD_020,IDRiD_020.png\n")

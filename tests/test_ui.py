@@ -377,6 +377,28 @@ def test_a_photograph_is_known_by_its_content_whatever_its_name(eye):
     assert picker.file_types is None, "the browser refuses no name"
 
 
+def test_an_example_never_takes_the_place_of_a_readers_case(eye, pipeline, monkeypatch):
+    page = built.build(pipeline)
+    handlers = []
+    monkeypatch.setattr(built, "_connect", lambda page, answer, *_: handlers.append(answer))
+    built.build(pipeline)
+    answer = handlers[0]
+    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
+    right = next(i for i, path in enumerate(answer.eyes) if "right" in path.name)
+    with pytest.raises(Exception, match="clear the case first"):
+        answer.choose_example(right, own)
+    assert own.folder.is_dir()
+    example, _ = cases.take(cases.open_case(), [str(answer.eyes[right])])
+    assert not example.is_precious
+    answer.choose_example(right, example)
+    assert not example.folder.is_dir(), "of an example there is always another copy"
+    reviewed, _ = cases.take(cases.open_case(), [str(answer.eyes[right])])
+    reviewed = reviewed.changed(0, review=review.Review({"DR": "agree"}))
+    with pytest.raises(Exception, match="clear the case first"):
+        answer.choose_example(right, reviewed)
+    assert page is not None
+
+
 def test_a_file_of_the_server_cannot_be_taken(eye):
     case, said = cases.take(cases.open_case(), [eye(9)[0]])
     assert case.eyes == ()

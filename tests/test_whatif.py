@@ -1,5 +1,7 @@
 """What-if: the network's own answer to a change, in calibrated probabilities."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import tiny_card, tiny_network
@@ -8,6 +10,7 @@ from qmmfl import explain, labels, pipeline
 from qmmfl.explain import whatif
 from qmmfl.explain.agreement import KEY
 from qmmfl.nets import GRADE, OEDEMA
+from qmmfl.prose.explanation import changed_call
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,23 @@ def test_the_mean_comes_from_the_card(reading, eye):
     given = np.array(list(features.values()), np.float32)
     stored = explain.swap_modality(reader, eye.photograph, "msi").moves["DR"].after
     assert stored == explain.swap_modality(reader, eye.photograph, "msi", given).moves["DR"].after
+
+
+def test_the_grade_changes_where_another_is_called(reading, eye):
+    grade = reading.report.dr.grade
+    features = np.ones((len(labels.BY_NAME), 16), np.float32)
+    calls = set()
+    for sign in (-300, 300):
+        pipe = pipeline.Pipeline(tiny_network(), tiny_card(), "tiny", "cpu")
+        move = explain.swap_modality(pipe, eye.photograph, "colour", sign * features).moves[GRADE]
+        assert move.grades[0] == grade
+        assert move.crosses == (move.grades[1] != grade)
+        assert changed_call(move) == (f"the grade changes from {grade} to {move.grades[1]}" if move.crosses else "")
+        assert (move.grades[1] >= labels.MORE_THAN_MILD) == (move.after >= move.threshold)
+        calls.add(move.grades[1])
+    steady = dataclasses.replace(move, before=0.1, after=0.9, threshold=0.5, grades=(3, 3))
+    assert not steady.crosses
+    assert dataclasses.replace(steady, grades=(3, 2)).crosses, "severe or not, though more than mild in both"
 
 
 def test_a_box_is_the_mask_it_draws(tiny_pipeline, reading, eye):

@@ -25,7 +25,7 @@ READ = ("idrid", "rahim", "palm", "drimdb", "eyepacs")  # sets without cataracts
 LEAST_F1 = 0.1  # a lesion whose pixels are found no better on validation eyes is not counted in reports
 # A gate refuses below this at most: its bad examples come from few cameras, good ones from any. Photographs of cameras
 # that no gate learnt from (training eyes of DRIVE, LES-AV, DRISHTI and the angiogram pairs) stay above it.
-SURE = 0.5
+SURE = {GRADABLE: 0.4, FUNDUS: 0.5}
 
 
 def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
@@ -49,7 +49,7 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
         probability = 1 / (1 + np.exp(-(scale * score[rows] + offset)))
         fitted, band = "validation eyes", (None, None)
         if name in (GRADABLE, FUNDUS):
-            threshold = _gate(present, probability)
+            threshold = _gate(present, probability, SURE[name])
             fitted = "training and validation eyes (too few validation positives)" if few else fitted
         elif few:
             threshold = max(cross_fitted_threshold(present, probability, groups), LEAST_CALLED)
@@ -212,8 +212,8 @@ def _platt(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     return float(F.softplus(parameters[0].detach())), float(parameters[1].detach())
 
 
-def _gate(truth: np.ndarray, probability: np.ndarray) -> float:
-    return float(min(np.quantile(probability[truth], REFUSED), SURE))
+def _gate(truth: np.ndarray, probability: np.ndarray, sure: float) -> float:
+    return float(min(np.quantile(probability[truth], REFUSED), sure))
 
 
 def _minimise(parameters: torch.Tensor, loss) -> None:

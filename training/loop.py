@@ -45,7 +45,7 @@ class Averaged:
 
 
 class DivergedError(RuntimeError):
-    """The loss is not a finite number any more; the last checkpoint is kept."""
+    """The loss or a gradient is not a finite number any more; the last checkpoint is kept."""
 
 
 def device_of(recipe: Recipe) -> torch.device:
@@ -123,13 +123,11 @@ def fit(
             terms = loss(shared, batch)
         total = torch.stack(list(terms.values())).sum()
         if not total.isfinite():
-            raise DivergedError(
-                f"{name}: the loss is {float(total.detach())} at step {step}; "
-                f"{folder.name}/last.pt holds the last good state, lower --rate and start again"
-            )
+            raise _diverged(name, folder, f"the loss is {float(total.detach())}", step)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+        if not nn.utils.clip_grad_norm_(module.parameters(), 5.0).isfinite():
+            raise _diverged(name, folder, "a gradient is no finite number", step)
         optimizer.step()
         averaged.update(module, step)
         for key, value in terms.items():
@@ -202,6 +200,11 @@ def load_start(module: nn.Module, start: Path | None, prefix: str) -> None:
         state = torch.load(start, map_location="cpu", weights_only=True)["averaged"]
     adopt = getattr(module, "adopt", dict)
     module.load_state_dict(adopt(state))
+
+
+def _diverged(name: str, folder: Path, what: str, step: int) -> DivergedError:
+    kept = f"{folder.name}/last.pt holds the last good state, lower --rate and start again"
+    return DivergedError(f"{name}: {what} at step {step}; {kept}")
 
 
 def _schedule(progress: float, warm: float = 0.05) -> float:

@@ -6,7 +6,7 @@ checked before the first step; what is wrong is named in a DataError.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from qmmfl import fundus, labels, phantom, photograph
 
+from . import tables
 from .data import read_table
 from .recipe import RUNS
 
@@ -36,11 +37,21 @@ class Sample:
 
 
 def lesions(data: Path, split: str, size: int) -> Iterator[Sample]:
-    """IDRiD's four lesion masks; a mask that is not there means that there is no such lesion."""
+    """IDRiD's four lesion masks; none where its table counts no such lesion."""
     for row, folder in _rows(data, ("idrid_lesions",), split):
-        paths = [folder / f"masks_{code}" / f"{row['stem']}.png" for code in labels.LESIONS]
-        masks = [_mask(path) if path.exists() else None for path in paths]
+        masks = [_mask(path) if path else None for path in lesion_masks(row, folder)]
         yield _sample(row["stem"], _image(folder, row["stem"]), size, masks)
+
+
+def lesion_masks(row: Mapping[str, str], folder: Path) -> list[Path | None]:
+    """Where the masks of an eye lie, None where its row counts no such lesion. Raises DataError where one is lost."""
+    result: list[Path | None] = []
+    for code in labels.LESIONS:
+        path = folder / f"masks_{code}" / f"{row['stem']}.png"
+        if not path.exists() and float(row.get(f"n_{code}") or 0) > 0:
+            raise DataError(f"the mask {path} is missing, of which the table counts {row[f'n_{code}']} px")
+        result.append(path if path.exists() else None)
+    return result
 
 
 def graded_twins(data: Path) -> dict[str, str]:
@@ -168,7 +179,9 @@ def compose_arterial(sample: Sample) -> np.ndarray:
 
 def _rows(data: Path, folders: tuple[str, ...], split: str) -> Iterator[tuple[dict[str, str], Path]]:
     for name in folders:
-        for row in read_table(data / "seg" / name / "index.csv"):
+        rows = read_table(data / "seg" / name / "index.csv")
+        tables.check(f"seg/{name}/index.csv", rows)
+        for row in rows:
             if row["split"] == split:
                 yield row, data / "seg" / name
 

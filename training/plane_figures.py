@@ -9,7 +9,7 @@ import numpy as np
 
 from qmmfl import labels, measures, photograph
 
-from . import angiograms, data, metrics, scores, spectra
+from . import angiograms, data, metrics, pixels, scores, spectra, tables
 
 
 def figures(recipe: Any) -> dict[str, Any]:
@@ -28,7 +28,12 @@ def figures(recipe: Any) -> dict[str, Any]:
 
 def _read(recipe: Any, name: str) -> Iterator[tuple[str, Path, Any]]:
     folder = recipe.data / "seg" / name
-    rows = [row for row in data.read_table(folder / "index.csv") if row["split"] == "test"]
+    every = data.read_table(folder / "index.csv")
+    tables.check(f"seg/{name}/index.csv", every)
+    rows = [row for row in every if row["split"] == "test"]
+    if name == "idrid_lesions":
+        for row in rows:
+            pixels.lesion_masks(row, folder)  # names a mask that is lost before the first eye is read
     for row in rows[: recipe.limit]:
         path = next((folder / "images").glob(f"{row['stem']}.*"))
         yield row["stem"], folder, scores.reader()(photograph.read(path), override=True)

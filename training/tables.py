@@ -24,10 +24,18 @@ class TableError(ValueError):
 def check(name: str, rows: Sequence[Mapping[str, str]]) -> None:
     """Refuse a label table (rows as `csv.DictReader` gives them) with a TableError.
 
-    A column m_CODE whose code is not in the vocabulary, m_ and eye_ values outside -1, 0, 1, a grade outside -1..4 or
-    another value that `ALLOWED` does not know, and a photograph listed twice.
+    Lines of more or fewer cells than the head, a table without photographs, groups or splits, a column m_CODE whose
+    code is not in the vocabulary, m_ and eye_ values outside -1, 0, 1, a grade outside -1..4 or another value that
+    `ALLOWED` does not know, and a photograph listed twice.
     """
+    torn = [f"line {n}" for n, row in enumerate(rows, start=2) if None in row or None in row.values()]
+    if torn:
+        raise TableError(f"{name} has lines of more or fewer cells than its head: {_listed(torn)}")
     columns = list(rows[0]) if rows else []
+    missing = [c for c in ("split", "group") if c not in columns]
+    missing += [] if {"image", "stem"} & set(columns) else ["image or stem"]
+    if rows and missing:
+        raise TableError(f"{name} has no column {', '.join(missing)}")
     unknown = [c for c in columns if c.startswith("m_") and c[2:] not in labels.FINDINGS]
     if unknown:
         raise TableError(f"{name} has columns for codes outside the vocabulary: {', '.join(unknown)}")

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from .. import labels
+from ..records import PhotographError
 from .status import OK, complain, load, offer_weights, refuse
 
 
@@ -61,7 +62,6 @@ def declare(verbs) -> None:
 def _guarded(work: Callable[[argparse.Namespace], str], options: argparse.Namespace) -> int:
     """Do the work and print what it says; every way in which it can fail becomes one sentence and a status."""
     from .. import atlas, explain, stages
-    from ..records import PhotographError
 
     try:
         said = work(options)
@@ -108,6 +108,8 @@ def _evidence(options: argparse.Namespace) -> str:
     report = laterality.settled(reader(options.path))
     again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
     leaflet.write_evidence(options.out, report, evidence.measure(report, reader.card.lesion_thresholds, again))
+    if report.failures:
+        raise PhotographError(f"{report.photograph.name}: {' '.join(report.failures.values())}")
     return "ok" if report.quality.gradable else "ungradable"
 
 

@@ -51,7 +51,11 @@ def _prepare(options: argparse.Namespace) -> tuple[str, "Pipeline | None"]:
     from .. import weights
 
     if options.cluster:
-        return weights.verify(weights.find(options.weights)[0]).sha256, None
+        folder, _, banner = weights.find_or_stand_in(options.weights)
+        if banner:
+            print(f"qmmfl: {banner}", file=sys.stderr)
+            options.weights = None  # each worker would try, and wait, for itself
+        return weights.verify(folder).sha256, None
     reader = load(options)
     return reader.card.sha256, reader
 

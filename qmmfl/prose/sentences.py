@@ -154,7 +154,7 @@ def plane_error(report: Report, name: str) -> str | None:
     Only bands fill the field: the mean error of a map that is nearly empty says nothing, it is near 0 anyhow.
     """
     error = report.planes[name].error
-    return None if error is None or name not in labels.MSI.planes else f"± {error:.2f} in simulated eyes"
+    return None if error is None or name not in labels.MSI.planes else f"± {error:.2f} (simulated eyes)"
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
