@@ -7,6 +7,7 @@ HF_HUB_OFFLINE, HF_TOKEN and proxies.
 """
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -23,11 +24,12 @@ DEADLINE = 60.0  # [s], for an attempt at start; the embedded weights stand by
 FETCH_DEADLINE = 900.0  # [s], for an attempt that somebody asked for and waits for
 _ANSWER = 10.0  # [s], for the Hub's first word
 _MAYBE = "?"  # behind a name that need not be there
-_REACHED, _MISSING, _UNREACHABLE = "folder", "missing", "unreachable"  # what the child says
+_REACHED, _MISSING, _UNREACHABLE, _UNWRITTEN = "folder", "missing", "unreachable", "unwritten"  # what the child says
+_NO_ROOM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 class Unreachable(WeightsError):
-    """The Hub did not give the files this time: no network, no answer in time, an error of the server's."""
+    """The Hub did not give the files this time: no network, no answer in time, an error of the server's, no room."""
 
 
 def find(repository: str, revision: str | None, names: Sequence[str], extras: Sequence[str] = ()) -> Path:
@@ -78,6 +80,11 @@ def fetch(
             f"the Hub has no {' and '.join(names)} at {shown} ({answer[_MISSING]}); check the name and the revision, "
             "or log in with `hf auth login` where it is private"
         )
+    if _UNWRITTEN in answer:
+        raise Unreachable(
+            f"{shown} could not be stored in the client's cache ({answer[_UNWRITTEN]}); "
+            f"make room there, or name another place by HF_HOME, and run: qmmfl weights fetch {shown}"
+        )
     raise Unreachable(
         f"{shown} could not be fetched from the Hub ({answer[_UNREACHABLE]}); "
         f"check the network and run: qmmfl weights fetch {shown}"
@@ -127,6 +134,8 @@ def _download(repository: str, revision: str, anew: bool, names: Sequence[str]) 
     except errors.OfflineModeIsEnabled:
         return {_UNREACHABLE: "HF_HUB_OFFLINE is set"}
     except (*faults, ValueError) as error:  # ValueError: an answer that is no JSON
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return {_UNWRITTEN: os.strerror(error.errno).lower()}
         return {_UNREACHABLE: type(error).__name__}
     return {_REACHED: str(Path(paths[0]).parent)}
 

@@ -264,10 +264,11 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "F4": ("weights of another version", "refused", ("test_weights::test_another_vocabulary_is_refused",)),
     "F5": (
-        "disk full",
+        "disk full, or the Hub's cache cannot be written",
         "said in one line, no half file, the run goes on later; the page takes no more files",
         (
             "test_screening::test_a_full_disk_is_said_and_the_run_goes_on_later",
+            "test_hub::test_a_cache_that_cannot_be_written_is_said_with_its_cure",
             "test_screening::test_a_full_disk_leaves_no_half_file",
             "test_server::test_a_full_store_or_disk_takes_no_more_files",
             "test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file",

