@@ -36,6 +36,10 @@ def test_differences_are_paired_by_patient(numbers):
     page = card_tables.ablations(results)
     assert "| Noise |" in page
     assert "5508 training eyes" in page
+    for alone, said in (("twin", "not clear of zero: it may be worth nothing"), ("noise", "which is clear of zero")):
+        named = {"only_colour": found[alone], **found}
+        page = card_tables.ablations({**results, "models": named, "titles": {**titles, "only_colour": "Colour"}})
+        assert said in page, "the card says plainly what the fusion is worth over the photograph alone"
 
 
 def test_shuffling_stays_in_the_set_and_moves_every_eye():
