@@ -9,7 +9,7 @@ from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from qmmfl import draw, labels, prose
-from qmmfl.prose import about, comparison, markup, paper, sentences, viewer
+from qmmfl.prose import about, comparison, doubts, markup, paper, sentences, viewer
 from qmmfl.prose import review as form
 from qmmfl.records import DiscCup, Finding, Lesion
 from qmmfl.review import Review
@@ -141,8 +141,8 @@ def test_what_is_called_by_grade_has_its_probability_and_oedema_beside_it():
 def test_lesions_beyond_healthy_eyes_contradict_a_reading_without_retinopathy():
     report = graded(fake_report(suspected=("NORMAL",)), 0, (1, 0, 0, 0, 0))
     report = replace(report, lesions={"MA": Lesion(9, 0.01, 3), "HE": Lesion(1, 0.01, 3)})
-    assert sentences.conflicts(report)["DR"].startswith("More microaneurysms are marked than healthy eyes show")
-    assert "DR" not in sentences.conflicts(replace(report, lesions={"MA": Lesion(3, 0.01, 3)}))
+    assert doubts.conflicts(report)["DR"].startswith("More microaneurysms are marked than healthy eyes show")
+    assert "DR" not in doubts.conflicts(replace(report, lesions={"MA": Lesion(3, 0.01, 3)}))
 
 
 def test_the_quality_score_stands_only_where_it_decided(report):
@@ -321,7 +321,7 @@ def test_every_text_lies_on_the_paper_and_none_is_lost(report):
         disc_cup=replace(crowded.disc_cup, vcdr=0.9),
         findings=tuple(replace(f, undecided=f.assessed) for f in crowded.findings),
     )
-    assert len(sentences.conflicts(crowded)) == 2
+    assert len(doubts.conflicts(crowded)) == 2
     assert len(paper._reading(report)) == 1, "the usual report is one page"
     pages = paper._reading(crowded)
     assert len(pages) == 2
@@ -331,7 +331,7 @@ def test_every_text_lies_on_the_paper_and_none_is_lost(report):
             corners = text.get_window_extent(renderer).corners()
             assert all(page.bbox.contains(x, y) for x, y in corners), text.get_text()
     said = letters(*(text.get_text() for page in pages for text in page.texts))
-    remarks = (sentences.UNGRADABLE, sentences.UNDECIDED, *sentences.conflicts(crowded).values())
+    remarks = (sentences.UNGRADABLE, sentences.UNDECIDED, *doubts.conflicts(crowded).values())
     wanted = (labels.NOTICE, prose.headline(crowded), *remarks, *crowded.photograph.notes, *crowded.quality.reasons)
     wanted += (sentences.SCOPE, sentences.legend_text(), *(value for _, value in sentences.provenance(crowded)))
     assert not [each for each in wanted if letters(each) not in said]

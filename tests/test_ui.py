@@ -20,7 +20,7 @@ from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 
 from qmmfl import draw, guard, labels, photograph, review, ui, weights
 from qmmfl.measures import BY_DISC
-from qmmfl.prose import about, markup, paper, sentences
+from qmmfl.prose import about, doubts, markup, paper
 from qmmfl.records import Eye
 from qmmfl.ui import answers, cases, examples, gpu, layout
 from qmmfl.ui import page as built
@@ -495,10 +495,10 @@ def test_a_review_that_makes_no_sense_is_none(text):
 def test_a_finding_and_a_grade_that_disagree_are_told_with_what_to_do(suspected, grade, told):
     report = fake_report(suspected=("DR",) if suspected else ("DN",))
     report = replace(report, dr=replace(report.dr, grade=grade))
-    said = sentences.conflicts(report)
+    said = doubts.conflicts(report)
     assert ("DR" in said) == told
     assert not told or "refer if in doubt" in said["DR"]
-    assert (sentences.CONFLICT in markup.summary_html(report)) == told
+    assert (doubts.CONFLICT in markup.summary_html(report)) == told
     paper_says = " ".join(each.get_text() for page in paper._reading(report) for each in page.texts)
     assert ("disagree" in paper_says) == told
 
@@ -507,10 +507,10 @@ def test_a_finding_and_a_grade_that_disagree_are_told_with_what_to_do(suspected,
 def test_a_large_cup_is_told_where_cupping_is_not_flagged(ratio, flagged, told):
     report = fake_report(suspected=("ODC",) if flagged else ("DN",))
     report = replace(report, disc_cup=replace(report.disc_cup, vcdr=ratio))
-    said = sentences.conflicts(report).get("ODC", "")
+    said = doubts.conflicts(report).get("ODC", "")
     assert ("(0.82) is large" in said) == told
-    assert (sentences.CUP_CONFLICT in markup.summary_html(report)) == told
-    assert "ODC" not in sentences.conflicts(replace(report, disc_cup=replace(report.disc_cup, vcdr=None)))
+    assert (doubts.CUP_CONFLICT in markup.summary_html(report)) == told
+    assert "ODC" not in doubts.conflicts(replace(report, disc_cup=replace(report.disc_cup, vcdr=None)))
 
 
 def fake_gpu(monkeypatch) -> list:

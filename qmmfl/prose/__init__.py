@@ -1,10 +1,11 @@
 """Report -> words: sentences, HTML for the page, the PDF to keep. Deterministic, and in one careful vocabulary."""
 
 from .atlas import placement_facts, placement_text
+from .doubts import conflicts
 from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
-from .sentences import call, conflicts, first_map, headline, percent, ranked
+from .sentences import call, first_map, headline, percent, ranked
 
 __all__ = [
     "call",

@@ -10,8 +10,9 @@ from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import key_of
 from ..explain.figures import overlay, scale_of
 from ..nets import GRADE
+from .doubts import conflicts
 from .paper import bind
-from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, conflicts, percent
+from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, percent
 
 _METHODS = MappingProxyType(
     {

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import draw, labels
 from ..records import Finding, Photograph, Report
+from .doubts import conflicts
 from .sentences import (
     CAUTIONS,
     GRADE,
@@ -18,7 +19,6 @@ from .sentences import (
     absence,
     advice,
     call,
-    conflicts,
     cup_to_disc,
     eye,
     facts,

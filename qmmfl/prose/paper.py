@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .. import draw, labels
 from ..records import Report
 from ..review import Review
+from .doubts import conflicts
 from .review import review_rows
 from .sentences import (
     CAUTIONS,
@@ -16,7 +17,6 @@ from .sentences import (
     UNDECIDED,
     advice,
     call,
-    conflicts,
     facts,
     headline,
     legend_text,

@@ -36,18 +36,6 @@ GRADE, OEDEMA = "GRADE", "DME"
 SCORES = MappingProxyType(  # what has a map and shares
     {**labels.FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"}
 )
-CONFLICT = (
-    "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "
-    "lesion maps, and refer if in doubt."
-)
-LESION_CONFLICT = (
-    "The counts are of the lesion maps and the finding and the grade are scores of their own: look for these lesions "
-    "in the photograph, and refer if in doubt."
-)
-CUP_CONFLICT = (
-    "The ratio is measured on the outlines and the finding is a score of its own: check the outlines and the rim of "
-    "the disc in the photograph, and refer if in doubt."
-)
 
 
 def percent(probability: float | None) -> str:
@@ -118,29 +106,6 @@ def headline(report: Report) -> str:
 def advice(report: Report) -> str | None:
     """What to do about a photograph that was not read, or None."""
     return INCOMPLETE if report.failures else None if report.quality.gradable else UNGRADABLE
-
-
-def conflicts(report: Report) -> dict[str, str]:
-    """Code of a finding -> that something else computed disagrees with it, and what to do.
-
-    The finding of diabetic retinopathy against the grade, both against the lesions that are counted, and cupping that
-    is not flagged against a large cup.
-    """
-    found = {}
-    finding, given = report.finding("DR"), report.dr.grade
-    more = [labels.LESION_NAMES[code].lower() for code, each in report.lesions.items() if each.beyond]
-    if given is not None and finding.suspected is not None and finding.suspected != (given > 0):
-        said = f"{percent(finding.probability)}, {call(finding)}"
-        found["DR"] = f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
-    elif more and given == 0 and not finding.suspected:
-        found["DR"] = (
-            f"More {listed(more)} are marked than healthy eyes show, yet no retinopathy is suspected. {LESION_CONFLICT}"
-        )
-    finding, ratio = report.finding("ODC"), report.disc_cup.vcdr
-    if ratio is not None and ratio >= labels.LARGE_CUP and not finding.suspected:
-        said = f"at {percent(finding.probability)}, {call(finding)}" if finding.assessed else call(finding)
-        found["ODC"] = f"The cup-to-disc ratio ({ratio:.2f}) is large, yet optic disc cupping is {said}. {CUP_CONFLICT}"
-    return found
 
 
 def absence(report: Report, modality: labels.Modality) -> str:
