@@ -320,6 +320,20 @@ def test_figures_are_figures_and_leave_pyplot_alone(tiny_pipeline, report):
         figure.savefig("/dev/null", format="png")
 
 
+def test_the_map_to_look_at_first_is_the_one_measured_furthest_above_chance():
+    def figures_of(precision, random):
+        return {"precision": [precision], "random": {"precision": [random]}}
+
+    lesions = {"exact:fused": figures_of(0.38, 0.38), "gradients:colour": figures_of(0.62, 0.39), "scorecam:msi": None}
+    disc = {"exact:fused": figures_of(0.3, 0.1), "gradients:colour": figures_of(0.2, 0.1)}
+    metrics = {KEY: {"agreement": [{"code": "DR", "maps": lesions}, {"code": "ODC", "maps": disc}]}}
+    assert explain.first_kind(metrics, "DR") == ("gradients", "colour")
+    assert explain.first_kind(metrics, "ODC") == ("exact", "fused")
+    assert explain.first_kind(metrics, "MYA") == ("gradients", "colour"), "best over all that were measured"
+    chance = {KEY: {"agreement": [{"code": "DR", "maps": {"gradcam:colour": figures_of(0.3, 0.31)}}]}}
+    assert explain.first_kind(chance, "DR") == explain.first_kind({}, "DR") == ("exact", "fused")
+
+
 def test_agreement_comes_from_the_card(report):
     bounds = {"precision": [0.4, 0.3, 0.5], "pointing": [0.6, 0.5, 0.7]}
     figures_of = {"eyes": 27, **bounds, "random": {"precision": [0.2, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}

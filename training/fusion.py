@@ -18,7 +18,7 @@ from qmmfl.nets import Config
 from qmmfl.nets.fusion import AdditiveHeads, Fusion
 from qmmfl.nets.network import OUTPUTS
 
-from . import data, feature_cache, loop, targets
+from . import data, feature_cache, guidance, loop, targets
 from .assemble import assemble
 from .recipe import Recipe, parse
 
@@ -30,12 +30,14 @@ class FusionRecipe(Recipe):
     pool: cells of the features along a side that are averaged first. copies: of the training eyes, turned and
     recoloured, that are learnt beside them. drop: chance that an eye is learnt without a modality, each on its own:
     encoders know the training eyes by heart, and a fusion that always sees all would trust the best of them too much.
+    guided: what `guidance` weighs, beside the loss of the heads.
     """
 
     modalities: str = "all"
     pool: int = 1
     copies: int = 0
     drop: float = 0.0
+    guided: float = 0.0
     name: str = "fusion"
 
 
@@ -51,9 +53,12 @@ class FusionHeads(nn.Module):
         """Of exported weights, what is fused and what reads it."""
         return {key: value for key, value in state.items() if key.startswith(("fusion.", "heads."))}
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, M, D, h, w) -> (B, outputs)."""
-        return self.heads(self.fusion(features))
+    def forward(self, features: Tensor, opened: Sequence[int] | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, M, D, h, w) -> (B, outputs); with `opened` outputs also their maps (B, len(opened), h, w)."""
+        fused = self.fusion(features)
+        if opened is None:
+            return self.heads(fused)
+        return self.heads(fused), torch.einsum("kmd,bmdhw->bkhw", self.heads.weight[opened], fused)
 
 
 def train(recipe: FusionRecipe) -> nn.Module:
@@ -68,7 +73,22 @@ def train(recipe: FusionRecipe) -> nn.Module:
     wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
     module = FusionHeads(network.config)
     loop.load_start(module, recipe.start, "")
-    return fit(recipe.name, module, recipe, every, features, wanted, copies, recipe.drop)
+    guide = None
+    if recipe.guided:
+        if copies:
+            raise ValueError("--guided knows the places in eyes as they are: leave out --copies")
+        where = guidance.places(recipe.run, rows, features.shape[-1])
+        guide = Guide(recipe.guided, where, guidance.positive(every))
+    return fit(recipe.name, module, recipe, every, features, wanted, copies, recipe.drop, guide)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guide:
+    """weight: of the loss. where, wanted: of all cases, as `guidance.loss` takes them."""
+
+    weight: float
+    where: np.ndarray
+    wanted: np.ndarray
 
 
 def silence(modalities: Collection[str]) -> Tensor:
@@ -103,12 +123,13 @@ def fit(
     modalities: Collection[str],
     copies: Sequence[np.ndarray] = (),
     drop: float = 0.0,
+    guide: Guide | None = None,
 ) -> nn.Module:
     """Train a module, features (B, M, D, h, w) -> logits (B, outputs), on the cached features of all cases `every`.
 
     module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. copies: the features of
     the training cases seen otherwise, (t, M, D, h, w) each, drawn as often as the cases themselves. drop: see the
-    recipe. Returns the averaged module.
+    recipe. guide: where scores should come from. Returns the averaged module.
     """
     device = loop.device_of(recipe)
     keep = silence(modalities).to(device)
@@ -123,15 +144,26 @@ def fit(
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(learnt, recipe.batch, p=chances)
         seen = take(mixed(cached, copies, learnt, chosen, numbers))
-        if torch.rand((), generator=generator) < 0.5:
+        other = bool(torch.rand((), generator=generator) < 0.5)
+        if other:
             seen = seen.flip(-1)  # the other eye
         if drop:
             kept = torch.rand(seen.shape[:2], generator=generator) >= drop
             seen = seen * kept[..., None, None, None].to(seen)
-        return {"features": seen, **every.batch(chosen, device)}
+        batch = {"features": seen, **every.batch(chosen, device)}
+        if guide:
+            where = torch.from_numpy(guide.where[chosen]).to(device).float()
+            batch["where"] = where.flip(-1) if other else where
+            batch["wanted"] = torch.from_numpy(guide.wanted[chosen]).to(device)
+        return batch
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        return targets.loss(module(batch["features"]), loop.bare(module).heads.cuts, batch)
+        cuts = loop.bare(module).heads.cuts
+        if not guide:
+            return targets.loss(module(batch["features"]), cuts, batch)
+        logits, maps = module(batch["features"], guidance.ROWS)
+        guided = guidance.loss(maps, batch["where"], batch["wanted"])
+        return targets.loss(logits, cuts, batch) | {"guided": guide.weight * guided}
 
     def validate(module: nn.Module) -> dict[str, float]:
         parts = [module(take(cached[part])).cpu() for part in np.array_split(checked, len(checked) // 32 + 1)]

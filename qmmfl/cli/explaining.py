@@ -16,12 +16,12 @@ def declare(verbs) -> None:
     explain.add_argument("path", metavar="PATH", help="a photograph")
     explain.add_argument("--finding", required=True, type=str.upper, metavar="CODE", help="a finding, GRADE or DME")
     explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the maps and the text")
-    explain.add_argument("--method", choices=tuple(labels.METHODS), default="exact", help="default: %(default)s")
+    explain.add_argument("--method", choices=tuple(labels.METHODS), help="default: see --modality")
     explain.add_argument(
         "--modality",
         choices=(labels.FUSED, *labels.BY_NAME),
-        default=labels.FUSED,
-        help="the encoder that is looked at (default: all, fused)",
+        help="the encoder that is looked at; where neither this nor --method is named, the kind of map that was measured "
+        "to lie best in what people marked, else the exact map of all modalities, fused",
     )
     explain.set_defaults(run=partial(_guarded, _explain))
 
@@ -80,8 +80,12 @@ def _guarded(work: Callable[[argparse.Namespace], str], options: argparse.Namesp
 def _explain(options: argparse.Namespace) -> str:
     from .. import dossier, explain
 
-    explain.check(options.finding, options.method, options.modality)
-    made = explain.explain(load(options), options.path, options.finding, options.method, options.modality)
+    explain.check(options.finding)
+    reader = load(options)
+    kind = (options.method or "exact", options.modality or labels.FUSED)
+    if not (options.method or options.modality):
+        kind = explain.first_kind(reader.card.metrics, options.finding)
+    made = explain.explain(reader, options.path, options.finding, *kind)
     dossier.write(options.out, made)
     return made.code
 

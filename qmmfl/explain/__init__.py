@@ -9,7 +9,7 @@ explain.hide_region(pipeline, report, (700, 400, 120, 90)).moves["DR"].after    
 The packages that draw the second opinions (grad-cam, captum) and matplotlib are imported when they are first used.
 """
 
-from .agreement import Agreement
+from .agreement import Agreement, first_kind
 from .attributions import ablate_modalities
 from .exact import Exact, open_heads
 from .explanation import Explanation, compute, explain, title
@@ -31,6 +31,7 @@ __all__ = [
     "compute",
     "drop_modality",
     "explain",
+    "first_kind",
     "hide_region",
     "open_heads",
     "read",

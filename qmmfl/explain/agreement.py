@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import labels
+
 KEY = "explanations"  # of the card's metrics
 
 
@@ -31,6 +33,27 @@ class Agreement:
 def key_of(method: str, modality: str) -> str:
     """What one kind of map is called in the card: "gradcam:colour"."""
     return f"{method}:{modality}"
+
+
+def first_kind(metrics: Mapping[str, Any], code: str) -> tuple[str, str]:
+    """(method, modality) of the map to look at first: of all that were measured where the truth of this score is known,
+    else of any score, that whose raising part lies furthest above chance in the marks.
+
+    The exact map of all modalities where none was measured, or none lies better than at random.
+    """
+    tests = metrics.get(KEY, {}).get("agreement", ())
+    tests = [test for test in tests if test["code"] == code] or tests
+    gains: dict[str, list[float]] = {}
+    for test in tests:
+        for key, own in test["maps"].items():
+            if own is not None:
+                gains.setdefault(key, []).append(own["precision"][0] - own["random"]["precision"][0])
+    means = {key: sum(each) / len(each) for key, each in gains.items() if len(each) == len(tests)}
+    best = max(means, key=lambda key: means[key], default=None)
+    if best is None or means[best] <= 0:
+        return "exact", labels.FUSED
+    method, modality = best.split(":")
+    return method, modality
 
 
 def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> tuple[Agreement, ...]:

@@ -38,7 +38,10 @@ class Handlers:
         result |= {page.marks: marks, page.space: space}
         can = explained(eye)
         first = prose.first_map(eye.report) if can and eye and eye.report else None
-        result[page.finding] = gr.Dropdown(can, value=first or (can[0][1] if can else None))
+        code = first or (can[0][1] if can else None)
+        result[page.finding] = gr.Dropdown(can, value=code)
+        if code:
+            result[page.method], result[page.modality] = self.reader.first_kind(code)
         titles = [(case.title(number), number) for number in range(len(eyes))] if case else []
         result[page.which] = gr.Radio(titles, value=case.shown if titles and case else None, visible=len(titles) > 1)
         poor = bool(eye and eye.report and not eye.report.quality.gradable)

@@ -46,6 +46,8 @@ def lay_out(pipeline: Any, reader: Reader, eyes: list[Path]) -> SimpleNamespace:
         page.file,
         page.which,
         page.finding,
+        page.method,
+        page.modality,
         page.override,
         page.measure,
         page.marks,

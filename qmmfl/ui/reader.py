@@ -103,6 +103,12 @@ class Reader:
     def _thresholds(self) -> Any:
         return getattr(self.pipeline.card, "lesion_thresholds", {})
 
+    def first_kind(self, code: str) -> tuple[str, str]:
+        """(method, modality) of the map of a score to look at first."""
+        from .. import explain
+
+        return explain.first_kind(getattr(self.pipeline.card, "metrics", {}), code)
+
     @in_place
     def explain(self, taken: Taken | None, code: str | None, method: str, modality: str) -> str:
         """One explanation as HTML, or one sentence that says why there is none."""
