@@ -29,6 +29,7 @@ from training import (
     pixels,
     pretrain,
     recipe,
+    sanity,
     settled,
     synthesis,
     targets,
@@ -483,3 +484,14 @@ def test_no_eye_with_lesion_masks_is_learnt_from_without_them(tmp_path):
     assert pixels.graded_twins(tmp_path) == {"IDRiD_73": "IDRiD_020.png"}
     learnt = [sample.name for sample in pixels.retinopathy(tmp_path, 128)]
     assert learnt == ["IDRiD_021.png", "IDRiD_020.png", "IDRiD_021.png"], "the other set may use the name"
+
+
+def test_kinds_of_maps_that_are_measured_later_join_those_of_the_same_eyes():
+    def found(eyes, **maps):
+        test = {"dataset": "d", "code": "DR", "eyes": eyes}
+        return {"agreement": [{**test, "maps": dict(maps)}], "trust": {**test, "maps": dict(maps)}, "cost": eyes}
+
+    whole = sanity.joined(found(12, slow=1, quick=2), found(12, quick=3))
+    assert whole == found(12, slow=1, quick=3)
+    assert sanity.joined(found(11, slow=1), found(12, quick=3)) == found(12, quick=3), "of other eyes"
+    assert sanity.joined(None, found(12, quick=3)) == found(12, quick=3)

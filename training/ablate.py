@@ -181,7 +181,7 @@ def _scored(
     for name, (title, make) in PHOTOGRAPHS.items():
         module = _trained(recipe, name, lambda _, make=make: make("none"), config)
         if module is not None:
-            yield name, title, _photograph_logits(module, views, rows, recipe.side or data.COLOUR_VIEW)
+            yield name, title, encoders.logits_of(module, views, rows, recipe.side or data.COLOUR_VIEW)
 
 
 def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Module], config: Config):
@@ -222,13 +222,6 @@ def logits_of(
             index = _NAMES.index(name)
             seen[:, index] = features[order[part], index]
         parts.append(module(torch.from_numpy(seen) * keep))
-    return torch.cat(parts).numpy()
-
-
-@torch.no_grad()
-def _photograph_logits(module: nn.Module, views: np.ndarray, rows: np.ndarray, side: int) -> np.ndarray:
-    cpu = torch.device("cpu")
-    parts = [module(encoders.tensor(views, part, side, cpu))[0] for part in np.array_split(rows, len(rows) // 16 + 1)]
     return torch.cat(parts).numpy()
 
 

@@ -20,6 +20,8 @@ from qmmfl.nets.network import OUTPUTS, Config, colour_view
 from . import augment, data, feature_cache, loop, planes, settled, targets
 from .recipe import Recipe, parse
 
+_CPU = torch.device("cpu")
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderRecipe(Recipe):
@@ -106,13 +108,18 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         return blended(lambda part: targets.loss(said[0], cuts, part, said[1]), batch)
 
     def validate(module: nn.Module) -> dict[str, float]:
-        parts = [
-            module(tensor(views, part, judged or side, device))[0].cpu()
-            for part in np.array_split(checked, len(checked) // 32 + 1)
-        ]
-        return targets.figures(every, checked, torch.cat(parts).numpy())
+        return targets.figures(every, checked, logits_of(module, views, checked, judged or side, device))
 
     return loop.fit(name, module, draw, loss, recipe, validate)
+
+
+@torch.no_grad()
+def logits_of(
+    module: nn.Module, views: np.ndarray, rows: np.ndarray, side: int, device: torch.device = _CPU
+) -> np.ndarray:
+    """Logits float32 (n, len(OUTPUTS)) of some rows of cached views, scaled to `side` [px]."""
+    parts = np.array_split(rows, len(rows) // 32 + 1)
+    return torch.cat([module(tensor(views, part, side, device))[0].cpu() for part in parts]).numpy()
 
 
 def blend(values: Tensor, share: float) -> Tensor:

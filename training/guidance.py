@@ -6,7 +6,6 @@ raises a score is asked to lie where the computed planes show the reason: right 
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from qmmfl import labels

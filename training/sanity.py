@@ -3,7 +3,8 @@
 `python -m training.sanity --weights weights` compares every kind of map in `--maps` with IDRiD's lesion masks and
 DRISHTI's discs (test splits), each beside the same maps at random places; randomises the network under the maps; erases
 what they point at; and stores the mean features of reference eyes. Half an hour on two free cores; nothing is chosen
-here. Run it after `training.evaluate`, which writes the card's other figures.
+here. Run it after `training.evaluate`, which writes the card's other figures. Kinds of maps that the card of the same
+weights has already are kept where they are not measured anew, so that the slow ones can be measured another time.
 """
 
 import dataclasses
@@ -242,6 +243,20 @@ def _seconds(work) -> float:
     return time.process_time() - began
 
 
+def joined(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """The new figures, with the kinds of maps that only the old ones have on the same eyes."""
+
+    def kept(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
+        same = before is not None and all(before[key] == after[key] for key in ("dataset", "code", "eyes"))
+        return {**after, "maps": {**before["maps"], **after["maps"]}} if same else after
+
+    if old is None:
+        return new
+    before = {(test["dataset"], test["code"]): test for test in old["agreement"]}
+    agreement = [kept(before.get((test["dataset"], test["code"])), test) for test in new["agreement"]]
+    return {**new, "agreement": agreement, "trust": kept(old["trust"], new["trust"])}
+
+
 if __name__ == "__main__":
     settings = parse(SanityRecipe)[0]
     figures = measure(settings)
@@ -249,5 +264,6 @@ if __name__ == "__main__":
     if settings.limit < WHOLE:
         raise SystemExit("a rehearsal: the card was left alone")
     card = weights.read_card(settings.weights)
+    figures = joined(card.metrics.get(KEY), figures)
     weights.save_card(settings.weights, dataclasses.replace(card, metrics={**card.metrics, KEY: figures}))
     model_card.write(settings.weights)

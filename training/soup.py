@@ -2,8 +2,8 @@
 
 `python -m training.soup fusion --parts fusion_1,fusion_2,fusion_3` averages their weights, not their answers, so it
 costs nothing in use (Wortsman et al., Model soups, ICML 2022), prints what the parts and the mean reach on the
-validation eyes, and writes the mean as the run's fusion; `lesions` and the other synthesized modalities likewise. All
-parts count alike: none is chosen by its figures.
+validation eyes, and writes the mean as the run's fusion; `colour`, that encoder, and the synthesized modalities
+likewise. All parts count alike: none is chosen by its figures.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from qmmfl import labels
 from qmmfl.nets import Config, Network
 from qmmfl.nets.synthesis import SynthesisNet
 
-from . import data, feature_cache, loop, tasks
+from . import data, encoders, feature_cache, loop, tasks
 from .ablate import logits_of
 from .assemble import assemble
 from .fusion import FusionHeads
@@ -44,12 +44,14 @@ def mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def cook(what: str, recipe: SoupRecipe) -> dict[str, float]:
-    """Average, validate and write; what: FUSION or a synthesized modality. Returns the figures of the mean."""
+    """Average, validate and write; what: FUSION, the colour encoder or a synthesis. Returns the figures of the mean."""
     states = {name: loop.best_state(recipe, name) for name in recipe.parts.split(",")}
     whole = mean(list(states.values()))
-    module, judge = _fusion(recipe) if what == FUSION else _synthesis(what, recipe)
+    makers = {FUSION: _fusion, labels.COLOUR.name: _colour}
+    module, judge = makers[what](recipe) if what in makers else _synthesis(what, recipe)
     torch.set_num_threads(recipe.threads)
-    name = recipe.name or (FUSION if what == FUSION else f"synthesis_{what}")
+    places = {FUSION: FUSION, labels.COLOUR.name: f"encoder_{labels.COLOUR.name}"}
+    name = recipe.name or places.get(what, f"synthesis_{what}")
     found = {}
     for title, state in (*states.items(), (f"{name}, the mean", whole)):
         module.load_state_dict(state)
@@ -70,11 +72,21 @@ def _fusion(recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[s
     return FusionHeads(Config()).eval(), lambda module: figures(every, chosen, logits_of(module, features, chosen))
 
 
+def _colour(_: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
+    cases, views = data.load()
+    every = Targets(cases)
+    chosen = np.flatnonzero(every.split == "val")
+    module = encoders.Classifier(Config(), labels.COLOUR.name).eval()
+    return module, lambda net: figures(
+        every, chosen, encoders.logits_of(net, views, chosen, Config().seen(labels.COLOUR.name))
+    )
+
+
 def _synthesis(what: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
     config = Config().synthesis[what]
     return SynthesisNet(config).eval().requires_grad_(False), tasks.TASKS[what](config, recipe).validate
 
 
 if __name__ == "__main__":
-    chosen_recipe, chosen_what = parse(SoupRecipe, what=[FUSION, *(m.name for m in labels.SYNTHESES)])
+    chosen_recipe, chosen_what = parse(SoupRecipe, what=[FUSION, *(m.name for m in labels.MODALITIES)])
     cook(chosen_what, chosen_recipe)

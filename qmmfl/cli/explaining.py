@@ -20,8 +20,8 @@ def declare(verbs) -> None:
     explain.add_argument(
         "--modality",
         choices=(labels.FUSED, *labels.BY_NAME),
-        help="the encoder that is looked at; where neither this nor --method is named, the kind of map that was measured "
-        "to lie best in what people marked, else the exact map of all modalities, fused",
+        help="the encoder that is looked at; with neither this nor --method the kind of map that was measured to lie "
+        "best in what people marked, else the exact map of all modalities, fused",
     )
     explain.set_defaults(run=partial(_guarded, _explain))
 
