@@ -103,12 +103,12 @@ def find_disc_cup(card: Card, planes: Planes, frame: fundus.Frame | None, withhe
 
 
 def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, Lesion]:
-    """Count and area of each kind of lesion that these weights find reliably."""
+    """Count and area of each kind of lesion that these weights find reliably; withheld, the threshold alone."""
+    limits = card.lesion_thresholds
     if withheld:
-        return {code: Lesion(None, None) for code in labels.LESIONS}
+        return {code: Lesion(None, None, threshold=limits.get(code)) for code in labels.LESIONS}
     squares = planes[labels.LESION_MAPS.name]
     field = fundus.square_mask(fundus.Prep(squares.shape[-1], card.prep.margin))
-    limits = card.lesion_thresholds
     return {
         code: replace(
             measures.count_lesions(squares[i], limits[code], field) if code in limits else Lesion(None, None),

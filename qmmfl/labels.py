@@ -94,7 +94,7 @@ FINDINGS = MappingProxyType(
         "TSLN": "Tessellation",
         "ARMD": "Age-related macular degeneration",
         "DN": "Drusen",
-        "MYA": "Myopia",
+        "MYA": "Pathological myopia",
         "BRVO": "Branch retinal vein occlusion",
         "ODP": "Optic disc pallor",
         "CRVO": "Central retinal vein occlusion",

@@ -42,11 +42,11 @@ def settle(
 
 
 def settled(report: Report) -> Report:
-    """The report with the side that photograph and DICOM tag agree on, for where there is nobody to ask: what must be
-    asked stands among its notes, and the side stays open.
+    """The report with the side that photograph, file name and DICOM tag agree on, for where there is nobody to ask:
+    what must be asked stands among its notes, and the side stays open.
     """
     picture = report.photograph
-    eye, question = settle(None, report.eye, tagged=picture.side)
+    eye, question = settle(find_in_name(picture.name), report.eye, tagged=picture.side)
     if question:
         picture = replace(picture, notes=(*picture.notes, question))
     return replace(report, eye=eye, photograph=picture)

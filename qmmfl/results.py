@@ -43,6 +43,7 @@ SUMMARY_COLUMNS = (
     "vcdr",
     *(f"p_{code}" for code in labels.FINDINGS),
     *(f"suspected_{code}" for code in labels.FINDINGS),
+    "suspected_DME",
     "weights_sha256",
     "package_version",
 )
@@ -191,6 +192,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "vcdr": report.disc_cup.vcdr,
         **{f"p_{finding.code}": finding.probability for finding in report.findings},
         **{f"suspected_{finding.code}": finding.suspected for finding in report.findings},
+        "suspected_DME": report.dme.suspected,
         "weights_sha256": report.provenance.weights_sha256,
         "package_version": report.provenance.package_version,
     }

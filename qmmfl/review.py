@@ -25,8 +25,8 @@ SUBJECTS = MappingProxyType(
 )
 COLUMNS = (
     *("eye", "code", "finding", "assessed", "probability", "threshold", "suspected", "undecided", "machine_grade"),
-    *("opinion", "corrected_grade", "note", "gradable", "photograph_sha256", "weights_sha256", "package_version"),
-    "created",
+    *("measured", "opinion", "corrected_grade", "note", "gradable", "photograph_sha256", "weights_sha256"),
+    *("package_version", "created"),
 )
 
 
@@ -104,6 +104,8 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
             each = found[code]
             row |= {"assessed": each.assessed, "probability": each.probability, "threshold": each.threshold}
             row |= {"suspected": each.suspected, "undecided": getattr(each, "undecided", None)}
+        elif code == CUP:
+            row["measured"] = report.disc_cup.vcdr
         yield row
 
 

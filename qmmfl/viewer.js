@@ -70,8 +70,9 @@ window.qmmfl = (() => {
     pane.querySelector(".badge").hidden = !shown;
     keep.hidden = !address || option.value === "redfree"; // that one exists in the browser only
     keep.href = address;
-    keep.download = `${option.value}.jpg`;
-    const viewer = pane.closest(".viewer"), seen = all(viewer, ".pane").map(each => each.dataset.picture || each.querySelector("select").value);
+    const viewer = pane.closest(".viewer"), of = option.value === "score" ? `_${one("#score [data-score]")?.dataset.code}` : "";
+    keep.download = `${viewer.dataset.eye}${option.value}${of}.jpg`;
+    const seen = all(viewer, ".pane").map(each => each.dataset.picture || each.querySelector("select").value);
     for (const tile of all(document, ".tile")) tile.setAttribute("aria-pressed", seen.includes(tile.dataset.show));
   }
 

@@ -16,6 +16,7 @@ from qmmfl.explain.probe import AllViews, Probe, blank
 from qmmfl.nets import GRADE, OEDEMA, OUTPUTS
 from qmmfl.prose import reasons
 from qmmfl.prose.explanation import explanation_text
+from qmmfl.prose.sentences import grade_briefly
 from qmmfl.records import Eye, PhotographError
 
 KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
@@ -352,6 +353,9 @@ def test_agreement_comes_from_the_card(report):
     for asked in (("DR", "gradients"), ("ODC",)):
         other = explain.explain(reader, report.photograph, *asked)
         assert hint not in explanation_text(other), "it is the best itself, or of another score"
+        assert ("Not measured for this score. For others:" in explanation_text(other)) == ("ODC" in asked)
+    graded = explain.explain(reader, report.photograph, "GRADE")
+    assert f"Grade {grade_briefly(graded.report)}. Probability of more than mild" in explanation_text(graded)
 
 
 def test_windows_of_occlusion_are_few():

@@ -1,8 +1,9 @@
 """Which eye: by words of the file name, by the photograph, and by the clinician where they disagree."""
 
 import pytest
+from fakes import fake_photograph, fake_report
 
-from qmmfl.laterality import OPEN, UNKNOWN, find_in_name, settle
+from qmmfl.laterality import OPEN, UNKNOWN, find_in_name, settle, settled
 from qmmfl.measures import BY_DISC
 from qmmfl.records import Eye
 
@@ -34,6 +35,14 @@ def test_agreement_and_single_sources():
     assert settle("left", NOTHING) == (Eye("left", "file name"), None)
     assert settle(None, RIGHT) == (RIGHT, None)
     assert settle(None, NOTHING) == (NOTHING, None)
+
+
+def test_where_nobody_can_be_asked_the_file_name_counts_as_on_the_page():
+    report = fake_report(fake_photograph(name="scan_OD_1.jpg"))
+    assert settled(report).eye == Eye("right", "file name and " + BY_DISC)
+    report = fake_report(fake_photograph(name="scan_OS_1.jpg"))
+    assert settled(report).eye == Eye(None, OPEN)
+    assert settled(report).photograph.notes[-1].endswith("Which eye is it?")
 
 
 def test_conflict_is_asked_about_until_the_clinician_decides():

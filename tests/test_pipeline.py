@@ -153,8 +153,13 @@ def test_a_count_is_held_against_what_healthy_eyes_show(tiny_folder, eye):
     assert many.lesions["EX"].count == few.lesions["EX"].count == 1, "one region, the whole field"
     assert (many.lesions["EX"].beyond, few.lesions["EX"].beyond) == (True, False)
     assert many.to_dict()["lesions"]["EX"]["healthy_most"] == 0
-    assert "; more than healthy eyes show (nine of ten up to 0)" in sentences.lesion(many, "EX")
-    assert "; no more than healthy eyes show (nine of ten up to 5)" in sentences.lesion(few, "EX")
+    assert "; more than these weights falsely mark in nine of ten eyes without a finding (up to 0)" in sentences.lesion(
+        many, "EX"
+    )
+    assert (
+        "; no more than these weights falsely mark in nine of ten eyes without a finding (up to 5)"
+        in sentences.lesion(few, "EX")
+    )
 
 
 def test_black_is_ungradable_not_refused(tiny_pipeline):
@@ -179,6 +184,8 @@ def test_ungradable_withholds_and_override_computes(tiny_folder, eye):
     assert withheld.disc_cup.vcdr is None
     assert not withheld.contributions
     assert withheld.planes
+    limits = {code: each.threshold for code, each in withheld.lesions.items()}
+    assert limits == {code: each.threshold for code, each in shown.lesions.items()}, "outlined where it is counted"
     assert shown.finding("DR").probability is not None
     assert not shown.quality.gradable
     assert shown.dr.grade is not None

@@ -105,7 +105,7 @@ def test_a_suspected_oedema_is_in_the_headline():
         report = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
         said = prose.headline(report)
         assert said.startswith("Suspicion of")
-        assert said.endswith("Macular oedema (80.0 %; OCT decides).")
+        assert said.endswith("Macular oedema by its risk signs (80.0 %; OCT decides).")
         report = replace(report, maps={"DR": np.zeros((9, 4, 4)), "DME": np.zeros((9, 4, 4))})
         assert prose.first_map(report) == ("DR" if "DR" in codes else "DME")
 
@@ -141,8 +141,58 @@ def test_what_is_called_by_grade_has_its_probability_and_oedema_beside_it():
 def test_lesions_beyond_healthy_eyes_contradict_a_reading_without_retinopathy():
     report = graded(fake_report(suspected=("NORMAL",)), 0, (1, 0, 0, 0, 0))
     report = replace(report, lesions={"MA": Lesion(9, 0.01, 3), "HE": Lesion(1, 0.01, 3)})
-    assert doubts.conflicts(report)["DR"].startswith("More microaneurysms are marked than healthy eyes show")
+    assert doubts.conflicts(report)["DR"].startswith("More microaneurysms are marked than, falsely, in nine")
     assert "DR" not in doubts.conflicts(replace(report, lesions={"MA": Lesion(3, 0.01, 3)}))
+
+
+def test_a_risk_of_oedema_without_retinopathy_is_questioned():
+    report = graded(fake_report(suspected=("NORMAL",)), 0, (1, 0, 0, 0, 0))
+    assert doubts.conflicts(report) == {}
+    swollen = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
+    assert "OCT" not in doubts.conflicts(swollen)["DME"]
+    assert "look for exudates near the fovea" in doubts.conflicts(swollen)["DME"]
+    assert "DME" not in doubts.conflicts(graded(swollen, 2, (0, 0, 1, 0, 0)))
+
+
+def test_where_nothing_reaches_its_threshold_the_headline_reassures_nobody():
+    said = prose.headline(graded(fake_report(suspected=()), 0, (1, 0, 0, 0, 0)))
+    assert said.startswith("No finding reaches its threshold, nor does the score for no listed abnormality")
+
+
+def test_what_is_computed_of_an_ungradable_photograph_is_not_drawn_over_it_unasked(report):
+    poor = replace(report, quality=replace(report.quality, gradable=False))
+    good, bad = (viewer.viewer_html(each, save, 64) for each in (report, poor))
+    assert good.count(" checked>") == len(viewer.SHOWN_AT_FIRST)
+    assert " checked>" not in bad
+    assert sentences.UNRELIABLE in bad
+    assert sentences.UNRELIABLE not in good
+    both = [("Right eye", report, save), ("Left eye", poor, save)]
+    assert comparison.comparison_html(both, 64).count("with computed outlines") == 2  # caption and alternative of one
+    assert sentences.UNRELIABLE in " ".join(each.get_text() for page in paper._reading(poor) for each in page.texts)
+
+
+def test_every_printed_page_says_of_which_eye_it_is(report):
+    asked = Review({"DR": "agree"}, None, "")
+    titles = []
+    for each in (report, replace(report, eye=replace(report.eye, side=None))):
+        pages = paper._reading(each) + paper._appendix(each)
+        titles.append([page.texts[0].get_text() for page in pages])
+        assert paper.report_pdf(each, asked).startswith(b"%PDF")
+    digits = report.photograph.sha256[:8]
+    assert all(f"right eye, photograph {digits}" in title for title in titles[0])
+    assert all(f"side not known, photograph {digits}" in title for title in titles[1])
+
+
+def test_pictures_are_kept_under_the_name_of_their_eye(report):
+    assert 'download="right_photograph.jpg"' in viewer.viewer_html(report, save, 64)
+    assert 'download="right_msi_550.address' not in markup.planes_html(report, labels.MSI, save, 64)
+    assert 'download="right_msi_550.' in markup.planes_html(report, labels.MSI, save, 64)
+
+
+def test_undecided_is_explained_where_it_stands(report):
+    asked = replace(report, findings=tuple(replace(f, undecided=f.code == "DN") for f in report.findings))
+    assert sentences.UNDECIDED in markup.findings_html(asked)
+    assert sentences.UNDECIDED not in markup.findings_html(report)
 
 
 def test_the_quality_score_stands_only_where_it_decided(report):

@@ -1,6 +1,8 @@
 """The page's server side: answers belong to who asked, faults arrive as one sentence, nothing is left lying around."""
 
+import csv
 import http.client
+import io
 import json
 import os
 import pickle
@@ -478,6 +480,8 @@ def test_exports_hold_the_review_and_no_name(case):
     rows = review.to_csv([(case.eye.report, said)])
     assert rows.count("\n") == 1 + len(review.SUBJECTS)
     assert "'=1+1" in rows
+    (ratio,) = (row for row in csv.DictReader(io.StringIO(rows)) if row["code"] == review.CUP)
+    assert float(ratio["measured"]) == case.eye.report.disc_cup.vcdr
     assert "f" * 64 in rows
     path = Path(cases.export(case, 0, "retinal_report.json", cases.as_json(case.eye)))
     assert path.name.startswith("retinal_report")

@@ -6,10 +6,11 @@ from typing import Any
 
 from .. import labels
 from .markup import pairs_html
-from .sentences import SCOPE
+from .sentences import OEDEMA, SCOPE, SCORES
 
 NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
 ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."
+_SCORES = {**SCORES, "GRADABLE": "Photograph can be read", "FUNDUS": "Is a fundus photograph"}
 LEAST = 10  # positive eyes; with fewer a calibration error says little
 _ERROR_TOP = 0.3  # right end of its axis, or the largest error where that is more
 
@@ -27,7 +28,7 @@ def about_html(card: Any, source: str) -> str:
         parts.append(_curves(found) or f"<p>{NO_CURVES}</p>")
     if getattr(card, "calibrations", None):
         rows = [
-            (labels.FINDINGS.get(code, code), f"{100 * each.threshold:.1f} %", each.fitted)
+            (_SCORES.get(code, code), f"{100 * each.threshold:.1f} %", each.fitted)
             for code, each in card.calibrations.items()
         ]
         parts.append(table_html("Calibration and thresholds", ("Score", "Threshold", "Fitted on"), rows))
@@ -63,6 +64,15 @@ def _figures(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         for key, title in (("kappa", "grade, quadratic kappa"), ("referable_auc", "referable retinopathy, AUC")):
             if graded.get(key) is not None:
                 yield (f"{name}: {title}", str(graded.get("eyes", "")), _interval(graded[key]), "", "", "")
+        for key, title in (("mild", "more than mild, by grade"), ("threat", "vision-threatening, by grade")):
+            rates = [graded.get(f"{key}_{rate}") for rate in ("sensitivity", "specificity")]
+            if any(rates):
+                shown = ["" if rate is None else _interval(rate) for rate in rates]
+                yield (f"{name}: {title}", str(graded.get("eyes", "")), "", *shown, "")
+        if "oedema" in each:
+            risk = each["oedema"]
+            counted = f"{risk['eyes']} ({risk['positives']})"
+            yield (f"{name}: {SCORES[OEDEMA]}", counted, _interval(risk["auc"]), "", "", "")
 
 
 def _errors(name: str, figures: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ def distance(placement: Placement) -> str:
 def neighbour(found: Neighbour) -> str:
     """Labels and distance of one reference."""
     grade = "grade not annotated" if found.grade is None else f"grade {found.grade}"
-    codes = [labels.FINDINGS[code].lower() if code == "NORMAL" else code for code in found.findings or ()]
-    findings = "findings not annotated" if found.findings is None else listed(codes) or "no code present"
+    codes = [labels.FINDINGS[code].lower() for code in found.findings or ()]
+    said = listed(codes) or "no finding of the vocabulary annotated"
+    findings = "findings not annotated" if found.findings is None else said
     return f"distance {found.distance:.2f}; {grade}; {findings}."

@@ -17,8 +17,9 @@ def comparison_html(eyes: Sequence[tuple[str, Report, Save]], side: int) -> str:
         return ALONE
     figures = ""
     for title, report, save in eyes:
-        picture = draw.overlay(report, side=side) if report.planes else draw.photograph(report, side)
-        marked = ", with computed outlines (synthesized)" if report.planes else ""
+        drawn = bool(report.planes) and report.quality.gradable
+        picture = draw.overlay(report, side=side) if drawn else draw.photograph(report, side)
+        marked = ", with computed outlines (synthesized)" if drawn else ""
         address, said = save("compared", picture, "jpeg"), escape(f"{title}{marked}")
         figures += f'<figure><img src="{address}" alt="{said}"><figcaption>{said}</figcaption></figure>'
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title, _, _ in eyes)

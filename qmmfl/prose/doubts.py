@@ -2,7 +2,7 @@
 
 from .. import labels
 from ..records import Report
-from .sentences import call, grade, listed, percent
+from .sentences import OEDEMA, SCORES, call, grade, listed, percent
 
 CONFLICT = (
     "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "
@@ -11,6 +11,10 @@ CONFLICT = (
 LESION_CONFLICT = (
     "The counts are of the lesion maps and the finding and the grade are scores of their own: look for these lesions "
     "in the photograph, and refer if in doubt."
+)
+OEDEMA_CONFLICT = (
+    "Diabetic macular oedema comes with retinopathy: look for exudates near the fovea and for lesions in the "
+    "photograph, think of other causes, and refer if in doubt."
 )
 CUP_CONFLICT = (
     "The ratio is measured on the outlines and the finding is a score of its own: check the outlines and the rim of "
@@ -21,8 +25,8 @@ CUP_CONFLICT = (
 def conflicts(report: Report) -> dict[str, str]:
     """Code of a finding -> that something else computed disagrees with it, and what to do.
 
-    The finding of diabetic retinopathy against the grade, both against the lesions that are counted, and cupping that
-    is not flagged against a large cup.
+    The finding of diabetic retinopathy against the grade, both against the lesions that are counted and against a risk
+    of oedema, and cupping that is not flagged against a large cup.
     """
     found = {}
     finding, given = report.finding("DR"), report.dr.grade
@@ -32,8 +36,12 @@ def conflicts(report: Report) -> dict[str, str]:
         found["DR"] = f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
     elif more and given == 0 and not finding.suspected:
         found["DR"] = (
-            f"More {listed(more)} are marked than healthy eyes show, yet no retinopathy is suspected. {LESION_CONFLICT}"
+            f"More {listed(more)} are marked than, falsely, in nine of ten eyes without a finding, yet no "
+            f"retinopathy is suspected. {LESION_CONFLICT}"
         )
+    if report.dme.suspected and given == 0 and not finding.suspected:
+        said = f"{SCORES[OEDEMA]} is suspected ({percent(report.dme.probability)}), yet no retinopathy is."
+        found[OEDEMA] = f"{said} {OEDEMA_CONFLICT}"
     finding, ratio = report.finding("ODC"), report.disc_cup.vcdr
     if ratio is not None and ratio >= labels.LARGE_CUP and not finding.suspected:
         said = f"at {percent(finding.probability)}, {call(finding)}" if finding.assessed else call(finding)

@@ -1,5 +1,6 @@
 """An explanation in words: what the map shows, what it cannot show, and how such maps did where the truth is known."""
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import cv2
@@ -7,12 +8,12 @@ import numpy as np
 
 from .. import draw, labels
 from ..explain import Explanation, Move, WhatIf, title
-from ..explain.agreement import key_of
+from ..explain.agreement import Agreement, key_of
 from ..explain.figures import overlay, scale_of
 from ..nets import GRADE
 from .doubts import conflicts
-from .paper import bind
-from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, percent
+from .paper import bind, whose
+from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, grade_briefly, percent
 
 _METHODS = MappingProxyType(
     {
@@ -33,7 +34,7 @@ _MIXED = (
     "lies. "
     "Hiding a region, and occlusion or gradients of the colour photograph, ask the photograph instead."
 )
-UNMEASURED = "How well maps of this kind agree with marked lesions has not been measured for these weights."
+UNMEASURED = "How well maps of this kind of this score point at its reason has not been measured for these weights."
 
 
 EXPERIMENT = (
@@ -49,9 +50,12 @@ def standing_text(explanation: Explanation) -> str:
     words = call(finding) if finding else "suspected" if standing.suspected else "below threshold"
     what = "Probability of more than mild" if explanation.code == GRADE else "Probability"
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
+    if explanation.code == GRADE:
+        said = f"Grade {grade_briefly(explanation.report)}. {said}"
     if doubt := conflicts(explanation.report).get("DR" if explanation.code == GRADE else explanation.code):
         said += f" {doubt}"
-    if standing.suspected or standing.probability >= standing.threshold:  # or not called: `call` says why
+    raised = standing.suspected or standing.probability >= standing.threshold  # or not called: `call` says why
+    if raised or (explanation.code == GRADE and explanation.report.dr.grade):
         return said
     return f"{said} It is not flagged: the map shows what little raised its score. {NOT_EXCLUDED}"
 
@@ -71,18 +75,29 @@ def limits_text(explanation: Explanation) -> str:
 
 def agreement_text(explanation: Explanation) -> str:
     """How maps of this kind did where the truth is known, beside random maps."""
-    said = [
+    key = key_of(explanation.method, explanation.modality)
+    return trust_text(explanation.agreements, explanation.code, key)
+
+
+def trust_text(agreements: Sequence[Agreement], code: str, key: str) -> str:
+    """The same of maps of one kind (see `agreement.key_of`) of one score, or that it was not measured."""
+    if not agreements:
+        return UNMEASURED
+    known = any(each.code == code for each in agreements)
+    said = [] if known else ["Not measured for this score. For others:"]
+    said += [
         f"Against {each.marks} on {each.eyes} {each.dataset} ({each.code}): {each.precision[0]:.2f} of what raises the "
         f"score lies in cells with a mark (at random {each.random_precision[0]:.2f}); the highest cell holds one in "
         f"{each.pointing[0]:.2f} of the eyes (at random {each.random_pointing[0]:.2f})."
-        for each in explanation.agreements
+        for each in agreements
+        if each.code == code or not known
     ]
     said += [
         f"For this score most lies in the marks with {_named(*each.best.split(':'))} ({each.best_precision:.2f})."
-        for each in explanation.agreements
-        if each.code == explanation.code and each.best != key_of(explanation.method, explanation.modality)
+        for each in agreements
+        if each.code == code and each.best != key
     ]
-    return " ".join(said) or UNMEASURED
+    return " ".join(said)
 
 
 def share_rows(explanation: Explanation) -> list[tuple[str, str]]:
@@ -138,7 +153,7 @@ def explanation_pdf(explanation: Explanation) -> bytes:
         ("It cannot show", limits_text(explanation)),
         ("Can it be trusted?", agreement_text(explanation)),
     ]
-    heading = f"{explanation.name} ({explanation.code}): where the score comes from"
+    heading = f"{explanation.name} ({explanation.code}), where the score comes from: {whose(explanation.report)}"
     tables = [
         ("Explanation", said, (0.0, 0.2)),
         ("What the score is made of [logit]", share_rows(explanation), (0.0, 0.5)),
@@ -148,9 +163,9 @@ def explanation_pdf(explanation: Explanation) -> bytes:
     return bind("qmmfl explanation", origin.created, draw.sheet(heading, labels.NOTICE, pictures, tables, foot, 2.1))
 
 
-def whatif_title(whatif: WhatIf) -> str:
-    """Which eye, and what was changed."""
-    return f"The same {f'{whatif.side} ' if whatif.side else ''}eye {whatif.change}"
+def whatif_title(whatif: WhatIf, whose: str = "") -> str:
+    """Which eye, by default by its side, and what was changed."""
+    return f"The same {whose or f'{whatif.side or str()} eye'.strip()} {whatif.change}"
 
 
 def changed_call(move: Move) -> str:

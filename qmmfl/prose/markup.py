@@ -16,6 +16,7 @@ from .sentences import (
     SCOPE,
     SCORES,
     SINGLE_FIELD,
+    UNDECIDED,
     absence,
     advice,
     call,
@@ -45,10 +46,11 @@ def findings_html(report: Report) -> str:
     below = (
         f"<p><b>Not assessed</b> (these weights never learnt them): {escape(listed(missing))}.</p>" if missing else ""
     )
+    doubt = f"{UNDECIDED} " if any(finding.undecided for finding in report.findings) else ""
     return (
         f'<table class="findings"><caption>{escape(headline(report))}</caption><thead><tr><th scope="col">Finding</th>'
         '<th scope="col">Probability</th><th scope="col">Threshold</th><th scope="col">Call</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>{below}<p>{NOT_EXCLUDED} {SCOPE}</p>"
+        f"<tbody>{rows}</tbody></table>{below}<p>{doubt}{NOT_EXCLUDED} {SCOPE}</p>"
     )
 
 
@@ -101,13 +103,13 @@ def shares_html(report: Report, code: str) -> str:
 
 def summary_html(report: Report) -> str:
     """The reading at a glance: one sentence, three figures, and for an ungradable photograph what to retake."""
+    doubt = "".join(f'<p class="question">{escape(said)}</p>' for said in conflicts(report).values())
     if not report.quality.gradable:
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report.quality.reasons)
         return (
             f'<div class="glance refused" role="status"><strong>{escape(headline(report))}</strong>'
-            f"<ul>{reasons}</ul><p>{advice(report)}</p></div>"
+            f"<ul>{reasons}</ul><p>{advice(report)}</p>{doubt}</div>"
         )
-    doubt = "".join(f'<p class="question">{escape(said)}</p>' for said in conflicts(report).values())
     # In full among the measurements.
     cells = {"DR grade": grade_briefly(report)}
     cells["Cup-to-disc ratio"], cells["Eye"] = (said(report).partition(" (")[0] for said in (cup_to_disc, eye))
@@ -169,8 +171,11 @@ def planes_html(report: Report, modality: labels.Modality, save: Save, side: int
     return f'<h2>{escape(modality.title)}</h2><p>{escape(caution)}</p><div class="figures small">{figures}</div>'
 
 
-def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
-    """What the score map of one finding shows, its colour scale, and what the score is made of; the viewer shows it."""
+def score_html(report: Report, code: str | None, save: Save, side: int, trust: str = "") -> str:
+    """What the score map of one finding shows, its colour scale, and what the score is made of; the viewer shows it.
+
+    trust: how such maps did where the truth is known.
+    """
     if code is None or code not in report.maps:
         if report.maps:
             return "<p>No finding in the table is suspected. Choose one to see what little raised its score.</p>"
@@ -182,9 +187,9 @@ def score_html(report: Report, code: str | None, save: Save, side: int) -> str:
         f"<span>0</span><i></i><span>≥ {draw.HEAT_TOP:.0f} logit</span></div>"
     )
     return (
-        f'<section data-score="{address}" data-code="{code}" data-title="Heat map: {name}" aria-label="{name}"><h2>'
-        f'{name}</h2>{scale}<p id="score-caption">{escape(heat_caption(report, code))}</p>{shares_html(report, code)}'
-        "</section>"
+        f'<section data-score="{address}" data-code="{code}" data-title="Heat map: {name}" aria-label="{name}">'
+        f'<div role="status"><h2>{name}</h2></div>{scale}<p id="score-caption">{escape(heat_caption(report, code))}</p>'
+        f"<p>{escape(trust)}</p>{shares_html(report, code)}</section>"
     )
 
 
@@ -203,4 +208,5 @@ def figure_html(name: str, address: str, caption: str, alternative: str) -> str:
 def _plane(report: Report, name: str, save: Save, side: int) -> tuple[str, str, str, str]:
     plane = report.planes[name]
     title = f"{plane.title} (synthesized)" + (f", {said}" if (said := plane_error(report, name)) else "")
-    return name, save(name, draw.plane(report, name, side), "jpeg"), title, f"Synthesized picture: {plane.title}"
+    kept = f"{report.eye.side}_{name}" if report.eye.side else name
+    return kept, save(name, draw.plane(report, name, side), "jpeg"), title, f"Synthesized picture: {plane.title}"

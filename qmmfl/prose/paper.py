@@ -15,6 +15,7 @@ from .sentences import (
     SCOPE,
     SINGLE_FIELD,
     UNDECIDED,
+    UNRELIABLE,
     advice,
     call,
     facts,
@@ -42,8 +43,14 @@ def report_pdf(report: Report, review: Review | None = None) -> bytes:
     if review and review.given:
         tables = [("What the clinician says", [("Subject", "Word"), *review_rows(review)], (0.0, 0.45))]
         foot = f"Weights sha256 {report.provenance.weights_sha256}; photograph sha256 {report.photograph.sha256}."
-        pages += draw.sheet("The clinician's review", labels.NOTICE, [], tables, foot, 2.4)
+        pages += draw.sheet(f"The clinician's review: {whose(report)}", labels.NOTICE, [], tables, foot, 2.4)
     return bind("qmmfl report", report.provenance.created, pages)
+
+
+def whose(report: Report) -> str:
+    """Which eye a page is of, by its side and the first digits of the photograph's hash."""
+    side = f"{report.eye.side} eye" if report.eye.side else "side not known"
+    return f"{side}, photograph {report.photograph.sha256[:8]}"
 
 
 def bind(title: str, created: str, pages: "list[Figure]") -> bytes:
@@ -63,7 +70,8 @@ def bind(title: str, created: str, pages: "list[Figure]") -> bytes:
 def _reading(report: Report) -> "list[Figure]":
     pictures = [(draw.photograph(report, 640), "Colour photograph, as acquired")]
     if report.planes:
-        pictures.append((draw.overlay(report, side=640), "Outlines computed from the photograph (synthesized)"))
+        poor = "" if report.quality.gradable else f". {UNRELIABLE}"
+        pictures.append((draw.overlay(report, side=640), f"Outlines computed from the photograph (synthesized){poor}"))
     findings = [("Finding", "Probability", "Threshold", "Call")]
     findings += [(f.name, percent(f.probability), percent(f.threshold), call(f)) for f in ranked(report) if f.assessed]
     missing = listed([f.name for f in ranked(report) if not f.assessed])
@@ -77,7 +85,7 @@ def _reading(report: Report) -> "list[Figure]":
     legend = f" Outlines: {legend_text()}." if report.planes else ""
     undecided = f" {UNDECIDED}" if any(f.undecided for f in report.findings) else ""
     foot = f"{NOT_EXCLUDED} {SCOPE} {SINGLE_FIELD}{undecided}{legend}"
-    return draw.sheet("qmmfl report", labels.NOTICE, pictures, tables, foot, 2.4)
+    return draw.sheet(f"qmmfl report: {whose(report)}", labels.NOTICE, pictures, tables, foot, 2.4)
 
 
 def _appendix(report: Report) -> "list[Figure]":
@@ -96,5 +104,5 @@ def _appendix(report: Report) -> "list[Figure]":
     foot = f"Angiogram: {CAUTIONS['ffa']} Bands: {CAUTIONS['msi']}" + (
         f" Shares: {CAUTIONS['shares']}" if found else ""
     )
-    title = "Appendix: synthesized pictures"
+    title = f"Appendix, synthesized pictures: {whose(report)}"
     return draw.sheet(title, labels.NOTICE, pictures, tables if found else [], foot, 5.2)

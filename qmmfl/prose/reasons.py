@@ -24,12 +24,18 @@ from .sentences import CAUTIONS, percent
 MOST = 12  # moves that are told
 
 
-def explanation_html(explanation: Explanation, save: Save, side: int) -> str:
-    """The map over the photograph, and of which eye, beside what it is, what it cannot show, and how such maps did."""
+def explanation_html(explanation: Explanation, save: Save, side: int, whose: str = "") -> str:
+    """The map over the photograph beside what it is, what it cannot show, and how such maps did.
+
+    whose: the eye's name, by default its side.
+    """
+    eye = explanation.report.eye.side
     name = f"why_{explanation.code}_{explanation.method}_{explanation.modality}"
     kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
     address = save(name, _small(overlay(explanation), side), "jpeg")
-    picture = figure_html(name, address, f"{kind} (synthesized)", f"{explanation.name}: {kind}")
+    picture = figure_html(
+        f"{eye}_{name}" if eye else name, address, f"{kind} (synthesized)", f"{explanation.name}: {kind}"
+    )
     said = (
         ("Score", standing_text(explanation)),
         ("The map", map_text(explanation)),
@@ -37,16 +43,16 @@ def explanation_html(explanation: Explanation, save: Save, side: int) -> str:
         ("Can it be trusted?", agreement_text(explanation)),
     )
     words = "".join(f"<h3>{head}</h3><p>{escape(text)}</p>" for head, text in said)
-    eye = explanation.report.eye.side
-    whose = f"{eye.capitalize()} eye: " if eye else ""
+    whose = whose or (f"{eye.capitalize()} eye" if eye else "")
     shares = pairs_html("What the score is made of [logit]", share_rows(explanation))
     return (
-        f'<h2>{whose}{escape(explanation.name)}</h2><div class="beside"><div>{picture}{shares}<p>'
+        f'<div role="status"><h2>{f"{whose}: " if whose else ""}{escape(explanation.name)}</h2></div>'
+        f'<div class="beside"><div>{picture}{shares}<p>'
         f"{CAUTIONS['shares']}</p></div><div>{words}</div></div>"
     )
 
 
-def whatif_html(whatif: WhatIf) -> str:
+def whatif_html(whatif: WhatIf, whose: str = "") -> str:
     """How the probabilities move, the largest first."""
     moves = [move for move in whatif.ranked if move.code != "NORMAL"][:MOST]
     rows = "".join(
@@ -61,7 +67,7 @@ def whatif_html(whatif: WhatIf) -> str:
         f'<th scope="col">{head}</th>' for head in ("Score", "Before", "After", "Points", "Threshold", "Call")
     )
     return (
-        f"<table><caption>{escape(whatif_title(whatif))}</caption><thead><tr>{heads}</tr></thead>"
+        f"<table><caption>{escape(whatif_title(whatif, whose))}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table><p>{EXPERIMENT}</p>"
     )
 

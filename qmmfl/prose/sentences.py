@@ -10,13 +10,17 @@ from ..records import Finding, Report
 
 EVIDENCE = "Shows where the model's score comes from, not where disease is."
 NOT_EXCLUDED = "A score below its threshold does not exclude disease."
-UNDECIDED = "Undecided: at 90 % confidence neither answer can be ruled out."
+UNDECIDED = (
+    "Undecided: neither answer can be ruled out at a confidence that aims at 90 %; the model card says how often it "
+    "held."
+)
 UNGRADABLE = "Ungradable is not negative: refer if a better photograph cannot be taken."
 INCOMPLETE = "An incomplete analysis is not negative: read the photograph again, or read the original by eye."
 SCOPE = (
     "Not assessed: disease that only OCT shows, the periphery outside the field, eye pressure and visual function. "
     "Glaucoma and macular oedema cannot be excluded."
 )
+UNRELIABLE = "The photograph is not gradable: what is computed from it is not to be relied on."
 SINGLE_FIELD = "Single-field estimate on the ICDR scale; one photograph cannot count four quadrants."
 CAUTIONS = MappingProxyType(
     {
@@ -32,6 +36,9 @@ CAUTIONS = MappingProxyType(
 )
 
 _NOTHING = "No listed abnormality flagged"
+_NEITHER = (
+    "No finding reaches its threshold, nor does the score for no listed abnormality; this does not exclude disease."
+)
 GRADE, OEDEMA = "GRADE", "DME"
 SCORES = MappingProxyType(  # what has a map and shares
     {**labels.FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"}
@@ -98,8 +105,9 @@ def headline(report: Report) -> str:
     if report.dr.grade and not report.finding("DR").suspected:
         found.append(f"Diabetic retinopathy by its grade alone ({grade_briefly(report)})")
     if report.dme.suspected:
-        found.append(f"Macular oedema ({percent(report.dme.probability)}; OCT decides)")
-    said = f"Suspicion of {listed(found)}." if found else f"{_NOTHING}; this does not exclude disease."
+        found.append(f"Macular oedema by its risk signs ({percent(report.dme.probability)}; OCT decides)")
+    nothing = _NEITHER if report.finding("NORMAL").suspected is False else f"{_NOTHING}; this does not exclude disease."
+    said = f"Suspicion of {listed(found)}." if found else nothing
     return said if report.quality.gradable else f"Not gradable, shown on request, not to be relied on: {said}"
 
 
@@ -119,7 +127,9 @@ def plane_error(report: Report, name: str) -> str | None:
     Only bands fill the field: the mean error of a map that is nearly empty says nothing, it is near 0 anyhow.
     """
     error = report.planes[name].error
-    return None if error is None or name not in labels.MSI.planes else f"± {error:.2f} (simulated eyes)"
+    if error is None or name not in labels.MSI.planes:
+        return None
+    return f"± {error:.2f} of a reflectance of 0 to 1 (mean absolute error, simulated eyes)"
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
@@ -172,7 +182,8 @@ def oedema(report: Report) -> str:
     if dme.probability is None:
         return withheld(dme.reason)
     words = "suspected" if dme.suspected else "below threshold"
-    return f"{words}, {percent(dme.probability)} (threshold {percent(dme.threshold)}; surrogate, OCT decides)"
+    limit = f"threshold {percent(dme.threshold)}"
+    return f"{words}, {percent(dme.probability)} ({limit}; surrogate: exudates near the fovea; OCT decides)"
 
 
 def cup_to_disc(report: Report) -> str:
@@ -193,8 +204,8 @@ def lesion(report: Report, code: str) -> str:
     said = f"{found.count} region{'' if found.count == 1 else 's'}{area}"
     if found.beyond is None or not found.count:
         return said
-    more = "more" if found.beyond else "no more"
-    return f"{said}; {more} than healthy eyes show (nine of ten up to {found.healthy_most})"
+    more, most = "more" if found.beyond else "no more", found.healthy_most
+    return f"{said}; {more} than these weights falsely mark in nine of ten eyes without a finding (up to {most})"
 
 
 def standing(report: Report, code: str) -> tuple[str, bool]:

@@ -1,5 +1,6 @@
 """The viewer, as HTML: every picture of one eye over its photograph, in two linked panes; viewer.js moves them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
@@ -7,7 +8,7 @@ from types import MappingProxyType
 from .. import draw, labels
 from ..records import Report
 from .markup import Save
-from .sentences import CAUTIONS
+from .sentences import CAUTIONS, UNRELIABLE
 
 SHOWN_AT_FIRST = ("MA", "HE", "EX", "SE", "disc", "cup")  # layers; the vessels are one click away
 FIRST_BAND = "msi_550"  # where haemoglobin absorbs most
@@ -68,18 +69,28 @@ def viewer_html(report: Report, save: Save, side: int) -> str:
     }
     keys = {picture.key for picture in pictures}
     chosen = [key for key in FIRST_PAIR if key in keys]
-    panes = "".join(_pane(number, key, pictures, ground, layers) for number, key in enumerate(chosen))
+    drawn = SHOWN_AT_FIRST if report.quality.gradable else ()  # what must not be relied on is one click away
+    eye = f"{report.eye.side}_" if report.eye.side else ""
+    panes = "".join(_pane(number, key, pictures, ground, layers, drawn, eye) for number, key in enumerate(chosen))
     return (
         f'<section class="viewer" tabindex="0" aria-label="Picture viewer; question mark lists its keys" '
-        f'data-panes="{len(chosen)}" data-active="{len(chosen) - 1}">'
+        f'data-eye="{eye}" data-panes="{len(chosen)}" data-active="{len(chosen) - 1}">'
         '<svg width="0" height="0" aria-hidden="true"><filter id="redfree" color-interpolation-filters="sRGB">'
         '<feColorMatrix values="0 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 0 0 1 0"/></filter></svg>'
         f'<div class="panes">{panes}</div>{_tools(len(chosen))}{_keys()}{_tiles(pictures, chosen)}'
-        f"{_shades()}{_outlines(layers)}</section><p>{_cautions(report)}</p>"
+        f"{_shades()}{_outlines(layers, drawn)}</section><p>{_cautions(report)}</p>"
     )
 
 
-def _pane(number: int, chosen: str, pictures: list[_Picture], ground: str, layers: dict[str, str]) -> str:
+def _pane(
+    number: int,
+    chosen: str,
+    pictures: list[_Picture],
+    ground: str,
+    layers: dict[str, str],
+    at_first: Collection[str],
+    eye: str,
+) -> str:
     options = "".join(
         f'<option value="{each.key}" data-address="{each.address}" data-synthesized="{int(each.synthesized)}"'
         f"{' selected' if each.key == chosen else ''}>{escape(each.title)}</option>"
@@ -90,15 +101,16 @@ def _pane(number: int, chosen: str, pictures: list[_Picture], ground: str, layer
     label = f"{shown.title}{', synthesized' if shown.synthesized else ', as acquired'}"
     drawn = "".join(
         f'<img class="layer layer-{name}" alt="" src="{address}"'
-        f"{'' if name in SHOWN_AT_FIRST else ' style=visibility:hidden'}>"
+        f"{'' if name in at_first else ' style=visibility:hidden'}>"
         for name, address in layers.items()
     )
     where = ("Left", "Right")[number]
     return (
         f'<div class="pane" data-pane="{number}"><div class="head"><select aria-label="{where} picture">{options}'
-        f'</select><a href="{shown.address}" download="{shown.key}.jpg" class="keep" aria-label="Save {where.lower()} '
-        f'picture">Save</a></div><div class="stage"><div class="world"><img class="ground" src="{ground}" '
-        f'alt="{escape(PHOTOGRAPH)}, as acquired"><img class="over" alt="{escape(label)}"{over}>{drawn}</div>'
+        f'</select><a href="{shown.address}" download="{eye}{shown.key}.jpg" class="keep" '
+        f'aria-label="Save {where.lower()} picture">Save</a></div><div class="stage"><div class="world">'
+        f'<img class="ground" src="{ground}" alt="{escape(PHOTOGRAPH)}, as acquired">'
+        f'<img class="over" alt="{escape(label)}"{over}>{drawn}</div>'
         f'<span class="badge"{"" if shown.synthesized else " hidden"}>{labels.SYNTHESIZED}</span></div>'
         f'<label class="slide">Opacity<input type="range" name="opacity" min="0" max="100" value="100" '
         f'aria-label="Opacity of the {where.lower()} picture"></label></div>'
@@ -126,12 +138,12 @@ def _shades() -> str:
     return f'<div class="tools">{slides}</div>'
 
 
-def _outlines(layers: dict[str, str]) -> str:
+def _outlines(layers: dict[str, str], at_first: Collection[str]) -> str:
     if not layers:
         return ""
     boxes = "".join(
         f'<label><input type="checkbox" name="layer" value="{name}" data-group="{group}"'
-        f'{" checked" if name in SHOWN_AT_FIRST else ""}><i class="swatch" style="background:rgb{draw.COLOURS[name]}">'
+        f'{" checked" if name in at_first else ""}><i class="swatch" style="background:rgb{draw.COLOURS[name]}">'
         f"</i>{escape(draw.LAYER_TITLES[name])}</label>"
         for group, names in _GROUPS
         for name in names
@@ -172,4 +184,5 @@ def _tiles(pictures: list[_Picture], chosen: list[str]) -> str:
 def _cautions(report: Report) -> str:
     if not report.planes:
         return "Nothing was computed from this photograph."
-    return f"Angiograms: {CAUTIONS['ffa']} Bands: {CAUTIONS['msi']} Outlines: {CAUTIONS['layers']}"
+    poor = "" if report.quality.gradable else f"{UNRELIABLE} "
+    return f"{poor}Angiograms: {CAUTIONS['ffa']} Bands: {CAUTIONS['msi']} Outlines: {CAUTIONS['layers']}"

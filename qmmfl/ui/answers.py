@@ -4,6 +4,7 @@ from html import escape
 
 from .. import draw, labels, laterality, prose
 from ..prose import comparison, markup, review, viewer
+from ..prose.evidence import METHODS
 from .cases import Case, Taken
 from .reader import Reader, explained
 
@@ -43,7 +44,7 @@ def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space:
     parts["summary"] = markup.summary_html(report) + asked
     parts["viewer"] = viewer.viewer_html(report, save, side)
     parts["reading"] = reading(eye)
-    parts["score"] = markup.score_html(report, chosen, save, side)
+    parts["score"] = markup.score_html(report, chosen, save, side, reader.trust(chosen))
     maps = (labels.MSI, labels.LESION_MAPS, labels.DISC_CUP, labels.VESSELS)
     parts["pictures"] = "".join(markup.planes_html(report, each, save, side // 2) for each in maps)
     parts["boxer"] = _boxer(eye) if explained(eye) else ""
@@ -61,6 +62,7 @@ def reading(eye: Taken) -> str:
     made = markup.reading_html(eye.report)
     if eye.measured:
         made += markup.pairs_html("Vessels", prose.vessel_facts(eye.evidence))
+        made += f"<p>{METHODS}</p>"
     checked = markup.pairs_html("Measured on the computed planes", prose.place_facts(eye.evidence))
     return f"{made}<details><summary>What can be checked: by place</summary>{checked}</details>"
 
@@ -70,12 +72,12 @@ def can_measure(eye: Taken | None) -> bool:
     return bool(eye and eye.report and eye.report.planes and not eye.measured and explained(eye))
 
 
-def score(case: Case | None, code: str | None) -> str:
+def score(case: Case | None, reader: Reader, code: str | None) -> str:
     """The score panel of one finding."""
     eye = case.eye if case else None
     if eye is None or eye.report is None:
         return ""
-    return markup.score_html(eye.report, code, eye.save, eye.side)
+    return markup.score_html(eye.report, code, eye.save, eye.side, reader.trust(code))
 
 
 def side_of(case: Case | None, number: int) -> str | None:

@@ -149,7 +149,7 @@ class Handlers:
     @told
     def score(self, code: str | None, case: Case | None) -> str:
         """The score panel of one finding."""
-        return answers.score(case, code)
+        return answers.score(case, self.reader, code)
 
     @told
     def note(self, text: str, case: Case | None) -> list[Any]:
@@ -188,17 +188,17 @@ class Handlers:
     @told
     def explain(self, code: str | None, method: str, modality: str, case: Case | None) -> str:
         """Where one score comes from."""
-        return self.reader.explain(case and case.eye, code, method, modality)
+        return self.reader.explain(case and case.eye, code, method, modality, _whose(case))
 
     @told
     def drop(self, modality: str, case: Case | None) -> str:
         """What if there were one modality less."""
-        return self.reader.drop(case and case.eye, modality)
+        return self.reader.drop(case and case.eye, modality, _whose(case))
 
     @told
     def hide(self, box: str, case: Case | None) -> str:
         """What if the box were hidden."""
-        return self.reader.hide(case and case.eye, box)
+        return self.reader.hide(case and case.eye, box, _whose(case))
 
     @told
     def place(self, subject: str, space: str, case: Case | None) -> str:
@@ -226,6 +226,11 @@ def _reviewed(text: str, case: Case | None) -> Case | None:
         if case and each.report and each.report.photograph.sha256 == whose:
             case = case.changed(number, review=review.parse(text))
     return case
+
+
+def _whose(case: Case | None) -> str:
+    """What the eye on the page is called where there are two."""
+    return case.title(case.shown) if case and len(case.eyes) > 1 else ""
 
 
 def _shown(progress: Callable) -> Callable[[int, int, str], None]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import atlas, evidence
+from .. import atlas, evidence, labels
 from ..prose import similar
 from ..prose.sentences import SCORES
 from ..records import Eye, Photograph, PhotographError, Report
@@ -107,28 +107,43 @@ class Reader:
         """(method, modality) of the map of a score to look at first."""
         from .. import explain
 
-        return explain.first_kind(getattr(self.pipeline.card, "metrics", {}), code)
+        return explain.first_kind(self._metrics, code)
+
+    def trust(self, code: str | None) -> str:
+        """How far the map that stands beside a score can be trusted, in words; empty where there is none."""
+        if code is None:
+            return ""
+        from ..explain import agreement
+        from ..prose import explanation
+
+        kind = ("exact", labels.FUSED)
+        own = [each for each in agreement.find_agreements(self._metrics, *kind) if each.code == code]
+        return explanation.trust_text(own, code, agreement.key_of(*kind)) if own else explanation.UNMEASURED
+
+    @property
+    def _metrics(self) -> Any:
+        return getattr(self.pipeline.card, "metrics", {})
 
     @in_place
-    def explain(self, taken: Taken | None, code: str | None, method: str, modality: str) -> str:
-        """One explanation as HTML, or one sentence that says why there is none."""
+    def explain(self, taken: Taken | None, code: str | None, method: str, modality: str, whose: str = "") -> str:
+        """One explanation as HTML, or one sentence that says why there is none. whose: the eye's name on the page."""
         from ..prose import reasons
 
         report = _report(taken)
         if not code:
             raise PhotographError(WITHHELD if not report.maps else NO_WHY)
         made = self._why("explain", report, code, method, modality)
-        return reasons.explanation_html(made, _taken(taken).save, 900)
+        return reasons.explanation_html(made, _taken(taken).save, 900, whose)
 
     @in_place
-    def drop(self, taken: Taken | None, modality: str) -> str:
+    def drop(self, taken: Taken | None, modality: str, whose: str = "") -> str:
         """How the probabilities move without one modality, as HTML or a sentence as above."""
         from ..prose import reasons
 
-        return reasons.whatif_html(self._why("drop_modality", _report(taken), modality))
+        return reasons.whatif_html(self._why("drop_modality", _report(taken), modality), whose)
 
     @in_place
-    def hide(self, taken: Taken | None, box: str) -> str:
+    def hide(self, taken: Taken | None, box: str, whose: str = "") -> str:
         """How they move with a box hidden, likewise. box: x, y, width, height as shares of the square on the page."""
         from ..prose import reasons
 
@@ -139,7 +154,7 @@ class Reader:
             raise PhotographError("Draw a box on the picture first.") from None
         left, top, side, _ = report.grid or (0, 0, report.photograph.width, 0)
         region = (left + round(x * side), top + round(y * side), round(width * side), round(height * side))
-        return reasons.whatif_html(self._why("hide_region", report, region))
+        return reasons.whatif_html(self._why("hide_region", report, region), whose)
 
     @cached_property
     def atlas(self) -> "atlas.Atlas | str":
