@@ -11,17 +11,27 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 LOOPBACK = ("127.0.0.1", "localhost")
 UPLOAD_LIMIT, BODY_LIMIT = 61 * 2**20, 2**20  # bytes of an upload, two photographs at once; of any other request
 STORE_LIMIT = 2 * 2**30  # bytes of uploads and pictures that are kept at a time
+SWEEP = 600  # [s] between looks for uploads that are older
 SPARE = 2 * UPLOAD_LIMIT  # bytes that stay free on the disk
 _SAID = {  # what the page shows of a refusal
     413: "This is more than can be sent at once; choose one photograph of at most 30 MiB at a time.",
+    421: "This page is served to this machine only: open it as localhost, or let the proxy ask for localhost.",
     507: "The server has no room for another photograph; clear a case that is done and choose it again.",
 }
+_OURS, _LOCK = "qmmfl-", "lives"
+_held: list[IO[str]] = []
 _FOREIGN = re.compile(r"/file[=/]\s*https?:|/proxy=", re.IGNORECASE)  # what Gradio would fetch for whoever asks
 
 
@@ -39,9 +49,44 @@ def allow(host: str, password: bool) -> None:
 @functools.cache
 def private_folder() -> Path:
     """This process's own folder for uploads and pictures, mode 0700, removed at exit."""
-    folder = Path(tempfile.mkdtemp(prefix="qmmfl-")).resolve()
+    _sweep_dead()
+    folder = Path(tempfile.mkdtemp(prefix=_OURS)).resolve()
+    _lock(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _lock(folder: Path) -> None:
+    """Hold a lock in the folder for as long as this process lives, so that the next one knows whether it does."""
+    if fcntl is None:
+        return
+    handle = open(folder / f".{_LOCK}", "w")  # noqa: SIM115 (open until the process ends)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    (folder / f".{_LOCK}").rename(folder / _LOCK)  # nobody sees it unlocked
+    _held.append(handle)
+
+
+def _sweep_dead() -> None:
+    """Remove the private folders of processes that were killed and could not do it themselves."""
+    if fcntl is None:
+        return
+    for lock in Path(tempfile.gettempdir()).glob(f"{_OURS}*/{_LOCK}"):
+        with contextlib.suppress(OSError), lock.open("r+") as handle:  # of another account, or of one that lives
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def sweep_broken() -> None:
+    """Delete the files of uploads that broke off, which Gradio leaves behind."""
+    sweep("tmp", SWEEP)
+
+
+def sweep(prefix: str, age: float) -> None:
+    """Delete what lies in the private folder under a name that begins so and is older than `age` [s]."""
+    for path in private_folder().glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # somebody else clears theirs
+            if path.stat().st_mtime < time.time() - age:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def is_full() -> bool:
@@ -87,11 +132,18 @@ def _keep_apart() -> None:
     route_utils.GradioUploadFile = Apart
 
 
-class Guard:
-    """ASGI middleware: bounds request bodies, fetches nothing for others, and adds the headers that Gradio lacks."""
+_SHARING = b"access-control-"
 
-    def __init__(self, app):
-        self.app = app
+
+class Guard:
+    """ASGI middleware: bounds request bodies, fetches nothing for others, adds the headers that Gradio lacks, and takes
+    away those by which it lets other sites read.
+
+    local: only this machine may ask, by its own name: another name that leads here is another site's trick.
+    """
+
+    def __init__(self, app, local: bool = False):
+        self.app, self.local = app, local
         framers = " https://huggingface.co https://*.hf.space" if os.environ.get("SPACE_ID") else ""
         policy = (
             "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -124,7 +176,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 begun = True
                 private = [(b"cache-control", b"no-store")] if "file=" in path else []
-                message = {**message, "headers": [*message.get("headers", []), *self.headers, *private]}
+                given = [each for each in message.get("headers", []) if not each[0].lower().startswith(_SHARING)]
+                message = {**message, "headers": [*given, *self.headers, *private]}
                 message["status"] = 413 if left < 0 else message["status"]  # whatever the app made of the cut
             await send(message)
 
@@ -133,13 +186,18 @@ class Guard:
             await dressed({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": _SAID.get(status, "").encode()})
 
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        asked = dict(scope["headers"])
+        declared = asked.get(b"content-length", b"0")
+        if self.local and asked.get(b"host", b"").decode("latin-1").partition(":")[0] not in LOOPBACK:
+            return await refuse(421)
         if _FOREIGN.search(path):
             return await refuse(403)
         if declared.isdigit() and int(declared) > left:
             return await refuse(413)
-        if upload and is_full():
-            return await refuse(507)
+        if upload:
+            sweep_broken()
+            if is_full():
+                return await refuse(507)
         try:
             await self.app(scope, bounded, dressed)
         except _TooLarge:

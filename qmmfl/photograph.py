@@ -135,6 +135,8 @@ def _in_our_words(name: str | None) -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         _refuse(name, f"it has more than {MAX_PIXELS // 10**6} megapixels", _CURE_SIZE)
+    except MemoryError:
+        _refuse(name, "memory ran out while it was decoded", "close other programs and choose it again")
     except Image.UnidentifiedImageError:
         _refuse(name, "it is not a readable JPEG, PNG, TIFF, BMP or WebP picture")
     except _DAMAGED:

@@ -16,6 +16,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -29,10 +31,12 @@ import torch
 from fakes import FakePipeline
 from PIL import Image
 
-from qmmfl import cli, fundus, labels, phantom, photograph, pipeline, quality, weights
+from qmmfl import cli, fundus, guard, labels, phantom, photograph, pipeline, quality, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
-from qmmfl.ui import cases
+from qmmfl.ui import border, cases
+
+ROOT = Path(__file__).parent.parent
 
 TESTS = Path(__file__).parent
 BAD_FILE = "test_server::test_every_bad_file_gets_one_sentence_and_the_next_photograph_its_report"
@@ -272,10 +276,15 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
             "test_screening::test_a_full_disk_leaves_no_half_file",
             "test_server::test_a_full_store_or_disk_takes_no_more_files",
             "test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file",
+            "test_a_disk_that_fills_while_an_answer_is_stored_is_told_with_the_cure",
             "test_ui::test_a_fault_of_ours_is_told_by_reference_only",
         ),
     ),
-    "F6": ("a network gives NaN or infinity", "partial report: no number, the reason said", (STAGE,)),
+    "F6": (
+        "a network gives NaN or infinity",
+        "partial report: no number, the reason said",
+        (STAGE, "test_explain::test_no_number_comes_from_a_network_that_gives_none"),
+    ),
     "F7": (
         "one stage fails",
         "partial report: the other planes are shown",
@@ -286,7 +295,11 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
             "test_stages::test_the_command_fails_where_a_network_failed_and_tries_the_eye_again",
         ),
     ),
-    "F8": ("out of memory", "partial report; the next photograph reads normally", (STAGE,)),
+    "F8": (
+        "out of memory",
+        "partial report; the next photograph reads normally",
+        (STAGE, "test_memory_that_runs_out_while_a_photograph_is_decoded_is_told_with_the_cure"),
+    ),
     "F9": (
         "the client closes the tab",
         "what is read for it ends at its next stage, and its place is free again",
@@ -304,7 +317,10 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     "F11": (
         "two threads ask for maps of two eyes",
         "each gets its own, as if alone",
-        ("test_explain::test_two_users_at_once_get_their_own_maps",),
+        (
+            "test_explain::test_two_users_at_once_get_their_own_maps",
+            "test_explain::test_explanations_and_what_ifs_at_once_stay_each_their_own",
+        ),
     ),
     "F12": (
         "2,000 requests",
@@ -322,7 +338,11 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     "F14": (
         "port in use; host, password file, certificate or key wrong",
         "one line, status 2",
-        ("test_what_cannot_be_served_is_said", "test_server::test_the_page_can_be_served_encrypted"),
+        (
+            "test_what_cannot_be_served_is_said",
+            "test_the_program_of_a_space_says_in_one_line_what_it_cannot_serve",
+            "test_server::test_the_page_can_be_served_encrypted",
+        ),
     ),
     "F15": (
         "other time zone, language, a clock that jumps, no home, folder that must stay clean",
@@ -605,6 +625,41 @@ def test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file(eye, 
     again, said = cases.take(case, [upload()])
     assert (len(again.eyes), said) == (1, [])
     cases.forget(again)
+
+
+def test_memory_that_runs_out_while_a_photograph_is_decoded_is_told_with_the_cure(eye, monkeypatch):
+    case, path = cases.open_case(), Path(tempfile.mkdtemp(dir=private_folder())) / "eye.png"
+    Image.fromarray(eye.photograph).save(path)
+
+    def run_out(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "convert", run_out)
+        patch.setattr(Image.Image, "load", run_out)
+        _, said = cases.take(case, [str(path)])
+    assert "memory ran out while it was decoded; close other programs and choose it again" in said[0]
+    assert list(case.folder.iterdir()) == []
+    cases.forget(case)
+
+
+def test_a_disk_that_fills_while_an_answer_is_stored_is_told_with_the_cure():
+    @border.told
+    def answer():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(guard.gradio().Error) as refused:
+        answer()
+    assert refused.value.message == border.NO_ROOM
+
+
+@pytest.mark.parametrize(("port", "told"), [("abc", "invalid int value"), ("0", "there is no port 0")])
+def test_the_program_of_a_space_says_in_one_line_what_it_cannot_serve(port, told):
+    settings = {**os.environ, "GRADIO_SERVER_PORT": port}
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert done.returncode == cli.USAGE
+    assert told in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_cases_that_nobody_cleared_are_deleted_and_no_others():

@@ -221,6 +221,42 @@ def test_two_users_at_once_get_their_own_maps(tiny_pipeline):
     assert not np.array_equal(alone[0], alone[1]), "two eyes must have two maps for this test to mean anything"
 
 
+def test_explanations_and_what_ifs_at_once_stay_each_their_own(tiny_pipeline):
+    """Through the doors that the page uses, which must take the lock themselves."""
+    reports = [tiny_pipeline(phantom.render(seed, 224, grade=seed % 4).photograph) for seed in (11, 12)]
+    tasks = [(report, code) for report in reports for code in ("DR", "ODC")]
+
+    def work(task):
+        report, code = task
+        map_ = explain.explain(tiny_pipeline, report, code, "gradcam", "colour").square
+        dropped = explain.drop_modality(tiny_pipeline, report, "lesions").moves[code].after
+        hidden = explain.hide_region(tiny_pipeline, report, (60, 60, 80, 80)).moves[code].after
+        return map_, dropped, hidden
+
+    alone = [work(task) for task in tasks]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(work, tasks * 3))
+    for (map_, *moves), (other, *others) in zip(alone * 3, together, strict=True):
+        np.testing.assert_array_equal(map_, other)
+        assert moves == others
+
+
+@pytest.mark.parametrize("part", ["encoders", "fusion", "heads"])
+def test_no_number_comes_from_a_network_that_gives_none(eye, part):
+    reader = pipeline.Pipeline(tiny_network(), tiny_card(), "tiny", "cpu")
+    report = reader(eye.photograph)
+    with torch.no_grad():
+        next(getattr(reader.network, part).parameters()).fill_(float("nan"))
+    for ask in (
+        lambda: explain.explain(reader, report, "DR"),
+        lambda: explain.explain(reader, report, "DR", "gradients"),
+        lambda: explain.drop_modality(reader, report, "msi"),
+        lambda: explain.hide_region(reader, report, (60, 60, 80, 80)),
+    ):
+        with pytest.raises(explain.ExplanationError, match=r"no numbers.*qmmfl weights verify"):
+            ask()
+
+
 def test_the_network_is_lent_to_one_at_a_time(tiny_pipeline, eye):
     with ThreadPoolExecutor(1) as pool:
         with tiny_pipeline.borrow():

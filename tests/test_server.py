@@ -11,18 +11,20 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import test_photograph
 import visits
 from fakes import FakePipeline, fake_photograph
 from PIL import Image
-from served import JSON, Server, serve
+from served import JSON, ROOT, Server, serve
 
 from qmmfl import draw, guard, photograph
 
@@ -93,6 +95,34 @@ def test_other_sites_may_not_read(server):
     assert "access-control-allow-origin" not in headers
 
 
+def test_pages_that_others_reach_are_read_by_no_other_site():
+    """Behind a password Gradio lets every site in: it takes any origin once the host is not this machine."""
+
+    async def app(scope, receive, send):
+        shared = [(b"Access-Control-Allow-Origin", b"https://elsewhere.example"), (b"x", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": shared})
+        await send({"type": "http.response.body", "body": b""})
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/config", "headers": [(b"host", b"clinic.example")]}
+    asyncio.run(guard.Guard(app)(scope, None, send))
+    names = {name.lower() for name, _ in sent[0]["headers"]}
+    assert b"x" in names
+    assert not any(name.startswith(b"access-control") for name in names)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost.evil.example", ""])
+def test_a_name_that_another_site_gave_this_machine_is_refused(server, host):
+    for path in ("/", "/config", "/gradio_api/info"):
+        status, _, said = server.ask("GET", path, headers={"host": host.format(port=server.port)})
+        assert (status, b"open it as localhost" in said) == (421, True)
+    assert server.ask("GET", "/config", headers={"host": f"localhost:{server.port}"})[0] == 200
+
+
 @pytest.mark.parametrize("path", ["queue/join", "call/analyse", "component_server", "run/analyse", "call/upload"])
 def test_large_bodies_are_refused(server, path):
     before = server.figures()["memory"]
@@ -111,6 +141,22 @@ def test_large_files_are_refused(server):
     status, _, said = server.ask("POST", "/gradio_api/upload", b"--x", kind)
     assert (status, said.endswith(b"one photograph of at most 30 MiB at a time.")) == (413, True)
     assert server.figures()["files"] == files, "no half file is left"
+
+
+def test_uploads_that_broke_off_are_swept_with_the_next(server):
+    folder = next(server.temporary.glob("qmmfl-*"))
+    head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="eye.png"\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", server.port)) as line:
+        asked = f"POST /gradio_api/upload HTTP/1.1\r\nhost: localhost:{server.port}\r\ncontent-length: 3000000\r\n"
+        line.sendall(f"{asked}content-type: multipart/form-data; boundary=x\r\n\r\n".encode() + head + bytes(2_000_000))
+        limit = time.monotonic() + 30
+        while not (left := list(folder.glob("tmp*"))) and time.monotonic() < limit:
+            time.sleep(0.05)
+    assert left, "Gradio writes as it comes"
+    for path in left:
+        os.utime(path, (1, 1))
+    assert server.read(eye(2))[0] == "complete"
+    assert not any(path.exists() for path in left)
 
 
 def test_both_eyes_can_be_sent_at_once(server):
@@ -474,6 +520,34 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(server, number):
     assert "Traceback" not in server.log.read_text()[said:]
     with pytest.raises(OSError, match="refused"):
         server.ask("GET", "/")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a lock tells whether a process lives, which Windows lacks")
+def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path):
+    program = "import sys, time; from qmmfl import guard; print(guard.private_folder(), flush=True); time.sleep({})"
+    settings = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+    def start(seconds: int) -> tuple[subprocess.Popen, Path]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", program.format(seconds)], env=settings, stdout=subprocess.PIPE, text=True
+        )
+        return child, Path(child.stdout.readline().strip())
+
+    killed, left = start(600)
+    (left / "eye.png").write_bytes(b"a photograph")
+    alive, kept = start(600)
+    assert left.is_dir(), "of a process that lives"
+    killed.kill()
+    killed.wait()
+    try:
+        last, own = start(0)
+        assert not left.exists()
+        assert kept.is_dir()
+        assert own != kept
+        last.wait()
+    finally:
+        alive.kill()
+        alive.wait()
 
 
 def patience() -> float:

@@ -32,7 +32,7 @@ def _serve(options: argparse.Namespace) -> int:
         _check_address(options.host, options.port)
         if options.tls:
             _check_tls(*options.tls)
-        elif options.host not in guard.LOOPBACK:
+        elif auth and options.host not in guard.LOOPBACK:
             complain("passwords and photographs travel unencrypted; serve with --tls, or behind a proxy that encrypts")
         model = pipeline.load(options.weights, options.device, options.runtime)
         ui.serve(model, options.host, options.port, auth, options.tls)

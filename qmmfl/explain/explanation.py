@@ -16,7 +16,7 @@ from .agreement import Agreement, find_agreements
 from .attributions import WINDOWS, integrate_gradients, occlude
 from .cams import draw_cam
 from .exact import open_heads
-from .reading import NAMES, ExplanationError, Reading, Source, Standing, check, read, stand
+from .reading import NAMES, NO_NUMBERS, ExplanationError, Reading, Source, Standing, check, read, stand
 
 SCHEMA = 1
 SIGNED = ("exact", "gradients", "occlusion")  # these also show what lowers a score
@@ -128,6 +128,8 @@ def explain(
     with pipeline.borrow() as network:
         opened = open_heads(network, reading)
         square = compute(network, reading, code, method, modality)
+    if not np.isfinite(square).all():
+        raise ExplanationError(NO_NUMBERS)
     if not np.any(square):
         raise ExplanationError(
             f"{labels.METHODS[method]} ({title(modality).lower()}) finds nothing that raises the score of "

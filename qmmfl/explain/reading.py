@@ -20,6 +20,11 @@ NAMES: Mapping[str, str] = {
     OEDEMA: "Risk of diabetic macular oedema",
 }  # every score that can be explained
 
+NO_NUMBERS = (
+    "the network gave values that are no numbers, so nothing is shown; ask again, and if it repeats check the weights "
+    "(qmmfl weights verify)"
+)
+
 
 class ExplanationError(ValueError):
     """A score that cannot be explained. The text is one sentence that says which, why and the cure."""
@@ -99,6 +104,8 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
         views = {name: network.view(x, planes, name) for name in labels.BY_NAME}
         features = network.encode(x, planes)
         fused = network.fusion(features)
+    if not torch.isfinite(fused).all():
+        raise ExplanationError(NO_NUMBERS)
     return Reading(report, frame, square, views, features, fused, pipeline.card.prep)
 
 

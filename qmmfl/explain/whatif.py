@@ -18,7 +18,7 @@ from ..pipeline import Pipeline
 from ..records import Photograph
 from ..weights import Card
 from .probe import ORDER
-from .reading import NAMES, ExplanationError, Reading, Source, check, read, stand
+from .reading import NAMES, NO_NUMBERS, ExplanationError, Reading, Source, check, read, stand
 
 _FILL_SIDE = 256  # [px] the surround is carried into a hidden region on a copy this large; it is smooth anyway
 
@@ -147,6 +147,8 @@ def _exchange(pipeline: Pipeline, source: Source, modality: str, reference: np.n
 
 
 def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change: str) -> WhatIf:
+    if not torch.isfinite(after).all():
+        raise ExplanationError(NO_NUMBERS)
     codes = [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations]
     moves = {code: _move(card, code, before, after) for code in (*codes, GRADE)}
     return WhatIf(change, moves, reading.report.eye.side)

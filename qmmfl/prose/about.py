@@ -10,7 +10,7 @@ from .sentences import OEDEMA, SCOPE, SCORES
 
 NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
 ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."
-_SCORES = {**SCORES, "GRADABLE": "Photograph can be read", "FUNDUS": "Is a fundus photograph"}
+_SCORES: Mapping[str, str] = {**SCORES, "GRADABLE": "Photograph can be read", "FUNDUS": "Is a fundus photograph"}
 LEAST = 10  # positive eyes; with fewer a calibration error says little
 _ERROR_TOP = 0.3  # right end of its axis, or the largest error where that is more
 
@@ -28,7 +28,7 @@ def about_html(card: Any, source: str) -> str:
         parts.append(_curves(found) or f"<p>{NO_CURVES}</p>")
     if getattr(card, "calibrations", None):
         rows = [
-            (_SCORES.get(code, code), f"{100 * each.threshold:.1f} %", each.fitted)
+            (_SCORES.get(code) or code, f"{100 * each.threshold:.1f} %", each.fitted)
             for code, each in card.calibrations.items()
         ]
         parts.append(table_html("Calibration and thresholds", ("Score", "Threshold", "Fitted on"), rows))

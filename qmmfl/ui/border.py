@@ -1,5 +1,6 @@
 """The page's border: every fault reaches the page as one sentence."""
 
+import errno
 import functools
 import html
 import logging
@@ -10,6 +11,9 @@ from typing import Any
 
 from ..guard import gradio
 from ..records import PhotographError
+
+NO_ROOM = "The disk of the server is full, so the answer could not be stored; make room on it and ask again."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Stopped(Exception):
@@ -26,6 +30,8 @@ def told(function: Callable) -> Callable:
         except PhotographError as error:
             raise _said(str(error), "Not read") from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise _said(NO_ROOM, "Not stored") from None
             if _ours(error):  # an explanation, an atlas: one sentence with its reason
                 raise _said(str(error), "Not shown") from None
             mark = secrets.token_hex(3)

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import shutil
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from .. import dicom, draw, laterality, photograph
 from ..evidence import Evidence
-from ..guard import private_folder
+from ..guard import SWEEP, private_folder, sweep, sweep_broken
 from ..records import Eye, Photograph, PhotographError, Report
 from ..review import Review
 from . import examples
@@ -21,7 +20,6 @@ from . import examples
 SIDE = 1280  # [px] of the pictures on the page, at most
 FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
 KEEP = 3600  # [s] a case that nobody clears is deleted after this long
-SWEEP = 600  # [s] between looks for uploads that are older
 MOST = 2  # photographs in a case: one of each eye
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
 _MARK, _GONE = "case-", "gone-"
@@ -152,11 +150,9 @@ def open_case() -> Case:
     """A new case; folders that were forgotten by their session are swept out, and the empty files that Gradio leaves
     for every choice of photographs.
     """
-    for old, age in ((_MARK, 2 * KEEP), (_GONE, SWEEP), ("tmp", SWEEP)):
-        for path in private_folder().glob(f"{old}*"):
-            with contextlib.suppress(OSError):  # somebody else clears theirs
-                if path.stat().st_mtime < time.time() - age:
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    sweep(_MARK, 2 * KEEP)
+    sweep(_GONE, SWEEP)
+    sweep_broken()
     return Case(_new_folder(private_folder(), _MARK))
 
 

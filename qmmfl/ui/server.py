@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from .. import labels
-from ..guard import Guard, allow, gradio
+from ..guard import LOOPBACK, Guard, allow, gradio
 from .page import build
 
 SESSIONS = 64  # pages, and programs that asked, remembered at a time: a report with its planes takes tens of megabytes
@@ -33,7 +33,7 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, tls=No
         footer_links=[], enable_monitoring=False, max_file_size="30mb", state_session_capacity=SESSIONS, ssr_mode=False,
         pwa=False, mcp_server=False, strict_cors=True, theme=theme, css_paths=_HERE / "style.css",
         head=f"<script>{(_HERE / 'viewer.js').read_text()}</script>",
-        app_kwargs={"middleware": [Middleware(Guard)]}, prevent_thread_lock=True,
+        app_kwargs={"middleware": [Middleware(Guard, local=host in LOOPBACK and not auth)]}, prevent_thread_lock=True,
         ssl_certfile=certificate, ssl_keyfile=key, ssl_verify=False,  # it asks itself whether it runs: by IP, not name
         _frontend=False,  # else Gradio gives up, and asks for a share link, where a busy machine takes 3 s for the page
     )  # fmt: skip
