@@ -104,5 +104,5 @@ def _appendix(report: Report) -> "list[Figure]":
     foot = f"Angiogram: {CAUTIONS['ffa']} Bands: {CAUTIONS['msi']}" + (
         f" Shares: {CAUTIONS['shares']}" if found else ""
     )
-    title = f"Appendix, synthesized pictures: {whose(report)}"
+    title = f"Synthesized pictures: {whose(report)}"
     return draw.sheet(title, labels.NOTICE, pictures, tables if found else [], foot, 5.2)
