@@ -322,6 +322,7 @@ def test_sixteen_bits_equal_the_eight_bit_twin(data, twin):
     twin = np.broadcast_to(twin[..., None], RGB.shape) if twin.ndim == 2 else twin
     assert np.abs(read.pixels.astype(int) - twin).max() <= 1
     assert photograph.NOTE_SIXTEEN_BIT in read.notes
+    assert (photograph.NOTE_GREY in read.notes) == (twin[..., 0] == twin[..., 2]).all()
 
 
 def test_sixteen_bits_at_any_level_are_within_one_level():

@@ -34,7 +34,7 @@ def test_one_flipped_bit_is_refused(copy):
     data = bytearray((copy / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (copy / "model.safetensors").write_bytes(data)
-    with pytest.raises(weights.WeightsError, match="not the file its card describes"):
+    with pytest.raises(weights.WeightsError, match="not the file its card describes; fetch the weights again"):
         weights.load(copy)
 
 
