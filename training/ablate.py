@@ -55,11 +55,13 @@ _NAMES = tuple(labels.BY_NAME)
 class AblationRecipe(planes.PlanesRecipe, encoders.EncoderRecipe):
     """only: comma-separated models to train, "all" for all; pool: cells of the features along a side that are averaged
     first, for all fusions alike (2 takes a fifth of the time); init: of ResNet-18, none or imagenet; final: figures on
-    the locked test split; into: folder of weights whose card takes the final figures; limit: test eyes at most.
+    the locked test split; into: folder of weights whose card takes the final figures; limit: test eyes at most; guided:
+    as in `training.fusion`, of our own fusions.
     """
 
     only: str = "all"
     pool: int = 1
+    guided: float = 0.0
     init: str = "none"
     repeats: int = 500  # bootstrap draws
     final: bool = False
@@ -101,11 +103,13 @@ def train_fusions(recipe: AblationRecipe) -> None:
     rows, features = _cached(recipe)
     cases, _ = data.load()
     every = Targets([cases[row] for row in rows])
+    guide = fusion.open_guide(recipe.guided, recipe.run, rows, features.shape[-1], every)
     for name, model in models().items():
         if recipe.only == "all" or name in recipe.only.split(","):
             torch.manual_seed(recipe.seed)
             module = model.make(Config())
-            fusion.fit(f"{FOLDER}/{name}", module, recipe, every, features, model.modalities)
+            own = guide if isinstance(module, fusion.FusionHeads) else None
+            fusion.fit(f"{FOLDER}/{name}", module, recipe, every, features, model.modalities, guide=own)
 
 
 def train_photographs(recipe: AblationRecipe) -> None:

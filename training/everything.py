@@ -22,7 +22,7 @@ _LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
 _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
-_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2"
+_FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
 _GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
@@ -41,7 +41,15 @@ STAGES = (
     " --name encoder_colour_even",
     f"encoders colour --steps 500 --batch 16 {_LATER} --rate 0.0004 --side 384 --mixed 0.4"
     f" --start {_COLOURS}_even/best.pt --name encoder_colour_mixed",
-    f"encoders colour --steps 240 --batch 32 {_LATER} --rate 0.0004 --mixed 0.4 --start {_COLOURS}_mixed/best.pt",
+    f"encoders colour --steps 240 --batch 32 {_LATER} --rate 0.0004 --mixed 0.4 --start {_COLOURS}_mixed/best.pt"
+    " --name encoder_colour_broad",
+    f"encoders colour --steps 400 --batch 16 {_LATER} --rate 0.0004 --mixed 0.4 --start {_COLOURS}_broad/best.pt"
+    " --name encoder_colour_more",
+    f"encoders colour --steps 360 --batch 16 {_LATER} --rate 0.0004 --mixed 0.4 --start {_COLOURS}_more/best.pt"
+    " --name encoder_colour_a",
+    f"encoders colour --steps 360 --batch 16 {_LATER} --rate 0.0004 --seed 1 --start {_COLOURS}_more/best.pt"
+    " --name encoder_colour_b",
+    "soup colour --parts encoder_colour_a,encoder_colour_b",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 800 {_FUSION} --name fusion_coarse",
@@ -56,7 +64,8 @@ FIGURES = (
     "leave_out --phantoms 60 --into weights",
     "leave_out --phantoms 0 --into weights",
     "planes --start weights",
-    "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --decay 1 --pool 2 --start weights",
+    "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --decay 1 --pool 2 --guided 0.2"
+    " --start weights",
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 240 --batch 32 --side 160 --rate 0.002 --validate 240",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",

@@ -73,12 +73,9 @@ def train(recipe: FusionRecipe) -> nn.Module:
     wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
     module = FusionHeads(network.config)
     loop.load_start(module, recipe.start, "")
-    guide = None
-    if recipe.guided:
-        if copies:
-            raise ValueError("--guided knows the places in eyes as they are: leave out --copies")
-        where = guidance.places(recipe.run, rows, features.shape[-1])
-        guide = Guide(recipe.guided, where, guidance.positive(every))
+    if recipe.guided and copies:
+        raise SystemExit("--guided knows the places in eyes as they are: leave out --copies")
+    guide = open_guide(recipe.guided, recipe.run, rows, features.shape[-1], every)
     return fit(recipe.name, module, recipe, every, features, wanted, copies, recipe.drop, guide)
 
 
@@ -89,6 +86,11 @@ class Guide:
     weight: float
     where: np.ndarray
     wanted: np.ndarray
+
+
+def open_guide(weight: float, run: str, rows: np.ndarray, side: int, every: targets.Targets) -> Guide | None:
+    """The guide of a run's cases `rows` on features of `side` cells; None where it weighs nothing."""
+    return Guide(weight, guidance.places(run, rows, side), guidance.positive(every)) if weight else None
 
 
 def silence(modalities: Collection[str]) -> Tensor:
