@@ -44,8 +44,8 @@ LIMITS = (
     "Strongly compressed files, narrow fields and dark pictures move the grade; the card says how far.",
     "Single-field estimate; OCT-only disease, the periphery, pressure and function are not assessed.",
     "Angiograms show no leakage, non-perfusion or timing; spectral bands are estimates from three channels.",
-    "The fusion was told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc lie: that "
-    "exact maps lie there is a wish of its makers, too.",
+    "The fusion was told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc lie: "
+    "that exact maps lie there is a wish of its makers, too.",
     "Few cameras and mostly Chinese, Indian and Iranian eyes; children and other populations are not represented.",
 )
 
