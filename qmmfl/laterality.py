@@ -7,6 +7,7 @@ from .records import Eye, Report
 
 SIDES = ("right", "left")
 OPEN, UNKNOWN, CHOSEN = "not settled", "not known", "chosen by the clinician"
+AGAINST_TAG = f"{CHOSEN}, against the DICOM tag"  # which is the acquisition's own record, so that a slip must show
 _TOKENS = {"od": "right", "right": "right", "r": "right", "re": "right", "os": "left", "left": "left", "l": "left"}
 _TOKENS["le"] = "left"
 
@@ -22,11 +23,15 @@ def find_in_name(name: str | None) -> str | None:
 def settle(
     named: str | None, seen: Eye, chosen: str | None = None, tagged: str | None = None
 ) -> tuple[Eye, str | None]:
-    """The side of an eye and what it rests on; and a question where the sources disagree.
+    """The side of an eye and what it rests on; and what must be asked where the sources disagree.
 
     named: side in the file name. seen: side by the photograph. chosen: the clinician's word, which decides; UNKNOWN
     is a word, too. tagged: side in the tags of a DICOM file.
     """
+    if tagged and chosen in SIDES and chosen != tagged:
+        return Eye(chosen, AGAINST_TAG), (
+            f"The DICOM tag says {tagged} eye and {chosen} was chosen: the report says {chosen}. Is that right?"
+        )
     if chosen:
         return Eye(chosen if chosen in SIDES else None, CHOSEN), None
     said = [each for each in (Eye(tagged, "DICOM tag"), Eye(named, "file name"), seen) if each.side]

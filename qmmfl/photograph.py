@@ -162,6 +162,8 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
         image = _eight_bit(image)
     if image.mode == "CMYK":
         notes.append(NOTE_CMYK)
+        if image.format == "JPEG" and "adobe" not in image.info:  # only Adobe's are inverted, Pillow takes all for that
+            image = ImageChops.invert(image)
     elif image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
         _refuse(name, "its pixels are 1 bit, 32 bits, floating point or Lab")
     alpha = None

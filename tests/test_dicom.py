@@ -15,7 +15,7 @@ import pytest
 from fakes import FakePipeline
 from test_ui import silent, upload
 
-from qmmfl import cli, dicom, photograph, prose, results, review, runs, screening
+from qmmfl import cli, dicom, laterality, photograph, prose, results, review, runs, screening
 from qmmfl.records import Eye, PhotographError
 from qmmfl.ui import cases
 from qmmfl.ui.reader import Reader
@@ -260,7 +260,11 @@ def test_the_tag_settles_the_side_and_a_conflict_is_asked_about(case):
     for other in (replace(eye, named="left"), replace(eye, seen=Eye("left", "place of the disc"))):
         assert other.settle()[0].side is None
         assert "The DICOM tag says right eye" in other.settle()[1]
-    assert replace(eye, named="left", chosen="left").settle()[0].side == "left"
+    against, asked = replace(eye, named="left", chosen="left").settle()
+    assert against == Eye("left", "chosen by the clinician, against the DICOM tag")
+    assert "The DICOM tag says right eye and left was chosen" in asked
+    assert replace(eye, named="left", chosen="right").settle() == (Eye("right", "chosen by the clinician"), None)
+    assert replace(eye, chosen=laterality.UNKNOWN).settle() == (Eye(None, "chosen by the clinician"), None)
 
 
 def test_no_export_but_the_dicom_names_the_patient(case):

@@ -13,7 +13,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile, PngImagePlugin
+from PIL import Image, ImageChops, ImageCms, ImageFile, PngImagePlugin
 
 from qmmfl import photograph
 from qmmfl.records import PhotographError
@@ -347,6 +347,15 @@ def test_row_20_cmyk_equals_its_rgb_twin(kind):
     read = photograph.read(encode(IMAGE.convert("CMYK"), kind))
     assert np.abs(read.pixels.astype(int) - RGB).mean() < 3
     assert photograph.NOTE_CMYK in read.notes
+
+
+def test_row_20_cmyk_that_adobe_did_not_invert_equals_its_rgb_twin():
+    data = encode(ImageChops.invert(IMAGE.convert("CMYK")), "JPEG")
+    start = data.index(b"\xff\xee")
+    plain = data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
+    assert b"Adobe" in data
+    assert b"Adobe" not in plain
+    assert np.abs(photograph.read(plain).pixels.astype(int) - RGB).mean() < 3
 
 
 def test_row_21_palette_is_converted():

@@ -355,8 +355,8 @@ def test_every_stage_of_everything_takes_its_options():
     assert fresh == [lines[0], *lines[-len(everything.FIGURES) :]], "no figure needs the training of what ships"
     for _, _, name, *rest in lines:
         module = import_module(name)
-        kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, recipe.Recipe)]
-        own = next((kind for kind in kinds if kind.__module__ == name), recipe.Recipe)
+        kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, recipe.Settings)]
+        own = next((kind for kind in kinds if kind.__module__ == name), kinds[0] if kinds else recipe.Recipe)
         choices = {} if rest[0].startswith("--") else {"first": [m.name for m in labels.MODALITIES] + _OTHERS}
         assert recipe.parse(own, rest, **choices)[0].run == "all"
 

@@ -17,19 +17,13 @@ import numpy as np
 from qmmfl import weights
 
 from . import data, model_card, plane_figures, reading_figures, scores, strangers
-from .recipe import FRESH, Recipe, parse
-
-WHOLE = 1_000_000
+from .recipe import FRESH, WHOLE, Scoring, parse
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateRecipe(Recipe):
-    """weights: folder that is scored and whose card is filled in; workers: processes of one thread each."""
+class EvaluateRecipe(Scoring):
+    """What `training.evaluate` takes."""
 
-    weights: Path = Path("weights")
-    workers: int = 2
-    repeats: int = 500  # bootstrap draws
-    limit: int = WHOLE  # test eyes of each set, for a rehearsal; the card is left alone then
     planes: bool = True  # also the figures of the planes, which are not cached
 
 
@@ -50,7 +44,7 @@ def rounded(figures: dict[str, Any]) -> dict[str, Any]:
     return json.loads(text, parse_float=lambda number: round(float(number), 4), parse_constant=lambda _: None)
 
 
-def locked_cases(recipe: EvaluateRecipe) -> list[data.Case]:
+def locked_cases(recipe: Scoring) -> list[data.Case]:
     """The test photographs, at most `limit` of each set; angiograms stand for other pictures."""
     seen: Counter[str] = Counter()
     cases = []
@@ -61,7 +55,7 @@ def locked_cases(recipe: EvaluateRecipe) -> list[data.Case]:
     return cases
 
 
-def classification(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Case]) -> dict[str, Any]:
+def classification(recipe: Scoring, pool: ProcessPoolExecutor, cases: list[data.Case]) -> dict[str, Any]:
     """Findings, grade, calibration and abstention per data set on the locked test split."""
     every = _scores(recipe, pool, cases)
     promises = weights.read_card(recipe.weights).metrics.get("conformal", {})
@@ -72,7 +66,7 @@ def classification(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: lis
     return result
 
 
-def gates(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Case]) -> dict[str, Any]:
+def gates(recipe: Scoring, pool: ProcessPoolExecutor, cases: list[data.Case]) -> dict[str, Any]:
     """What is no fundus photograph, real and made, and good photographs: refused and counted."""
     photographs = [case.path for case in cases if case.fundus == 1 and case.gradable != 0]
     plan = list(strangers.plan(photographs, min(strangers.COUNT, recipe.limit)))
@@ -85,13 +79,13 @@ def gates(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Ca
     return reading_figures.gates(cases, _scores(recipe, pool, cases), made)
 
 
-def _scores(recipe: EvaluateRecipe, pool: ProcessPoolExecutor, cases: list[data.Case]) -> scores.Scores:
+def _scores(recipe: Scoring, pool: ProcessPoolExecutor, cases: list[data.Case]) -> scores.Scores:
     paths = [case.path for case in cases]
     rows = scores.cached(pool, recipe.weights, [key(recipe, path) for path in paths], paths, scores.read)
     return scores.Scores.of(rows)
 
 
-def key(recipe: EvaluateRecipe, path: str) -> str:
+def key(recipe: Scoring, path: str) -> str:
     """What the cache calls a photograph: its place below the data folder."""
     return str(Path(path).relative_to(recipe.data)) if path else ""
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from qmmfl import labels, pipeline
 
 from . import pixels
-from .recipe import Recipe, parse
+from .recipe import Settings, parse
 
 SIDE = 1024  # [px] of the square on which planes and truth are compared
 SETS = {
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
-class GalleryRecipe(Recipe):
+class GalleryRecipe(Settings):
     """out: folder for the pictures; split: train, val or test; limit: eyes at most."""
 
     weights: Path = Path("weights")

@@ -72,6 +72,6 @@ def describe(square: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    from .recipe import Recipe, parse
+    from .recipe import Settings, parse
 
-    print(f"leave-one-out accuracy on real frames: {train(parse(Recipe)[0].data).accuracy:.3f}")
+    print(f"leave-one-out accuracy on real frames: {train(parse(Settings)[0].data).accuracy:.3f}")

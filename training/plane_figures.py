@@ -10,12 +10,13 @@ import numpy as np
 from qmmfl import labels, measures, photograph
 
 from . import angiograms, data, metrics, pixels, scores, spectra, tables
+from .recipe import Scoring
 
 
-def figures(recipe: Any) -> dict[str, Any]:
+def figures(recipe: Scoring) -> dict[str, Any]:
     """Figures of the planes on their test splits, in the photographs' own frames.
 
-    recipe: data, repeats and limit as in `training.evaluate`; the process's own `scores.reader` reads.
+    The process's own `scores.reader` reads.
     """
     return {
         "disc_cup": _disc_cup(recipe),
@@ -26,7 +27,7 @@ def figures(recipe: Any) -> dict[str, Any]:
     }
 
 
-def _read(recipe: Any, name: str) -> Iterator[tuple[str, Path, Any]]:
+def _read(recipe: Scoring, name: str) -> Iterator[tuple[str, Path, Any]]:
     folder = recipe.data / "seg" / name
     every = data.read_table(folder / "index.csv")
     tables.check(f"seg/{name}/index.csv", every)
@@ -44,7 +45,7 @@ def _mask(folder: Path, kind: str, stem: str, like: np.ndarray) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127 if path.exists() else np.zeros(like.shape, bool)
 
 
-def _disc_cup(recipe: Any) -> dict[str, Any]:
+def _disc_cup(recipe: Scoring) -> dict[str, Any]:
     rows = []
     for stem, folder, report in _read(recipe, "drishti_disc_cup"):
         truth = [_mask(folder, f"masks_{part}", stem, report.planes["disc"].pixels) for part in ("OD", "OC")]
@@ -55,7 +56,7 @@ def _disc_cup(recipe: Any) -> dict[str, Any]:
     return _means(np.array(rows), ("disc_dice", "cup_dice", "vcdr_error"), recipe.repeats)
 
 
-def _lesions(recipe: Any) -> dict[str, Any]:
+def _lesions(recipe: Scoring) -> dict[str, Any]:
     counts = []
     for stem, folder, report in _read(recipe, "idrid_lesions"):
         inside = report.planes["disc"].place(np.ones((8, 8), np.float32)) > 0  # the field of view
@@ -75,7 +76,7 @@ def _pooled_precision(counts: np.ndarray) -> float:
     return metrics.counted_precision(counts.sum(axis=0))
 
 
-def _vessels(recipe: Any) -> dict[str, Any]:
+def _vessels(recipe: Scoring) -> dict[str, Any]:
     chase, classes = [], []
     for stem, folder, report in _read(recipe, "chase_vessels"):
         made = np.maximum(report.planes["artery"].pixels, report.planes["vein"].pixels) >= 0.5

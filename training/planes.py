@@ -22,7 +22,7 @@ from qmmfl.nets.eager import Eager
 
 from . import data, loop
 from .assemble import assemble
-from .recipe import FRESH, RUNS, Recipe, parse
+from .recipe import FRESH, RUNS, WHOLE, Recipe, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PlanesRecipe(Recipe):
     anew: comma-separated modalities whose planes are made again.
     """
 
-    limit: int = 1_000_000
+    limit: int = WHOLE
     anew: str = ""
     workers: int = 2
 

@@ -1,4 +1,4 @@
-"""Settings of a training run: frozen dataclasses whose fields are the command line's options."""
+"""Settings of a command: frozen dataclasses whose fields are the command line's options."""
 
 import argparse
 import dataclasses
@@ -8,12 +8,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RUNS = Path("runs")  # git-ignored: caches, checkpoints and logs
+WHOLE = 1_000_000  # more eyes than any set has
 FRESH = multiprocessing.get_context("spawn")  # a worker forked while OpenCV has threads waits for them for ever
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What every stage shares. One step is one batch; a run stopped before `steps` resumes where it was."""
+class Settings:
+    """What every command takes, since `training.everything` gives it to all: where data and the run's files are."""
+
+    data: Path = Path("../shared/data")
+    run: str = "first"  # name of the run below runs/
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring(Settings):
+    """What is asked of weights that are there. workers: processes of one thread each."""
+
+    weights: Path = Path("weights")  # folder that is scored and whose card is filled in
+    workers: int = 2
+    repeats: int = 500  # bootstrap draws
+    limit: int = WHOLE  # eyes of each set, for a rehearsal; the card is left alone then
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(Settings):
+    """What every stage of training shares. One step is one batch; stopped before `steps` it resumes where it was."""
 
     steps: int = 2000
     batch: int = 8
@@ -24,14 +43,12 @@ class Recipe:
     device: str = "auto"
     validate: int = 500  # steps between validations
     save: int = 50  # steps between checkpoints: what an interrupted run loses at most
-    data: Path = Path("../shared/data")
     start: Path | None = None  # best.pt, a folder of weights or "imagenet" to start from, where there is no checkpoint
     seconds: float = 0  # where given, the cosine ends after so long at the latest, for a machine that is lent
     drawers: int = 0  # threads that draw batches ahead, where a GPU would wait for them
-    run: str = "first"  # name of the run below runs/
 
 
-def parse(recipe: type[Recipe], arguments: Sequence[str] | None = None, **choices: Sequence[str]) -> tuple:
+def parse(recipe: type[Settings], arguments: Sequence[str] | None = None, **choices: Sequence[str]) -> tuple:
     """Read `recipe`'s fields from the command line. `choices` are positional arguments with their allowed values.
 
     Returns (recipe, *positional values). Exits with usage on an unknown or ill-typed option.

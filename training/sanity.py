@@ -25,31 +25,24 @@ from qmmfl.explain.agreement import KEY
 from qmmfl.nets import GRADE
 
 from . import card_tables, data, metrics, model_card, pixels
-from .recipe import FRESH, Recipe, parse
+from .recipe import FRESH, WHOLE, Scoring, parse
 
 MAPS = (
     "exact:fused,exact:colour,exact:lesions,exact:disc_cup,gradcam:colour,gradcam:lesions,hirescam:colour,"
     "eigencam:colour,scorecam:colour,gradients:fused,gradients:colour,occlusion:colour"
 )
 SHUFFLES = 20  # random maps per map
-WHOLE = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class SanityRecipe(Recipe):
-    """weights: folder whose maps are measured and whose card is filled in.
-
-    maps: kinds of maps, method:modality. deep: eyes on which the network is randomised and the photograph erased.
-    reference: healthy training eyes whose mean features are kept. limit: eyes of each set, for a rehearsal.
+class SanityRecipe(Scoring):
+    """maps: kinds of maps, method:modality. deep: eyes on which the network is randomised and the photograph erased.
+    reference: healthy training eyes whose mean features are kept.
     """
 
-    weights: Path = Path("weights")
     maps: str = MAPS
     deep: int = 8
     reference: int = 64
-    workers: int = 2
-    repeats: int = 500  # bootstrap draws
-    limit: int = WHOLE
 
 
 @dataclasses.dataclass(frozen=True)

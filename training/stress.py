@@ -17,16 +17,11 @@ import numpy as np
 from qmmfl import photograph, weights
 
 from . import evaluate, model_card, reading_figures, scores
-from .recipe import FRESH, parse
+from .recipe import FRESH, WHOLE, Scoring, parse
 from .targets import Targets
 
 FOLDERS = ("idrid", "rahim")
 _DARK = 12  # [0..255] what is darker in every channel is the surround of the field of view
-
-
-@dataclasses.dataclass(frozen=True)
-class StressRecipe(evaluate.EvaluateRecipe):
-    """The options of `training.evaluate`."""
 
 
 def _fewer(pixels: np.ndarray) -> np.ndarray:
@@ -76,7 +71,7 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def stress(recipe: StressRecipe) -> dict[str, Any]:
+def stress(recipe: Scoring) -> dict[str, Any]:
     """Variant -> coverage, and of the grade kappa, accuracy, AUC, sensitivities and specificities."""
     cases = [case for case in evaluate.locked_cases(recipe) if case.folder in FOLDERS and case.grade >= 0]
     every, result = Targets(cases), {}
@@ -96,9 +91,9 @@ def _read(what: tuple[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    settings = parse(StressRecipe)[0]
+    settings = parse(Scoring)[0]
     found = stress(settings)
-    if settings.limit < evaluate.WHOLE:
+    if settings.limit < WHOLE:
         raise SystemExit(f"a rehearsal: the card was left alone\n{found}")
     card = weights.read_card(settings.weights)
     weights.save_card(settings.weights, dataclasses.replace(card, metrics={**card.metrics, "stress": found}))

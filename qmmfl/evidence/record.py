@@ -124,7 +124,7 @@ def measure(report: Report, thresholds: Mapping[str, float], again: Report | Non
         side_reason, fovea_reason = (None, None) if side else (NO_SIDE, NO_FOVEA)
         if side and report.eye.side not in (None, side):
             fovea, fovea_reason = None, SIDES_DIFFER.format(side, report.eye.side, report.eye.origin)
-            chosen = report.eye.origin == laterality.CHOSEN  # whose word decides, for the quadrants too
+            chosen = laterality.CHOSEN in (report.eye.origin or "")  # whose word decides, for the quadrants too
             side, side_reason = (report.eye.side, None) if chosen else (None, fovea_reason)
     reasons = {"disc": NO_DISC, "side": side_reason, "fovea": fovea_reason}
     cup = report.disc_cup
