@@ -130,6 +130,21 @@ def test_occlusion_is_the_fall_of_the_score(tiny_pipeline, reading):
     assert min(windows) - 1e-2 <= fall <= max(windows) + 1e-2
 
 
+@pytest.mark.parametrize("method", ["gradients", "occlusion", "scorecam"])
+def test_what_takes_many_passes_ends_before_the_next_when_told(tiny_pipeline, reading, method):
+    def told():
+        passes.append(None)
+        if len(passes) == 2:
+            raise InterruptedError
+
+    passes, free = [], explain.explain(tiny_pipeline, reading, "DR", method, "colour").square
+    with pytest.raises(InterruptedError):
+        explain.explain(tiny_pipeline, reading, "DR", method, "colour", told)
+    assert len(passes) == 2
+    again = explain.explain(tiny_pipeline, reading, "DR", method, "colour", lambda: None).square
+    np.testing.assert_array_equal(again, free)
+
+
 def test_probes_are_the_network(tiny_pipeline, reading):
     logits = logits_of(tiny_pipeline.network, reading)
     for probe in (

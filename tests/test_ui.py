@@ -27,6 +27,7 @@ from qmmfl.records import Eye
 from qmmfl.ui import answers, cases, examples, gpu, layout
 from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
+from qmmfl.ui.handlers import Handlers
 from qmmfl.ui.reader import Reader, begin, stop
 
 ROOT = Path(__file__).parent.parent
@@ -448,6 +449,25 @@ def test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared(case):
         Reader(FakePipeline()).read(case, silent)
 
 
+def test_an_explanation_ends_at_its_next_pass_when_stopped(case):
+    def why(question, report, code, method, modality, told):
+        asked.append(question)
+        stop(read)
+        told()
+        raise AssertionError("it went on")
+
+    asked, reader = [], Reader(FakePipeline())
+    read = reader.read(case, silent)
+    reader._why = why
+    answer = Handlers(SimpleNamespace(), reader, [])
+    for _ in range(2):  # the second waited for its turn when it was stopped
+        assert "explanation was stopped" in answer.explain("DR", "gradients", "colour", read)
+    assert asked == ["explain"]
+    begin(read)
+    answer.explain("DR", "gradients", "colour", read)
+    assert asked == ["explain"] * 2
+
+
 def test_what_the_clinician_said_during_a_reading_stays(case):
     started = case
     read = Reader(FakePipeline()).read(started, silent)
@@ -541,7 +561,7 @@ def test_a_space_reads_and_explains_on_the_gpu_it_is_lent(monkeypatch, tiny_pipe
     case = reader.read(case, lambda done, total, stage: stages.append(stage))
     assert case.eye.report.findings == tiny_pipeline(case.eye.read()).findings
     assert "DME" in case.eye.report.contributions
-    assert "Can it be trusted?" in reader.explain(case.eye, "DME", "exact", labels.FUSED)
+    assert "Can it be trusted?" in reader.explain(case, "DME", "exact", labels.FUSED)
     assert len(calls) == 2
     assert stages == ["On the GPU"]
     cases.forget(case)
@@ -561,7 +581,7 @@ def test_an_explanation_that_finds_nothing_names_the_control_of_the_page(tiny_pi
     case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
     case = Reader(tiny_pipeline).read(case, silent)
     monkeypatch.setattr("qmmfl.explain.explanation.compute", lambda *_: np.zeros((4, 4), np.float32))
-    said = Reader(tiny_pipeline).explain(case.eye, "DR", "gradcam", "colour")
+    said = Reader(tiny_pipeline).explain(case, "DR", "gradcam", "colour")
     assert said.startswith('<p class="empty" role="status">Grad-CAM (colour photograph) finds nothing that raises')
     control = next(each for each in ui.build(tiny_pipeline).blocks.values() if each.elem_id == "method")
     assert control.label.lower() in said
@@ -577,9 +597,9 @@ def test_what_cannot_be_explained_is_said_where_the_answer_would_be(tiny_pipelin
     case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
     case = reader.read(case, silent)
     assert "Draw a box on the picture first." in reader.hide(case.eye, "")
-    assert "is not assessed" in reader.explain(case.eye, "CSR", "exact", "fused").replace("\n", " ")
+    assert "is not assessed" in reader.explain(case, "CSR", "exact", "fused").replace("\n", " ")
     with pytest.raises(ValueError, match="tarot"):  # no control of the page asks for it: a fault, told by reference
-        reader.explain(case.eye, "DR", "tarot", "fused")
+        reader.explain(case, "DR", "tarot", "fused")
     cases.forget(case)
 
 

@@ -17,14 +17,13 @@ WINDOWS = 8  # an occluded window is this share of the side, and moves by half o
 _BATCH = 16  # changed inputs per pass: bounds the memory
 
 
-def integrate_gradients(network: Network, reading: Reading, code: str, modality: str) -> np.ndarray:
+def integrate_gradients(probe: Probe, reading: Reading, code: str) -> np.ndarray:
     """float32 (s, s), signed [logit]; its sum is the score minus that of the input without structure (`blank`).
 
     `STEPS` forward and backward passes through one encoder and the fusion, or ("fused") through the fusion.
     """
     from captum.attr import IntegratedGradients  # seconds of import time that only these maps need
 
-    probe = Probe(network, reading, modality).eval()
     with torch.enable_grad():
         start = probe.start.detach().clone().requires_grad_()
         given = IntegratedGradients(probe).attribute(
@@ -37,14 +36,13 @@ def integrate_gradients(network: Network, reading: Reading, code: str, modality:
     return given[0].detach().sum(dim=0).float().cpu().numpy()
 
 
-def occlude(network: Network, reading: Reading, code: str, modality: str) -> np.ndarray:
+def occlude(probe: Probe, reading: Reading, code: str) -> np.ndarray:
     """float32 (s, s), signed [logit]: how far the score falls, on average, when a window over this place is blank.
 
     A window is an eighth of the side wide and moves by half of that.
     """
     from captum.attr import Occlusion
 
-    probe = Probe(network, reading, modality).eval()
     _, channels, side, _ = probe.start.shape
     width = max(2, side // WINDOWS)
     with torch.no_grad():

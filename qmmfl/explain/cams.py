@@ -10,14 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from ..nets import OUTPUTS, Network
+from ..nets import OUTPUTS
 from .probe import Probe
-from .reading import Reading
 
 _BATCH = 16  # masked inputs of Score-CAM per pass: bounds the memory
 
 
-def draw_cam(network: Network, reading: Reading, code: str, method: str, modality: str) -> np.ndarray:
+def draw_cam(probe: Probe, code: str, method: str) -> np.ndarray:
     """float32 (s, s) in 0..1, each map on its own scale; s is the side of the encoder's view, or of the features.
 
     method: "gradcam", "hirescam", "eigencam" or "scorecam". All zero where nothing raises the score.
@@ -44,7 +43,6 @@ def draw_cam(network: Network, reading: Reading, code: str, method: str, modalit
         "eigencam": EigenCAM,
         "scorecam": pytorch_grad_cam.ScoreCAM,
     }
-    probe = Probe(network, reading, modality).eval()
     cam = kinds[method](probe, [probe.layer])
     cam.batch_size = _BATCH
     try:

@@ -16,6 +16,7 @@ from .agreement import Agreement, find_agreements
 from .attributions import WINDOWS, integrate_gradients, occlude
 from .cams import draw_cam
 from .exact import open_heads
+from .probe import Probe
 from .reading import NAMES, NO_NUMBERS, ExplanationError, Reading, Source, Standing, check, read, stand
 
 SCHEMA = 1
@@ -111,12 +112,14 @@ def explain(
     code: str,
     method: str = "exact",
     modality: str = labels.FUSED,
+    told: Callable[[], object] | None = None,
 ) -> Explanation:
     """Explain one score of one photograph; safe from several threads, which take turns.
 
     source: a photograph (path, uint8 (H, W, 3) RGB, `Photograph`), or a report of it by the same weights or a Reading,
     which saves reading it again. code: a finding's code, "GRADE" or "DME". method: one of `labels.METHODS`. modality:
     the encoder that is looked at, or "fused". A finding that is not suspected is explained too; `standing` says so.
+    told: called before each of the passes that some methods take; what it raises ends the explanation.
 
     Raises ValueError for an unknown code, method or modality, PhotographError for what cannot be read, and
     ExplanationError for a finding that is not assessed, an eye that is not gradable, or a map with nothing in it.
@@ -127,7 +130,7 @@ def explain(
     standing = stand(reading.report, code)
     with pipeline.borrow() as network:
         opened = open_heads(network, reading)
-        square = compute(network, reading, code, method, modality)
+        square = compute(network, reading, code, method, modality, told)
     if not np.isfinite(square).all():
         raise ExplanationError(NO_NUMBERS)
     if not np.any(square):
@@ -155,16 +158,24 @@ def explain(
 
 
 @torch.inference_mode(False)
-def compute(network: Network, reading: Reading, code: str, method: str, modality: str) -> np.ndarray:
+def compute(
+    network: Network,
+    reading: Reading,
+    code: str,
+    method: str,
+    modality: str,
+    told: Callable[[], object] | None = None,
+) -> np.ndarray:
     """The map itself, float32 (s, s); no lock is taken, so the network must be borrowed or a copy."""
     if method == "exact":
         maps = open_heads(network, reading).maps[code]
         return maps.sum(axis=0) if modality == labels.FUSED else maps[list(labels.BY_NAME).index(modality)]
+    probe = Probe(network, reading, modality, told).eval()
     if method == "gradients":
-        return integrate_gradients(network, reading, code, modality)
+        return integrate_gradients(probe, reading, code)
     if method == "occlusion":
-        return occlude(network, reading, code, modality)
-    return draw_cam(network, reading, code, method, modality)
+        return occlude(probe, reading, code)
+    return draw_cam(probe, code, method)
 
 
 def title(modality: str) -> str:

@@ -4,6 +4,8 @@ The packages hook a layer. It is an identity of the probe's own, so that no hook
 gradients flow to the probe's input, so that no parameter has to want one.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,11 +22,14 @@ class Probe(nn.Module):
 
     modality: its view (B, k, v, v) is the input and its features (B, D, h, w) are `layer`; the other modalities stand
     still. "fused": the features of all encoders (B, M * D, h, w) are the input, the fused ones are `layer`.
+    told: called before every pass; what it raises ends the attribution.
     """
 
-    def __init__(self, network: Network, reading: Reading, modality: str) -> None:
+    def __init__(
+        self, network: Network, reading: Reading, modality: str, told: Callable[[], object] | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.modality = network, modality
+        self.network, self.modality, self.told = network, modality, told
         self.features = reading.features
         self.layer = nn.Identity()
         fused = modality == labels.FUSED
@@ -32,6 +37,8 @@ class Probe(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Input like `start` with any batch -> logits (B, len(OUTPUTS))."""
+        if self.told:
+            self.told()
         network, shape = self.network, self.features.shape[1:3]
         if self.modality == labels.FUSED:
             fused = self.layer(network.fusion(x.unflatten(1, shape)).flatten(1, 2))

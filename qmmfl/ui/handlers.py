@@ -11,7 +11,7 @@ from .. import labels, laterality, photograph, prose, review
 from ..guard import gradio
 from ..records import PhotographError
 from . import answers
-from .border import Stopped, told
+from .border import Stopped, said_html, told
 from .cases import Case, as_dicom, as_json, discard, export, forget, hold, open_case, take, upload_of
 from .layout import FILES
 from .reader import NO_WHY, Reader, explained, stop
@@ -188,7 +188,10 @@ class Handlers:
     @told
     def explain(self, code: str | None, method: str, modality: str, case: Case | None) -> str:
         """Where one score comes from."""
-        return self.reader.explain(case and case.eye, code, method, modality, _whose(case))
+        try:
+            return self.reader.explain(case, code, method, modality, _whose(case))
+        except Stopped:
+            return said_html("The explanation was stopped")
 
     @told
     def drop(self, modality: str, case: Case | None) -> str:

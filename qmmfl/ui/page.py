@@ -37,7 +37,7 @@ def build(pipeline):
             return answer.analyse_file(photograph_file)
 
         def left(request: gr.Request) -> None:  # pyright: ignore[reportInvalidTypeForm]
-            """The tab was closed: what is read for it ends at its next stage; its case goes when its time is up."""
+            """The tab was closed: what is computed for it ends soon; its case goes when its time is up."""
             if request.session_hash in demo.state_holder:
                 stop(demo.state_holder[request.session_hash][page.state._id])
 
@@ -61,8 +61,19 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
         begin(case)
         return gr.Button(interactive=True)
 
+    def started(button):
+        """What a button starts after an earlier stop was forgotten, with the button that stops it."""
+        return button.click(begun, state, page.halt, queue=False, **quiet)
+
+    def ended(event):
+        event.then(lambda: gr.Button(interactive=False), None, page.halt, queue=False, **quiet)
+
+    explain = started(page.ask).then(
+        answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow
+    )
+    ended(explain)
     asked = [
-        page.ask.click(answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow),
+        explain,
         page.leave.click(answer.drop, [page.dropped, state], page.whatif, **slow),
         page.cover.click(answer.hide, [text, state], page.whatif, js=_BOX, **slow),
     ]
@@ -74,9 +85,7 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     if page.offered:
         page.offered.click(answer.choose_example, [page.offered, state], every, **other)
     for button, read in ((page.go, analyse), (page.override, override), (page.measure, measure)):
-        made = button.click(begun, state, page.halt, queue=False, **quiet).then(
-            read, state, page.read, show_progress_on=[page.viewer], **slow
-        )
+        made = started(button).then(read, state, page.read, show_progress_on=[page.viewer], **slow)
         adopted = made.then(
             answer.adopt,
             [page.read, state],
@@ -84,7 +93,7 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
             show_progress_on=[page.viewer],
             api_visibility="private",
         )
-        adopted.then(lambda: gr.Button(interactive=False), None, page.halt, queue=False, **quiet)
+        ended(adopted)
     page.halt.click(stop, state, None, queue=False, **quiet)
     page.which.input(answer.turn, [page.which, state], every, **other)
     for number, side in enumerate(page.sides):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +125,21 @@ class Reader:
         return getattr(self.pipeline.card, "metrics", {})
 
     @in_place
-    def explain(self, taken: Taken | None, code: str | None, method: str, modality: str, whose: str = "") -> str:
-        """One explanation as HTML, or one sentence that says why there is none. whose: the eye's name on the page."""
+    def explain(self, case: Case | None, code: str | None, method: str, modality: str, whose: str = "") -> str:
+        """One explanation as HTML, or one sentence that says why there is none. whose: the eye's name on the page.
+
+        Raises Stopped as `read`.
+        """
         from ..prose import reasons
 
+        taken = case.eye if case else None
         report = _report(taken)
         if not code:
             raise PhotographError(WITHHELD if not report.maps else NO_WHY)
-        made = self._why("explain", report, code, method, modality)
+        assert case is not None
+        check(case)
+        told = () if gpu.is_lent() else (partial(check, case),)  # another process would not see the stop
+        made = self._why("explain", report, code, method, modality, *told)
         return reasons.explanation_html(made, _taken(taken).save, 900, whose)
 
     @in_place
