@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 
 NOTE_CROP = "No round edge of the field of view is seen, as in a crop: places, sizes and side may be off."
+NOTE_PART = "Only about {:.0%} of the round field of view is seen, the rest is dark or cut off: it was not read."
+LEAST_PART = 0.65  # of the field of view; cameras that cut it above and below still show .68
 
 _WORKING_SIDE = 512  # [px] the field is sought on a copy this large, so that speed does not depend on the camera
 _DARKEST_FIELD = 8.0  # [0..255] below this 99th percentile nothing is visible
 _WHITE = 225  # [0..255] a border whose darkest channel is brighter is white
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim
 _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not a circle
+_LIT = 0.12  # of the way from the border's brightness to the field's, what is brighter is the field
 _RIM_SHARE = 0.15  # of a full circle that must be visible as rim to trust the fit
 
 
@@ -170,6 +173,13 @@ def square_mask(prep: Prep) -> np.ndarray:
     return (xs - centre) ** 2 + (ys - centre) ** 2 <= (prep.size / 2 / (1 + prep.margin)) ** 2
 
 
+def visible_part(square: np.ndarray, prep: Prep) -> float:
+    """Share 0..1 of the field of view of a canonical square, uint8 (S, S, 3) RGB, that is neither dark nor cut off."""
+    small = cv2.resize(square, (256, 256), interpolation=cv2.INTER_AREA).max(axis=2)
+    inside = small[square_mask(Prep(256, prep.margin))]
+    return float((inside > _LIT * np.percentile(inside, 95)).mean())
+
+
 def _lit(small: np.ndarray) -> np.ndarray:
     """uint8 (h, w) of 0/255: the largest connected region that is brighter than the camera's border."""
     red, green, blue = cv2.split(small)  # whole planes: numpy is slow along an axis of three
@@ -178,7 +188,7 @@ def _lit(small: np.ndarray) -> np.ndarray:
     if top < _DARKEST_FIELD or top - float(np.percentile(bright, 1)) < 3 and np.ptp(bright) < 6:
         raise FieldError("no field of view is visible")
     border = min(float(np.percentile(bright, 1)), 0.5 * top)
-    lit = (bright > border + 0.12 * (top - border)).astype(np.uint8)
+    lit = (bright > border + _LIT * (top - border)).astype(np.uint8)
     lit = cv2.morphologyEx(lit, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     count, regions, stats, _ = cv2.connectedComponentsWithStats(lit)
     if count < 2:

@@ -95,6 +95,9 @@ class Pipeline:
             return self._report(picture, began, (quality.BLANK,))
         if not frame.field.circular:
             picture = replace(picture, notes=(*picture.notes, fundus.NOTE_CROP))
+        part = fundus.visible_part(square, self.card.prep)
+        if part < fundus.LEAST_PART:
+            picture = replace(picture, notes=(*picture.notes, fundus.NOTE_PART.format(part)))
         faults = quality.find_faults(square)
         if faults and not override:
             return self._report(picture, began, faults)

@@ -217,7 +217,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     ),
     60: (
         "4000x300 strip; crop without a rim, half a field, upside down, mirrored",
-        "refused for its shape; the others read",
+        "refused for its shape; the others read, a crop and half a field with a note",
         (
             SIZE,
             BAD_FILE,
@@ -491,6 +491,7 @@ def test_unusual_framings_are_read(tiny_pipeline, eye):
     framings = {
         "crop": pixels[height // 4 : -height // 4, width // 4 : -width // 4],
         "half": pixels[:, : width * 6 // 10],
+        "half dark": pixels * (np.arange(width) < width * 6 // 10)[None, :, None].astype(np.uint8),
         "upside down": pixels[::-1, ::-1],
         "mirrored": pixels[:, ::-1],
     }
@@ -498,7 +499,9 @@ def test_unusual_framings_are_read(tiny_pipeline, eye):
         report = tiny_pipeline(np.ascontiguousarray(framed))
         assert set(report.planes) == set(labels.PLANES), name
         assert report.planes["vein"].pixels.shape == framed.shape[:2]
-        assert (fundus.NOTE_CROP in report.photograph.notes) == (name == "crop"), name
+        assert (fundus.NOTE_CROP in report.photograph.notes) == (name in ("crop", "half dark")), name
+        told = any("of the round field of view is seen" in note for note in report.photograph.notes)
+        assert told == name.startswith("half"), name
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
