@@ -71,7 +71,7 @@ window.qmmfl = (() => {
     keep.hidden = !address || option.value === "redfree"; // that one exists in the browser only
     keep.href = address;
     const viewer = pane.closest(".viewer"), of = option.value === "score" ? `_${one("#score [data-score]")?.dataset.code}` : "";
-    keep.download = `${viewer.dataset.eye}${option.value}${of}.jpg`;
+    keep.download = `${viewer.dataset.side}${option.value}${of}.jpg`;
     const seen = all(viewer, ".pane").map(each => each.dataset.picture || each.querySelector("select").value);
     for (const tile of all(document, ".tile")) tile.setAttribute("aria-pressed", seen.includes(tile.dataset.show));
   }

@@ -74,7 +74,7 @@ def viewer_html(report: Report, save: Save, side: int) -> str:
     panes = "".join(_pane(number, key, pictures, ground, layers, drawn, eye) for number, key in enumerate(chosen))
     return (
         f'<section class="viewer" tabindex="0" aria-label="Picture viewer; question mark lists its keys" '
-        f'data-eye="{eye}" data-panes="{len(chosen)}" data-active="{len(chosen) - 1}">'
+        f'data-side="{eye}" data-panes="{len(chosen)}" data-active="{len(chosen) - 1}">'
         '<svg width="0" height="0" aria-hidden="true"><filter id="redfree" color-interpolation-filters="sRGB">'
         '<feColorMatrix values="0 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 0 0 1 0"/></filter></svg>'
         f'<div class="panes">{panes}</div>{_tools(len(chosen))}{_keys()}{_tiles(pictures, chosen)}'
