@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import http.client
+import io
 import json
+import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,9 +19,10 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import test_photograph
 import visits
@@ -326,6 +330,42 @@ def test_every_bad_file_gets_one_sentence_and_the_next_photograph_its_report(ser
     for each in (first[1], again[1]):
         each["provenance"].pop("created"), each["provenance"].pop("seconds")
     assert again[1] == first[1]
+
+
+def largest(kind: str) -> bytes:
+    """A file of nearly as many pixels as are read, of the kind whose decoder wants most."""
+    tile = np.random.default_rng(0).integers(0, 255, (500, 600, 4), np.uint8)
+    turned = Image.Exif()
+    turned[274] = 6
+    mode, options = ("RGBA", {}) if kind == "PNG" else ("RGB", {"quality": 50, "exif": turned})
+    file = io.BytesIO()
+    Image.fromarray(np.tile(tile, (10, 10, 1))).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def peaks() -> dict[str, float]:
+    """Name of a file -> how far memory rises while it is read or refused [bytes]; of this process, meant to be new."""
+
+    def now(what: str) -> int:
+        return 1024 * int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+
+    photograph.read(test_photograph.GOOD)
+    result = {}
+    for name, data in (*BAD.items(), *((f"largest {kind}", largest(kind)) for kind in ("PNG", "JPEG"))):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+        before = now("VmRSS")
+        with contextlib.suppress(photograph.PhotographError):
+            photograph.read(data)
+        result[name] = now("VmHWM") - before
+    return result
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory cannot be reset here")
+def test_no_file_takes_more_than_400_megabytes_while_it_is_read_or_refused():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as new:
+        found = new.submit(peaks).result()
+    assert found["largest JPEG"] > 80 * MEGABYTE, "pixels alone are that many: it was read, and the peak was seen"
+    assert not {name: rise for name, rise in found.items() if rise > 400 * MEGABYTE}
 
 
 WRONG = (None, 3, 0.5, True, "x", [], [1], {}, {"path": 3}, {"path": {"a": 1}}, {"path": None}, [{"path": "x"}], "\0")
