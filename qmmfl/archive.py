@@ -3,6 +3,7 @@
 The members are stored, not compressed, so that none can be larger than the archive itself.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,12 +13,12 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from . import weights
+from . import atlas, weights
 from .records import WeightsError
 
-SUMS, LICENCE = "SHA256SUMS", "LICENSE"
+SUMS = "SHA256SUMS"
 SUFFIX = ".qmmfl.zip"
-_KNOWN = {SUMS, LICENCE, *weights.FILES, *weights.EXTRAS}
+_KNOWN = {SUMS, *weights.FILES, *weights.EXTRAS}
 _SMALL = 2**22  # [bytes], more than any card, licence or list of sums has
 _CHUNK = 2**20
 _AGAIN = "copy the file again, or export it again with `qmmfl weights export`"
@@ -27,12 +28,14 @@ def write(folder: Path, target: Path) -> Path:
     """The verified weights in `folder` as one archive; returns its path.
 
     target: a file, or a folder in which the archive is named after the weights.
-    Raises WeightsError, or OSError where it cannot be written.
+    Raises WeightsError or AtlasError where a file is not what was written, OSError where it cannot be written.
     """
     card = weights.verify(folder)
+    with contextlib.suppress(atlas.AtlasMissing):
+        atlas.load(folder, card.sha256)
     if target.is_dir():
         target = target / f"{card.name}-{card.version}-{card.sha256[:8]}{SUFFIX}"
-    names = [name for name in (*weights.FILES, *weights.EXTRAS, LICENCE) if (folder / name).is_file()]
+    names = [name for name in (*weights.FILES, *weights.EXTRAS) if (folder / name).is_file()]
     sums = "".join(f"{weights.digest(folder / name)}  {name}\n" for name in names)
     partial = target.with_name(target.name + ".partial")
     try:
@@ -80,7 +83,7 @@ def _check(archive: zipfile.ZipFile, name: str) -> list[str]:
     members = archive.infolist()
     names = [member.filename for member in members]
     stored = all(m.compress_type == zipfile.ZIP_STORED and not m.flag_bits & 1 for m in members)
-    small = all(m.file_size <= _SMALL for m in members if m.filename not in (weights.MODEL, *weights.EXTRAS))
+    small = all(m.file_size <= _SMALL for m in members if m.filename not in (weights.MODEL, weights.ATLAS))
     if not {SUMS, *weights.FILES} <= set(names) <= _KNOWN or len(set(names)) < len(names) or not stored or not small:
         raise WeightsError(f"{name} is not an archive of weights as qmmfl writes them; {_AGAIN}")
     sums = archive.read(SUMS).decode("ascii", "replace").splitlines()

@@ -22,6 +22,12 @@ SUBJECTS = MappingProxyType({"GRADE": "Grade of diabetic retinopathy", **labels.
 _LINE = "#FFFFFF"
 
 
+def check_subject(subject: str) -> None:
+    """Raise ValueError for what no map can be marked by."""
+    if subject not in SUBJECTS:
+        raise ValueError(f"unknown finding {subject!r}; choose one of {', '.join(SUBJECTS)}")
+
+
 def atlas_figure(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> "Figure":
     """The map of the reference eyes, marked by grade or by one finding, with this eye and its nearest references.
 
@@ -29,8 +35,7 @@ def atlas_figure(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> 
     """
     from matplotlib.figure import Figure
 
-    if subject not in SUBJECTS:
-        raise ValueError(f"unknown finding {subject!r}; choose one of {', '.join(SUBJECTS)}")
+    check_subject(subject)
     if placement.atlas_sha256 != atlas.sha256:
         raise AtlasError("this eye was placed in another atlas; place it anew")
     figure = Figure(figsize=(9.6, 5.4), layout="constrained")

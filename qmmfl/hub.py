@@ -25,6 +25,7 @@ FETCH_DEADLINE = 900.0  # [s], for an attempt that somebody asked for and waits 
 _ANSWER = 10.0  # [s], for the Hub's first word
 _MAYBE = "?"  # behind a name that need not be there
 _REACHED, _MISSING, _UNREACHABLE, _UNWRITTEN = "folder", "missing", "unreachable", "unwritten"  # what the child says
+_DENIED = (401, 403)  # the Hub did answer
 _NO_ROOM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
@@ -77,8 +78,8 @@ def fetch(
         return Path(answer[_REACHED])
     if _MISSING in answer:
         raise WeightsError(
-            f"the Hub has no {' and '.join(names)} at {shown} ({answer[_MISSING]}); check the name and the revision, "
-            "or log in with `hf auth login` where it is private"
+            f"the Hub has no {' and '.join(names)} at {shown} for you ({answer[_MISSING]}); check the name and the "
+            "revision, or log in with `hf auth login` where it is private or your token is no longer good"
         )
     if _UNWRITTEN in answer:
         raise Unreachable(
@@ -121,16 +122,17 @@ def _download(repository: str, revision: str, anew: bool, names: Sequence[str]) 
         # This call is not retried by the client: without a network it fails at once.
         commit = HfApi().model_info(repository, revision=revision, timeout=_ANSWER).sha or revision
         needed = [name for name in names if not name.endswith(_MAYBE)]
-        paths = [hf_hub_download(repository, name, revision=commit, force_download=anew) for name in needed]
-        for name in set(names).difference(needed):
+        for name in set(names).difference(needed):  # first: where the needed ones are cached nobody asks again
             with contextlib.suppress(errors.RemoteEntryNotFoundError):
                 hf_hub_download(repository, name.removesuffix(_MAYBE), revision=commit, force_download=anew)
+        paths = [hf_hub_download(repository, name, revision=commit, force_download=anew) for name in needed]
         if commit != revision:  # only now does the cache learn where the branch points: never to half a snapshot
             hf_hub_download(repository, names[0], revision=revision)
     except (*gone, errors.DisabledRepoError, errors.HFValidationError) as error:
         return {_MISSING: type(error).__name__}
     except errors.HfHubHTTPError as error:
-        return {_UNREACHABLE: f"status {error.response.status_code}"}
+        status = error.response.status_code
+        return {_MISSING if status in _DENIED else _UNREACHABLE: f"status {status}"}
     except errors.OfflineModeIsEnabled:
         return {_UNREACHABLE: "HF_HUB_OFFLINE is set"}
     except (*faults, ValueError) as error:  # ValueError: an answer that is no JSON

@@ -1,6 +1,7 @@
 """One photograph in, one report out."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from . import __version__, conclusions, fundus, labels, measures, memory, photograph, quality, stages, weights
 from .nets import runtime as runtimes
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from .nets import Network
+
+Source = Photograph | str | Path | np.ndarray | Image.Image
 
 __all__ = ["FIELD_STAGE", "FUSION_STAGE", "MEASURE_STAGE", "STAGES", "Pipeline", "Progress", "load"]
 
@@ -42,6 +46,7 @@ class Pipeline:
         folder: where the weights lie, and an atlas beside them. runtime: what reads, by default torch.
         """
         self.card, self.source, self.banner, self.folder = card, source, banner, folder
+        self._loading = Lock()
         self._network = network and _place(network, device)
         self.runtime = runtime or _eager(self.network)
         self._lock = Lock()  # explanations hook the shared network: two readers at once would mix patients
@@ -49,10 +54,14 @@ class Pipeline:
     @property
     def network(self) -> "Network":
         """The network as it was trained, for those who look inside; reading goes by `runtime`."""
-        if self._network is None:
-            assert self.folder is not None
-            self._network = _place(weights.load(self.folder)[0], "cpu")
-        return self._network
+        with self._loading:
+            if self._network is None:
+                assert self.folder is not None
+                network, card = weights.load(self.folder)
+                if card.sha256 != self.card.sha256:
+                    raise weights.WeightsError(f"the weights in {self.folder.name} changed while in use; start again")
+                self._network = _place(network, "cpu")
+            return self._network
 
     @property
     def device(self) -> "torch.device":
@@ -61,12 +70,12 @@ class Pipeline:
 
     def __call__(
         self,
-        source: Photograph | str | Path | np.ndarray,
+        source: Source,
         progress: Progress | None = None,
         *,
         override: bool = False,
     ) -> Report:
-        """Read one photograph: a path, uint8 (H, W, 3) RGB pixels or a `Photograph`.
+        """Read one photograph: a path, uint8 (H, W, 3) RGB pixels, a Pillow image or a `Photograph`.
 
         progress(done, total, stage) is told before each stage. `override` computes every number also for a
         photograph that is not gradable (evaluation, or a clinician who asks for it). Where a network fails the report
@@ -157,12 +166,14 @@ class Pipeline:
 def load(source: str | Path | None = None, device: str = "auto", runtime: str = runtimes.AUTO) -> Pipeline:
     """Pipeline with the embedded weights, those in a folder, or owner/repo@revision on the Hub.
 
-    Where the Hub does not answer, the embedded weights are used; `Pipeline.banner` and the source in every report say
-    so. runtime: "torch", "openvino", or "auto" (see `nets.runtime.choose`). Raises WeightsError for everything else
-    that is wrong with the weights named, ValueError for a device or runtime that is not there.
+    Where the Hub does not answer, the embedded weights are used; a StandInWarning, `Pipeline.banner` and the source in
+    every report say so. runtime: "torch", "openvino", or "auto" (see `nets.runtime.choose`). Raises WeightsError for
+    everything else that is wrong with the weights named, ValueError for a device or runtime that is not there.
     """
     chosen = runtimes.choose(runtime, device)
     folder, name, banner = weights.find_or_stand_in(source)
+    if banner:
+        warnings.warn(banner, weights.StandInWarning, stacklevel=2)
     if chosen == runtimes.TORCH:
         network, card = weights.load(folder)
         return Pipeline(network, card, name, device, banner, folder)
@@ -190,10 +201,10 @@ def _eager(network: "Network") -> runtimes.Runtime:
     return Eager(network)
 
 
-def _photograph(source: Photograph | str | Path | np.ndarray) -> Photograph:
+def _photograph(source: Source) -> Photograph:
     if isinstance(source, Photograph):
         return source
-    return photograph.from_pixels(source) if isinstance(source, np.ndarray) else photograph.read(source)
+    return photograph.read(source) if isinstance(source, str | Path) else photograph.from_pixels(source)
 
 
 def _silent(done: int, total: int, stage: str) -> None:

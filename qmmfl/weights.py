@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 MODEL, CARD = "model.safetensors", "card.json"
 FILES = (CARD, MODEL)
-ATLAS = "atlas.safetensors"
-EXTRAS = (ATLAS,)  # beside them, where there are any
+ATLAS, LICENCE = "atlas.safetensors", "LICENSE"
+EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
 SCHEMA = 1
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
+
+
+class StandInWarning(UserWarning):
+    """Other weights are in use than those that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,9 @@ def find(source: str | Path | None = None) -> tuple[Path, str]:
     folder = Path(source)
     if folder.is_dir():
         return folder, folder.resolve().name
+    beside = "@" not in str(source) and len(folder.parts) > 1 and folder.parent.is_dir()  # in a folder that is here
+    if beside or isinstance(source, Path) or source[:1] in (".", "/", "~"):
+        raise WeightsError(f"there is no folder {source}; check its name (owner/repo@main is always of the Hub)")
     repository, revision = _repository(source)
     return _named(source, hub.find(repository, revision, FILES, EXTRAS))
 

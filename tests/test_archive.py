@@ -5,8 +5,9 @@ import zipfile
 
 import pytest
 from conftest import tiny_card, tiny_network
+from test_atlas import invented
 
-from qmmfl import archive, cli, weights
+from qmmfl import archive, atlas, cli, weights
 from qmmfl.records import WeightsError
 
 
@@ -45,13 +46,26 @@ def test_licence_and_atlas_travel_with_the_weights(tmp_path):
     source = tmp_path / "source"
     weights.save(source, tiny_network(), tiny_card())
     (source / "LICENSE").write_text("terms")
-    (source / weights.ATLAS).write_bytes(b"places")
+    atlas.save(source / weights.ATLAS, invented(weights=weights.read_card(source).sha256, n=30)[0])
     archive.read(archive.write(source, tmp_path), tmp_path / "out")
     assert (tmp_path / "out" / "LICENSE").read_text() == "terms"
-    assert (tmp_path / "out" / weights.ATLAS).read_bytes() == b"places"
+    assert (tmp_path / "out" / weights.ATLAS).read_bytes() == (source / weights.ATLAS).read_bytes()
     assert [path.name for path in tmp_path.glob("*.zip")] == [
         f"tiny-0-{weights.read_card(source).sha256[:8]}.qmmfl.zip"
     ]
+
+
+def test_a_damaged_atlas_is_noticed_by_verify_and_not_exported(tmp_path, capsys):
+    source = tmp_path / "source"
+    weights.save(source, tiny_network(), tiny_card())
+    atlas.save(source / weights.ATLAS, invented(weights=weights.read_card(source).sha256, n=30)[0])
+    data = bytearray((source / weights.ATLAS).read_bytes())
+    data[-1] ^= 1
+    (source / weights.ATLAS).write_bytes(data)
+    for arguments in (["verify"], ["export", str(tmp_path)]):
+        assert cli.main(["weights", *arguments, "--weights", str(source)]) == cli.USAGE
+        assert "fetch the weights again" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.zip*"))
 
 
 def test_damaged_weights_are_not_exported(tiny_folder, tmp_path):

@@ -282,8 +282,17 @@ def test_command_places_a_photograph(tiny_atlas, tiny_pipeline, eye_file, tmp_pa
     assert tiny_pipeline(eye_file).features.shape == (M, 16)
     assert run("atlas", eye_file, tmp_path / "o", tiny_atlas) == cli.OK
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"atlas.json", "atlas.txt", "atlas.png"}
-    assert run("atlas", eye_file, tmp_path / "p", tiny_atlas, "--by", "XYZ") == cli.USAGE
-    assert "unknown finding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [(("--by", "XYZ"), "unknown finding"), (("--references", "gone"), "there is no folder gone")]
+)
+def test_command_refuses_wrong_options_before_it_reads(
+    tiny_atlas, eye_file, tmp_path, capsys, monkeypatch, option, said
+):
+    monkeypatch.setattr("qmmfl.pipeline.load", lambda *_: pytest.fail("loaded"))
+    assert run("atlas", eye_file, tmp_path / "p", tiny_atlas, *option) == cli.USAGE
+    assert said in capsys.readouterr().err
 
 
 def test_command_says_what_is_missing(tiny_folder, tiny_atlas, eye_file, tmp_path, capsys):

@@ -98,6 +98,14 @@ def test_empty_folder_is_said(tmp_path, tiny_folder, capsys):
     assert "no photograph" in capsys.readouterr().err
 
 
+def test_results_are_not_written_among_the_photographs(folder, tiny_folder, capsys):
+    before = sorted(folder.rglob("*"))
+    arguments = ["read", str(folder), "--out", str(folder / "."), "--weights", str(tiny_folder)]
+    assert cli.main(arguments) == cli.USAGE
+    assert "results cannot lie in a folder that is read" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_weights_show_and_verify(tiny_folder, capsys):
     assert cli.main(["weights", "verify", "--weights", str(tiny_folder)]) == cli.OK
     assert "matches its card" in capsys.readouterr().out

@@ -325,6 +325,12 @@ def test_a_report_of_other_weights_is_refused(tiny_pipeline, report):
         explain.explain(tiny_pipeline, other, "DR")
 
 
+def test_a_reading_of_other_weights_is_refused(tiny_pipeline, reading):
+    other = pipeline.Pipeline(tiny_network(), replace(tiny_pipeline.card, sha256="0" * 64), "tiny", "cpu")
+    with pytest.raises(ValueError, match="other weights"):
+        explain.explain(other, reading, "DR")
+
+
 def test_an_empty_map_is_a_sentence(tiny_card_pipeline, eye):
     with pytest.raises(
         explain.ExplanationError, match=r"\(colour photograph\) finds nothing .*choose the method exact"

@@ -133,7 +133,8 @@ def test_a_hub_that_fails_gives_the_embedded_weights_and_says_so(server, files, 
     server.put(REPOSITORY, files)
     server.fault = fault
     began = time.monotonic()
-    loaded = pipeline.load(REPOSITORY, "cpu")
+    with pytest.warns(weights.StandInWarning, match="not the ones asked for"):
+        loaded = pipeline.load(REPOSITORY, "cpu")
     assert fault != "hang" or time.monotonic() - began < hub.DEADLINE + 10, "the deadline holds, beside loading"
     if isinstance(fault, int):
         assert len(server.asked) == 1, "one attempt: the client's own retries take 23 s and more"
@@ -203,6 +204,15 @@ def test_what_does_not_exist_is_an_error_and_no_substitute(server, files, source
     server.put(REPOSITORY, files)
     with pytest.raises(qmmfl.WeightsError, match="check the name") as caught:
         pipeline.load(source, "cpu")
+    assert not isinstance(caught.value, hub.Unreachable)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_does_not_let_us_in_is_an_error_and_no_substitute(server, files, status):
+    server.put(REPOSITORY, files)
+    server.fault = status
+    with pytest.raises(qmmfl.WeightsError, match=f"status {status}.*hf auth login") as caught:
+        pipeline.load(REPOSITORY, "cpu")
     assert not isinstance(caught.value, hub.Unreachable)
 
 

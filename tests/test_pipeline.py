@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_card
+from PIL import Image
 
 from qmmfl import fundus, labels, phantom, photograph, pipeline, results, weights
 from qmmfl.nets import GRADABLE, GRADE, OEDEMA, OUTPUTS
@@ -226,3 +227,9 @@ def test_embedded_weights_read_a_real_photograph(real_photograph):
     assert report.finding("DR").assessed
     assert report.fundus.is_fundus
     assert set(report.planes) == set(labels.PLANES)
+
+
+def test_a_pillow_image_is_read_like_its_pixels_and_anything_else_is_refused(tiny_pipeline, eye):
+    assert tiny_pipeline(Image.fromarray(eye.photograph)).findings == tiny_pipeline(eye.photograph).findings
+    with pytest.raises(PhotographError, match="it is not an array uint8"):
+        tiny_pipeline([[0, 0, 0]])

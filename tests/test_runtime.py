@@ -215,3 +215,12 @@ def test_what_cannot_be_had_is_said(monkeypatch):
     monkeypatch.setattr(runtime, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "qmmfl\[openvino\]"'):
         runtime.choose("openvino", "cpu")
+
+
+def test_weights_that_changed_on_disk_explain_nothing(tiny_folder):
+    loaded = weights.read_card(tiny_folder)
+    reader = pipeline.Pipeline(None, replace(loaded, sha256="0" * 64), "x", "cpu", folder=tiny_folder, runtime=object())
+    with pytest.raises(weights.WeightsError, match="changed while in use; start again"):
+        _ = reader.network
+    reader = pipeline.Pipeline(None, loaded, "x", "cpu", folder=tiny_folder, runtime=object())
+    assert reader.network is reader.network

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,8 +90,22 @@ def test_a_missing_file_is_refused(copy, name):
 def test_nonsense_is_neither_folder_nor_repository(tmp_path):
     with pytest.raises(weights.WeightsError, match="neither a folder nor"):
         weights.find("no such place")
-    with pytest.raises(weights.WeightsError, match="neither a folder nor"):
-        weights.find(tmp_path / "missing" / "deep" / "er")
+
+
+def test_a_mistyped_folder_is_never_sought_on_the_hub(tmp_path, monkeypatch):
+    from qmmfl import hub
+
+    asked = []
+    monkeypatch.setattr(hub, "find", lambda repository, *_: asked.append(repository) or tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for source in ("runs/frist", "./wieghts", "../x/y", "~/weights", str(tmp_path / "gone"), Path("someone/eyes")):
+        with pytest.raises(weights.WeightsError, match="there is no folder"):
+            weights.find_or_stand_in(source)
+    assert not asked
+    weights.find("runs/frist@main")
+    weights.find("someone/eyes")
+    assert asked == ["runs/frist", "someone/eyes"]
 
 
 @pytest.mark.parametrize("source", ["someone/eyes@../../x", "a/b/c", "someone/eyes@", "-/@"])

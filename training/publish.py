@@ -17,7 +17,7 @@ from qmmfl import weights
 
 from . import model_card
 
-CONFIG, PAGE, LICENCE = "config.json", "README.md", "LICENSE"
+CONFIG, PAGE = "config.json", "README.md"
 TAGS = (
     "medical",
     "ophthalmology",
@@ -37,7 +37,7 @@ def write(source: Path, folder: Path, repository: str = "owner/repo") -> weights
     """
     card = weights.verify(source)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*weights.FILES, *weights.EXTRAS, LICENCE):
+    for name in (*weights.FILES, *weights.EXTRAS):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     config = {"model_type": "qmmfl", "library_name": "qmmfl", "schema": weights.SCHEMA, **card.config.to_dict()}
@@ -52,7 +52,7 @@ def page(card: weights.Card, repository: str) -> str:
         language="en",
         license="other",
         license_name="research-use",
-        license_link=LICENCE,
+        license_link=weights.LICENCE,
         library_name="qmmfl",
         pipeline_tag="image-classification",
         tags=list(TAGS),
@@ -67,12 +67,15 @@ def page(card: weights.Card, repository: str) -> str:
 def publish(source: Path, folder: Path, repository: str, *, private: bool = False, tag: str | None = None) -> str:
     """Write `folder` and upload it to "owner/repo" (made where it is missing); returns the commit's hash.
 
-    Raises WeightsError, OSError, and huggingface_hub's own errors for the network and for missing rights.
+    Raises WeightsError, ValueError where it should be private and is not, OSError, and huggingface_hub's own errors for
+    the network and for missing rights.
     """
     card = write(source, folder, repository)
     api = HfApi()
     api.create_repo(repository, private=private, exist_ok=True)
-    names = [*weights.FILES, *weights.EXTRAS, CONFIG, PAGE, LICENCE]
+    if private and not api.model_info(repository).private:  # one that was there before stays as it was
+        raise ValueError(f"{repository} is public; make it private on the Hub first, or publish without --private")
+    names = [*weights.FILES, *weights.EXTRAS, CONFIG, PAGE]
     message = f"{card.name} {card.version} ({card.status}), sha256 {card.sha256[:12]}"
     commit = api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=names, commit_message=message).oid
     if tag:

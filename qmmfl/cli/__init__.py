@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a verb needs it."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 
 from .. import __version__
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for group in (reading, explaining, serving, storing):
         group.declare(verbs)
     options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", "The embedded weights are in use")  # verbs say it on one line, the page shows it
     if options.verb is None:
         parser.print_help()
         return USAGE

@@ -118,8 +118,11 @@ def _evidence(options: argparse.Namespace) -> str:
 
 
 def _atlas(options: argparse.Namespace) -> str:
-    from .. import atlas, leaflet
+    from .. import atlas, charts, leaflet
 
+    charts.check_subject(options.by)
+    if options.references is not None and not options.references.is_dir():
+        raise ValueError(f"there is no folder {options.references}; name your copy of the data after --references")
     reader = load(options)
     assert reader.folder is not None  # what was loaded lies somewhere
     try:

@@ -1,6 +1,7 @@
 """qmmfl read: photographs into a folder of reports."""
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ def declare(verbs) -> None:
 def _read(options: argparse.Namespace) -> int:
     from .. import results, runs
 
+    if any(os.path.isdir(path) and options.out.is_dir() and options.out.samefile(path) for path in options.paths):
+        return complain("results cannot lie in a folder that is read; name another with --out")
     if next(results.find_photographs(options.paths, options.out), None) is None:
         return complain("there is no photograph in the folders named; photographs end in " + " ".join(results.ENDINGS))
     try:

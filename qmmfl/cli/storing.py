@@ -1,6 +1,7 @@
 """qmmfl weights: show, verify, fetch or carry weights."""
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def declare(verbs) -> None:
 
 
 def _weights(options: argparse.Namespace) -> int:
-    from .. import archive, weights
+    from .. import archive, atlas, weights
 
     try:
         if options.action == "import":
@@ -41,9 +42,12 @@ def _weights(options: argparse.Namespace) -> int:
         else:
             folder, name = weights.fetch(options.source) if options.action == "fetch" else weights.find(options.weights)
             card = weights.read_card(folder) if options.action == "show" else weights.verify(folder)
+            if options.action != "show":
+                with contextlib.suppress(atlas.AtlasMissing):
+                    atlas.load(folder, card.sha256)
         if options.action == "export":
             name = str(archive.write(folder, options.target))
-    except weights.WeightsError as error:
+    except (weights.WeightsError, atlas.AtlasError) as error:
         return complain(str(error))
     except OSError as error:
         return complain(f"cannot write the file or folder: {error.strerror}; name another place")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 from .. import fundus, labels
 from ..nets import GRADE, OEDEMA
 from ..pipeline import Pipeline
-from ..records import Photograph, Report
+from ..pipeline import Source as Picture
+from ..records import Report
 
 NAMES: Mapping[str, str] = {
     **labels.FINDINGS,
@@ -65,7 +65,7 @@ class Reading:
         return partial(_place, frame=self.frame)
 
 
-Source = Reading | Report | Photograph | str | Path | np.ndarray
+Source = Reading | Report | Picture
 
 
 def check(code: str, method: str = "exact", modality: str = labels.FUSED) -> None:
@@ -85,13 +85,14 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
 
     A report costs the encoders and the fusion again (a tenth of a reading), a photograph a whole reading more.
     Raises PhotographError for what cannot be read, ExplanationError where no network was asked or one failed,
-    ValueError for a report of other weights.
+    ValueError for a report or a Reading of other weights.
     """
-    if isinstance(source, Reading):
-        return source
-    report = source if isinstance(source, Report) else pipeline(source)
+    kept = isinstance(source, Reading)
+    report = source.report if kept else source if isinstance(source, Report) else pipeline(source)
     if report.provenance.weights_sha256 != pipeline.card.sha256:
         raise ValueError("this report was made with other weights than those loaded; read the photograph again")
+    if kept:
+        return source
     if report.failures or not report.planes:
         raise ExplanationError(_refusal(report))
     square, frame = fundus.canonical(report.photograph.pixels, pipeline.card.prep)
