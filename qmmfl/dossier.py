@@ -3,7 +3,8 @@
 explanation.json      schema of `explain.Explanation.to_dict`
 explanation.md, .pdf  the same in words
 map.png               the map over the photograph, the photograph's size, RGB, marked
-map_values.png        the map alone, 8-bit grey: 128 is zero where the map is signed
+map_values.png        the map alone, 8-bit grey: 128 is zero where the map is signed, 255 is `scale`
+map_values.npy        its values, float32 (s, s), over the square `grid_px` of the photograph (see explanation.json)
 map_<modality>.png    each modality's part of it (exact maps of all modalities)
 shares.png            each modality's share of the score
 whatif.json, .md      what was changed, and how every score moves
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 
 from . import draw, labels
 from .explain import Explanation, WhatIf
 from .explain.figures import move_chart, overlay, raw, share_chart
 from .prose.explanation import explanation_pdf, explanation_text, whatif_text
-from .records import Report
+from .records import SCHEMA, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +42,7 @@ def write(folder: Path, explanation: Explanation) -> None:
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(draw.encode(picture, "png"))
     (folder / "map_values.png").write_bytes(cv2.imencode(".png", raw(explanation))[1].tobytes())
+    np.save(folder / "map_values.npy", explanation.square.astype(np.float32))
     _write_chart(folder / "shares.png", share_chart(explanation))
     _write_numbers(folder / "explanation.json", explanation.to_dict())
     (folder / "explanation.md").write_text(explanation_text(explanation))
@@ -49,12 +52,12 @@ def write(folder: Path, explanation: Explanation) -> None:
 def write_whatif(folder: Path, report: Report, whatif: WhatIf) -> None:
     """Write one experiment with the eye of `report`. Raises OSError where the folder cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
-    origin = report.provenance
-    source = {"name": report.photograph.name, "sha256": report.photograph.sha256}
+    origin, whole = report.provenance, report.to_dict()
     moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
-    values = {"input": source, "change": whatif.change, "moves": moves}
-    _write_numbers(folder / "whatif.json", {**values, "provenance": asdict(origin), "notice": labels.NOTICE})
-    told = f"Photograph sha256 {source['sha256']}. Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
+    values = {"schema": SCHEMA, "input": whole["input"], "change": whatif.change, "moves": moves}
+    _write_numbers(folder / "whatif.json", {**values, "provenance": whole["provenance"], "notice": labels.NOTICE})
+    told = f"Photograph sha256 {report.photograph.sha256}. "
+    told += f"Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
     (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{told}\n\n**{labels.NOTICE}**\n")
     _write_chart(folder / "whatif.png", move_chart(whatif))
 

@@ -8,14 +8,13 @@ What another eye left in the same folder and this one has not (evidence.png, nei
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import charts, prose
 from .atlas import Atlas, Placement
 from .evidence import Evidence
-from .records import Report
+from .records import SCHEMA, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +47,9 @@ def write_placement(
 
 
 def _origin(report: Report) -> dict[str, Any]:
-    source = {"name": report.photograph.name, "sha256": report.photograph.sha256}
-    return {"input": source, "provenance": asdict(report.provenance)}
+    """Places in what follows are shares of the square `grid_px` (x, y, width, height) of the photograph."""
+    whole = report.to_dict()
+    return {"schema": SCHEMA, **{part: whole[part] for part in ("input", "provenance", "notice")}}
 
 
 def _write_text(path: Path, values: dict[str, Any], text: str) -> None:

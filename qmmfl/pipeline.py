@@ -156,6 +156,7 @@ class Pipeline:
             package_version=__version__,
             weights_source=self.source,
             weights_sha256=self.card.sha256,
+            card=self.card.digest,
             prep=self.card.prep.digest,
             runtime=self.runtime.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

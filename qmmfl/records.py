@@ -184,11 +184,12 @@ class Plane:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers come from."""
+    """Where the numbers come from. weights_sha256: of the tensors; card: digest of calibrations and thresholds."""
 
     package_version: str
     weights_source: str
     weights_sha256: str
+    card: str
     prep: str
     runtime: str
     created: str  # ISO 8601, UTC
@@ -246,6 +247,7 @@ class Report:
                 "width": self.photograph.width,
                 "height": self.photograph.height,
                 "notes": list(self.photograph.notes),
+                "grid_px": self.grid and list(self.grid),
             },
             "eye": {"side": self.eye.side, "from": self.eye.origin},
             "quality": {**asdict(self.quality), "reasons": list(self.quality.reasons)},

@@ -24,12 +24,15 @@ JSON, PDF, PLANES = "report.json", "report.pdf", "planes"
 DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph came as DICOM
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 
-_TEXTS = ("input", "status", "reason", "folder", "sha256", "side", "weights_sha256", "package_version")
-_NUMBERS = ("quality", "dme_probability", "vcdr", *(f"p_{code}" for code in labels.FINDINGS))
+_GRADES = tuple(f"p_grade_{grade}" for grade in range(len(labels.GRADES)))
+_TEXTS = ("input", "status", "reason", "notes", "folder", "sha256", "side", "weights_sha256", "package_version")
+_NUMBERS = ("quality", "dme_probability", "vcdr", *_GRADES, *(f"p_{code}" for code in labels.FINDINGS))
+_COUNTS = tuple(f"lesions_{code}" for code in labels.LESIONS)
 SUMMARY_COLUMNS = (
     "input",
     "status",
     "reason",
+    "notes",
     "folder",
     "sha256",
     "side",
@@ -37,12 +40,15 @@ SUMMARY_COLUMNS = (
     "quality",
     "fundus",
     "dr_grade",
+    *_GRADES,
     "more_than_mild",
     "vision_threatening",
     "dme_probability",
     "vcdr",
+    *_COUNTS,
     *(f"p_{code}" for code in labels.FINDINGS),
     *(f"suspected_{code}" for code in labels.FINDINGS),
+    *(f"undecided_{code}" for code in labels.FINDINGS),
     "suspected_DME",
     "weights_sha256",
     "package_version",
@@ -180,18 +186,22 @@ def summarise(report: Report) -> dict[str, Any]:
     """One row of summary.csv; a withheld number is an empty cell."""
     row = {
         "reason": " ".join(report.quality.reasons),
+        "notes": " ".join(report.photograph.notes),
         "sha256": report.photograph.sha256,
         "side": report.eye.side,
         "gradable": report.quality.gradable,
         "quality": report.quality.score,
         "fundus": report.fundus.is_fundus,
         "dr_grade": report.dr.grade,
+        **dict(zip(_GRADES, report.dr.probabilities or (None,) * len(_GRADES), strict=True)),
         "more_than_mild": report.dr.more_than_mild,
         "vision_threatening": report.dr.vision_threatening,
         "dme_probability": report.dme.probability,
         "vcdr": report.disc_cup.vcdr,
+        **{f"lesions_{code}": lesion.count for code, lesion in report.lesions.items()},
         **{f"p_{finding.code}": finding.probability for finding in report.findings},
         **{f"suspected_{finding.code}": finding.suspected for finding in report.findings},
+        **{f"undecided_{finding.code}": finding.undecided for finding in report.findings},
         "suspected_DME": report.dme.suspected,
         "weights_sha256": report.provenance.weights_sha256,
         "package_version": report.provenance.package_version,
@@ -210,7 +220,8 @@ def _cell(value: Any) -> Any:
 def write_parquet(summary: Path) -> Path | None:
     """summary.csv with types, as summary.parquet beside it; None where pyarrow is not installed. Raises OSError.
 
-    Texts, numbers (float64) and 0/1 or grades (int8); an empty cell is null. Goes through the file in pieces.
+    Texts, numbers (float64), counts (int32) and 0/1 or grades (int8); an empty cell is null. Goes through the file in
+    pieces.
     """
     if find_spec("pyarrow") is None:
         return None
@@ -219,6 +230,7 @@ def write_parquet(summary: Path) -> Path | None:
 
     types = dict.fromkeys(SUMMARY_COLUMNS, pyarrow.int8())
     types |= dict.fromkeys(_TEXTS, pyarrow.string()) | dict.fromkeys(_NUMBERS, pyarrow.float64())
+    types |= dict.fromkeys(_COUNTS, pyarrow.int32())
     convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
     target = summary.with_suffix(".parquet")
     parse = csv.ParseOptions(newlines_in_values=True)

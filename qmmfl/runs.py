@@ -27,7 +27,7 @@ class Run:
     """The folder of one screening run: settings in run.json, summary.csv with one row per input, reports.
 
     Entered a second time with the same settings it goes on where it stopped. `counts`: status -> inputs, in all.
-    A refused input with a report is an eye on which a network failed (memory ran out): that can go well another time.
+    What was refused can go well another time: memory ran out, or a folder was closed.
     """
 
     def __init__(
@@ -36,11 +36,12 @@ class Run:
         weights_sha256: str,
         parts: results.Parts,
         *,
+        card: str = "",
         restart: bool = False,
         again: Iterable[str | Path] = (),
     ) -> None:
-        """restart: remove what an earlier run left, instead of going on. again: photographs and folders of them; those
-        on which a network failed lose row and report, and are pending again.
+        """card: digest of the weights' card. restart: remove what an earlier run left, instead of going on. again:
+        photographs and folders of them; those that were refused lose row and report, and are pending again.
 
         Raises RunError where the folder holds a run with other settings, or one that is under way; OSError.
         """
@@ -57,7 +58,7 @@ class Run:
         try:
             if restart:
                 self._clear()
-            self._settle({"schema": SCHEMA, "weights_sha256": weights_sha256, **asdict(parts)})
+            self._settle({"schema": SCHEMA, "weights_sha256": weights_sha256, "card": card, **asdict(parts)})
             self._resume(again)
         except (OSError, RunError):
             self._lock.release()
@@ -107,11 +108,10 @@ class Run:
         except ValueError:
             raise RunError(f"{SETTINGS} in {self.path} cannot be read; {cure}") from None
         if found != settings:
-            which = (
-                "weights"
-                if not isinstance(found, dict) or found.get("weights_sha256") != settings["weights_sha256"]
-                else "options"
+            same = isinstance(found, dict) and all(
+                found.get(key) == settings[key] for key in ("weights_sha256", "card")
             )
+            which = "options" if same else "weights"
             raise RunError(f"{self.path} holds a run with other {which}; {cure}")
 
     def _resume(self, again: Iterable[str | Path]) -> None:
@@ -134,7 +134,7 @@ class Run:
                     if lines.torn or len(cells) != len(header):
                         break
                     row = dict(zip(header, cells, strict=True))
-                    if row["status"] == results.REFUSED and row["folder"]:
+                    if row["status"] == results.REFUSED:
                         failed.append((row, whole, lines.bytes))
                     else:
                         self._know(row)

@@ -25,6 +25,7 @@ FILES = (CARD, MODEL)
 ATLAS, LICENCE = "atlas.safetensors", "LICENSE"
 EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
 SCHEMA = 1
+_DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy", "least_vessels"}
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 
 
@@ -100,6 +101,12 @@ class Card:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits of what makes numbers and calls of the tensors, which `sha256` is of."""
+        said = {name: value for name, value in asdict(self).items() if name in _DECIDES}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only, with the vocabulary that the tensors were trained for."""

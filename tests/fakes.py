@@ -96,7 +96,7 @@ def fake_report(
             for code, each in maps.items()
         },
         provenance=Provenance(
-            "0.0", "fake weights", "f" * 64, "0123456789ab", "numpy", "2026-01-02T03:04:05+00:00", 0.1
+            "0.0", "fake weights", "f" * 64, "ba9876543210", "0123456789ab", "numpy", "2026-01-02T03:04:05+00:00", 0.1
         ),
         maps=maps,
         grid=grid if planes else None,
@@ -108,6 +108,7 @@ class FakeCard:
     """Stands in for `weights.Card`."""
 
     sha256: str = "f" * 64
+    digest: str = "ba9876543210"
     metrics: dict = field(default_factory=dict)
     lesion_thresholds: dict = field(default_factory=lambda: dict.fromkeys(labels.LESIONS, 0.5))
 

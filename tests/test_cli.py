@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -98,6 +99,14 @@ def test_empty_folder_is_said(tmp_path, tiny_folder, capsys):
     assert "no photograph" in capsys.readouterr().err
 
 
+def test_what_was_refused_is_tried_again(eye_file, tmp_path, tiny_folder):
+    arguments = [str(tmp_path / "late.jpg"), "--no-pdf", "--no-planes"]
+    assert read(tmp_path, tiny_folder, *arguments)[0] == cli.REFUSED
+    (tmp_path / "late.jpg").write_bytes(eye_file.read_bytes())
+    status, _, rows = read(tmp_path, tiny_folder, *arguments)
+    assert (status, [row["status"] for row in rows]) == (cli.OK, ["ok"])
+
+
 def test_results_are_not_written_among_the_photographs(folder, tiny_folder, capsys):
     before = sorted(folder.rglob("*"))
     arguments = ["read", str(folder), "--out", str(folder / "."), "--weights", str(tiny_folder)]
@@ -118,3 +127,15 @@ def test_weights_show_and_verify(tiny_folder, capsys):
 def test_summary_has_a_column_for_every_cell(tiny_pipeline, eye):
     row = results.summarise(tiny_pipeline(eye.photograph))
     assert set(row) <= set(results.SUMMARY_COLUMNS)
+    left = set(results.SUMMARY_COLUMNS) - set(row)
+    assert left == {"input", "status", "folder"}, "what the run knows"
+    assert sum(row[f"p_grade_{grade}"] for grade in range(5)) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_row_carries_what_a_reader_would_be_told(tiny_pipeline, eye):
+    report = tiny_pipeline(eye.photograph)
+    first = replace(report.findings[0], undecided=True)
+    noted = replace(report.photograph, notes=("Strongly compressed.", "Which eye is it?"))
+    row = results.summarise(replace(report, photograph=noted, findings=(first, *report.findings[1:])))
+    assert row["notes"] == "Strongly compressed. Which eye is it?"
+    assert row[f"undecided_{first.code}"] == 1

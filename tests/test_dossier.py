@@ -23,7 +23,7 @@ def run(eye_file, tiny_folder, out, *more):
 def test_a_finding_is_explained_into_a_folder(eye_file, eye, tmp_path, tiny_folder):
     assert run(eye_file, tiny_folder, tmp_path / "out", "--finding", "dr") == cli.OK
     maps = {f"map_{name}.png" for name in labels.BY_NAME} | {"map.png", "map_values.png"}
-    texts = {"explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
+    texts = {"map_values.npy", "explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == maps | texts
     for name in maps:
         picture = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
@@ -33,6 +33,12 @@ def test_a_finding_is_explained_into_a_folder(eye_file, eye, tmp_path, tiny_fold
     assert sum(values["shares"].values()) == pytest.approx(values["logit"], abs=1e-4)
     assert np.mean(values["map"]["values"]) + values["shares"]["bias"] == pytest.approx(values["logit"], abs=1e-3)
     assert values["notice"] == labels.NOTICE
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "map_values.npy"), values["map"]["values"], atol=1e-5)
+    x, y, width, height = values["input"]["grid_px"]
+    assert width == height <= max(eye.photograph.shape)
+    assert x <= values["map"]["peak_px"][0] < x + width
+    assert y <= values["map"]["peak_px"][1] < y + height
+    assert values["map"]["scale"] >= values["map"]["highest"]
     assert (tmp_path / "out" / "explanation.pdf").read_bytes().startswith(b"%PDF")
     text = (tmp_path / "out" / "explanation.md").read_text()
     assert "at most 128 x 128 px of the field; one cell of this map is 32 px of that" in text
@@ -53,7 +59,7 @@ def test_maps_of_another_method_do_not_stay_beside_the_new_one(eye_file, tmp_pat
     for name in (*kept, "map_colour.png", "map_msi.png"):
         (tmp_path / name).write_bytes(b"of an eye before")
     assert run(eye_file, tiny_folder, tmp_path, "--finding", "DR", "--modality", "vessels") == cli.OK
-    texts = {"explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
+    texts = {"map_values.npy", "explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
     assert {path.name for path in tmp_path.iterdir()} == texts | {"map.png", "map_values.png", *kept}
 
 

@@ -12,6 +12,7 @@ from conftest import tiny_card, tiny_network
 from qmmfl import explain, labels, phantom, pipeline
 from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
+from qmmfl.explain.explanation import LEAST_TOP
 from qmmfl.explain.probe import AllViews, Probe, blank
 from qmmfl.nets import GRADE, OEDEMA, OUTPUTS
 from qmmfl.prose import reasons
@@ -320,9 +321,10 @@ def test_what_is_no_photograph_is_refused(tiny_pipeline, tmp_path):
 
 
 def test_a_report_of_other_weights_is_refused(tiny_pipeline, report):
-    other = replace(report, provenance=replace(report.provenance, weights_sha256="0" * 64))
-    with pytest.raises(ValueError, match="other weights"):
-        explain.explain(tiny_pipeline, other, "DR")
+    for changed in ({"weights_sha256": "0" * 64}, {"card": "0" * 12}):
+        other = replace(report, provenance=replace(report.provenance, **changed))
+        with pytest.raises(ValueError, match="other weights"):
+            explain.explain(tiny_pipeline, other, "DR")
 
 
 def test_a_reading_of_other_weights_is_refused(tiny_pipeline, reading):
@@ -361,7 +363,7 @@ def test_pictures_have_the_photograph_s_size_and_the_mark(tiny_pipeline, report,
 
 def test_a_weak_map_looks_weak_and_a_strong_one_keeps_its_shape(tiny_pipeline, report):
     made = explain.explain(tiny_pipeline, report, "DR")
-    assert np.abs(made.square).max() < figures.LEAST_TOP == figures.scale_of(made)
+    assert np.abs(made.square).max() < LEAST_TOP == made.scale
     strong = replace(made, square=np.linspace(7, 20, made.square.size, dtype=np.float32).reshape(made.square.shape))
     field = figures.raw(strong)[figures.raw(strong) != 128]
     assert (field == 255).mean() < 0.2, "all of it is above the scale of a weak map, and not all of it is at the top"

@@ -142,6 +142,8 @@ def test_other_weights_or_options_are_refused_unless_begun_anew(eyes, tmp_path):
     (out / "eye1" / "mine.txt").write_text("kept")
     with pytest.raises(runs.RunError, match="other weights.*--restart"):
         screen(eyes, out, sha256="0" * 64)
+    with pytest.raises(runs.RunError, match="other weights.*--restart"):
+        screen(eyes, out, card="other thresholds")
     with pytest.raises(runs.RunError, match="other options.*--restart"):
         screen(eyes, out, parts=results.Parts(pdf=False))
     (eyes / "eye0.png").unlink()

@@ -31,6 +31,16 @@ def edit(folder, change):
     (folder / "card.json").write_text(json.dumps(card))
 
 
+def test_the_digest_of_a_card_moves_with_every_call_and_with_no_figure(copy):
+    before = weights.read_card(copy)
+    assert weights.read_card(copy).digest == before.digest
+    edit(copy, lambda card: card["metrics"].update(kappa=1) or card.update(version="7"))
+    assert weights.read_card(copy).digest == before.digest
+    edit(copy, lambda card: card["calibrations"]["DR"].update(threshold=0.123))
+    assert weights.read_card(copy).digest != before.digest
+    assert weights.verify(copy).sha256 == before.sha256
+
+
 def test_one_flipped_bit_is_refused(copy):
     data = bytearray((copy / "model.safetensors").read_bytes())
     data[-1] ^= 1

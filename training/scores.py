@@ -25,8 +25,6 @@ from .recipe import RUNS
 
 _CODE = ("conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "stages", "weights")
 _PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
-_SAID = ("sha256", "prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy")  # of the card
-_SAID += ("least_vessels",)
 _reader: pipeline.Pipeline | None = None  # of a worker process
 
 
@@ -138,9 +136,8 @@ def cached(
 
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits of what the scores depend on: the card but its figures, and the code that reads."""
-    card = weights.read_card(folder).to_dict()
-    said = {k: v for k, v in card.items() if k in _SAID}
-    state = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    card = weights.read_card(folder)
+    state = hashlib.sha256(f"{card.sha256} {card.digest}".encode())
     package = Path(qmmfl.__file__).parent
     parts = [*(package / f"{name}.py" for name in _CODE), *(Path(__file__).parent / f"{name}.py" for name in _PICTURES)]
     for path in [*parts, *(path for name in ("nets", "phantom") for path in sorted((package / name).glob("*.py")))]:

@@ -11,6 +11,7 @@ from .status import INTERRUPTED, OK, REFUSED, complain, load, offer_weights
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
+    from ..weights import Card
 
 
 def declare(verbs) -> None:
@@ -34,11 +35,11 @@ def _read(options: argparse.Namespace) -> int:
     if next(results.find_photographs(options.paths, options.out), None) is None:
         return complain("there is no photograph in the folders named; photographs end in " + " ".join(results.ENDINGS))
     try:
-        sha256, reader = _prepare(options)
+        card, reader = _prepare(options)
     except ValueError as error:  # weights that cannot be used, or no such device
         return complain(str(error))
     try:
-        return _screen(options, sha256, reader)
+        return _screen(options, card, reader)
     except runs.RunError as error:
         return complain(str(error))
     except OSError as error:
@@ -49,8 +50,8 @@ def _read(options: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-def _prepare(options: argparse.Namespace) -> tuple[str, "Pipeline | None"]:
-    """Hash of the weights, and the pipeline, which on a cluster each worker makes for itself."""
+def _prepare(options: argparse.Namespace) -> tuple["Card", "Pipeline | None"]:
+    """The weights' card, and the pipeline, which on a cluster each worker makes for itself."""
     from .. import weights
 
     if options.cluster:
@@ -58,19 +59,20 @@ def _prepare(options: argparse.Namespace) -> tuple[str, "Pipeline | None"]:
         if banner:
             print(f"qmmfl: {banner}", file=sys.stderr)
             options.weights = None  # each worker would try, and wait, for itself
-        return weights.verify(folder).sha256, None
+        return weights.verify(folder), None
     reader = load(options)
-    return reader.card.sha256, reader
+    return reader.card, reader
 
 
-def _screen(options: argparse.Namespace, sha256: str, reader: "Pipeline | None") -> int:
+def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None") -> int:
     """Read what has no row yet, with progress and the time left on standard error."""
     from tqdm import tqdm
 
     from .. import cluster, pipeline, results, runs, screening
 
     parts = results.Parts(pdf=not options.no_pdf, planes=not options.no_planes)
-    with runs.Run(options.out, sha256, parts, restart=options.restart, again=options.paths) as run:
+    begin = {"card": card.digest, "restart": options.restart, "again": options.paths}
+    with runs.Run(options.out, card.sha256, parts, **begin) as run:
         if run.counts:
             print(f"qmmfl: {run.counts.total()} are read already; going on", file=sys.stderr)
         total = sum(1 for _ in run.pending(options.paths))

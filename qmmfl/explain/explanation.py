@@ -26,6 +26,7 @@ UNITS: Mapping[str, str] = {
     "gradients": "logit per pixel of the map; the sum is the score minus that of the input without structure",
     "occlusion": "logit; how far the score falls when this place is blank",
 }
+LEAST_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
 RELATIVE = "relative, 0 to 1; each map has its own scale"
 
 
@@ -68,6 +69,18 @@ class Explanation:
         return UNITS.get(self.method, RELATIVE)
 
     @property
+    def scale(self) -> float:
+        """The value that pictures draw at full strength, the map's own.
+
+        Exact maps have a least one, so that a weak map looks weak; above it a strong map is not one single colour.
+        """
+        if self.method == "exact":
+            return max(LEAST_TOP, float(np.abs(self.square).max()))
+        if self.method in SIGNED:
+            return float(np.percentile(np.abs(self.square), 99.5)) or float(np.abs(self.square).max())
+        return 1.0
+
+    @property
     def pixels(self) -> np.ndarray:
         """float32 (H, W) in the photograph's frame and size, zero outside the field of view; made anew."""
         return self.place(self.square)
@@ -96,6 +109,7 @@ class Explanation:
                 "cell_px": self.cell,
                 "lowest": float(self.square.min()),
                 "highest": float(self.square.max()),
+                "scale": self.scale,
                 "peak_px": [int(x), int(y)],
                 "values": np.round(self.square.astype(float), 5).tolist() if self.square.shape[0] <= 32 else None,
             },

@@ -18,20 +18,7 @@ if TYPE_CHECKING:  # half a second of import time that only figures need
     from matplotlib.figure import Figure
 
 RAISES, LOWERS = (230, 159, 0), (86, 180, 233)  # orange, sky blue (Okabe and Ito 2008)
-LEAST_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
 _OPACITY = 0.75
-
-
-def scale_of(explanation: Explanation) -> float:
-    """The value that is drawn at full strength, the map's own.
-
-    Exact maps have a least one, so that a weak map looks weak; above it a strong map is not one single colour.
-    """
-    if explanation.method == "exact":
-        return max(LEAST_TOP, float(np.abs(explanation.square).max()))
-    if explanation.method in SIGNED:
-        return float(np.percentile(np.abs(explanation.square), 99.5)) or float(np.abs(explanation.square).max())
-    return 1.0
 
 
 def overlay(explanation: Explanation, square: np.ndarray | None = None) -> np.ndarray:
@@ -40,7 +27,7 @@ def overlay(explanation: Explanation, square: np.ndarray | None = None) -> np.nd
     square: draw this map instead, on the same scale (one of `Explanation.parts`).
     """
     values = explanation.pixels if square is None else explanation.place(square)
-    strength = np.clip(np.abs(values) / scale_of(explanation), 0, 1)
+    strength = np.clip(np.abs(values) / explanation.scale, 0, 1)
     photograph = explanation.report.photograph.pixels
     if explanation.method in SIGNED:
         ground = np.repeat(cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
@@ -54,7 +41,7 @@ def overlay(explanation: Explanation, square: np.ndarray | None = None) -> np.nd
 
 def raw(explanation: Explanation) -> np.ndarray:
     """The map alone, uint8 (H, W): 128 is zero, 255 raises and 1 lowers the score by the scale; unsigned from 0."""
-    values = np.clip(explanation.pixels / scale_of(explanation), -1, 1)
+    values = np.clip(explanation.pixels / explanation.scale, -1, 1)
     return np.rint(128 + 127 * values if explanation.method in SIGNED else 255 * values).astype(np.uint8)
 
 

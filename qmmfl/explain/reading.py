@@ -89,7 +89,8 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
     """
     kept = isinstance(source, Reading)
     report = source.report if kept else source if isinstance(source, Report) else pipeline(source)
-    if report.provenance.weights_sha256 != pipeline.card.sha256:
+    origin = report.provenance
+    if (origin.weights_sha256, origin.card) != (pipeline.card.sha256, pipeline.card.digest):
         raise ValueError("this report was made with other weights than those loaded; read the photograph again")
     if kept:
         return source

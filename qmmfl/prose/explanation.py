@@ -9,7 +9,7 @@ import numpy as np
 from .. import draw, labels
 from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import Agreement, key_of
-from ..explain.figures import overlay, scale_of
+from ..explain.figures import overlay
 from ..nets import GRADE
 from .doubts import conflicts
 from .paper import bind, whose
@@ -109,7 +109,7 @@ def share_rows(explanation: Explanation) -> list[tuple[str, str]]:
 
 def map_text(explanation: Explanation) -> str:
     """What the map is, and its colours."""
-    top, unit = scale_of(explanation), explanation.unit
+    top, unit = explanation.scale, explanation.unit
     colours = "Viridis from dark (low) to yellow (high)"
     if explanation.method in ("exact", "gradients", "occlusion"):
         colours = f"Orange raises the score, blue lowers it, full strength from {top:.2g}"
