@@ -95,7 +95,14 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     ),
     18: ("16-bit grey", "scaled, not cut off; noted as not colour", (DEEP,)),
     19: ("16-bit RGB", "equals the 8-bit twin within one level", (DEEP,)),
-    20: ("CMYK JPEG", "converted with a note", ("test_photograph::test_row_20_cmyk_equals_its_rgb_twin",)),
+    20: (
+        "CMYK JPEG",
+        "converted with a note, whether Adobe inverted it or not",
+        (
+            "test_photograph::test_row_20_cmyk_equals_its_rgb_twin",
+            "test_photograph::test_row_20_cmyk_that_adobe_did_not_invert_equals_its_rgb_twin",
+        ),
+    ),
     21: ("palette PNG", "converted", ("test_photograph::test_row_21_palette_is_converted",)),
     22: (
         "grey JPEG",
@@ -302,8 +309,10 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "F9": (
         "the client closes the tab",
-        "what is read for it ends at its next stage, and its place is free again",
+        "what is read for it ends at its next stage, an explanation at its next pass, and its place is free again",
         (
+            "test_ui::test_an_explanation_ends_at_its_next_pass_when_stopped",
+            "test_explain::test_what_takes_many_passes_ends_before_the_next_when_told",
             "test_browser::test_an_analysis_whose_tab_is_closed_ends_at_its_next_stage",
             "test_server::test_an_answer_nobody_waits_for_holds_up_nobody",
             "test_ui::test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared",
