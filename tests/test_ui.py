@@ -620,6 +620,9 @@ def test_about_draws_the_calibration_that_the_card_holds():
         if figures["positives"] >= about.LEAST
     ]
     assert html.count('<circle class="before"') == len(shown) > 10
+    value, low, high = card.metrics["classification"]["odir5k"]["findings"]["DR"]["sensitivity"]
+    assert f"<td>{value:.3f} ({low:.3f} to {high:.3f})</td>" in html
+    assert "not given" not in html
     assert f"Calibration error, {shown[0][0]}" in html
     curve = [[0.1, 0.0, 50], [0.9, 1.0, 50]]
     figures = {"eyes": 100, "positives": 50, "ece": 0.1, "ece_before": 0.2, "reliability": curve}

@@ -96,7 +96,7 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
         findings["NORMAL"] = 0 if grade > 0 else -1
     if folder == "palm" and "not pathological" not in row["category"]:
         findings["MYA"] = int(row["pathological_myopia"])
-    oedema = int(int(row["dme_risk"]) == 2) if "dme_risk" in row else int(row.get("maculopathy", -1))
+    oedema = {-1: -1, 2: 1}.get(int(row["dme_risk"]), 0) if "dme_risk" in row else int(row.get("maculopathy", -1))
     eyeq, sharp = row.get("eyeq_quality", "-1"), row.get("quality", "")
     gradable = {"good": 1, "bad": 0}.get(sharp, {"0": 1, "1": 1, "2": 0}.get(eyeq, -1))
     if folder in _DIAGNOSED and row["split"] != "test" and not row.get("quality_flags"):

@@ -23,7 +23,8 @@ from qmmfl import labels, pipeline, weights
 
 from .recipe import RUNS
 
-_CODE = ("conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "stages", "weights")
+_CODE = ("conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "records")
+_CODE += ("stages", "weights")
 _PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
 _reader: pipeline.Pipeline | None = None  # of a worker process
 

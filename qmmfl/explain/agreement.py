@@ -15,7 +15,8 @@ class Agreement:
 
     precision: share of what raises the score that lies in cells with a mark; pointing: eyes whose highest cell holds
     one; random: the same of the same maps at random places in the field. code: the score that was explained.
-    best, best_precision: key (see `key_of`) of the map, of all that were measured, of which most lies in the marks.
+    best, best_precision: key (see `key_of`) and precision of the map, of all that were measured, that lies furthest
+    above chance in the marks.
     """
 
     dataset: str
@@ -47,13 +48,17 @@ def first_kind(metrics: Mapping[str, Any], code: str) -> tuple[str, str]:
     for test in tests:
         for key, own in test["maps"].items():
             if own is not None:
-                gains.setdefault(key, []).append(own["precision"][0] - own["random"]["precision"][0])
+                gains.setdefault(key, []).append(_gain(own))
     means = {key: sum(each) / len(each) for key, each in gains.items() if len(each) == len(tests)}
     best = max(means, key=lambda key: means[key], default=None)
     if best is None or means[best] <= 0:
         return "exact", labels.FUSED
     method, modality = best.split(":")
     return method, modality
+
+
+def _gain(own: Mapping[str, Any]) -> float:
+    return own["precision"][0] - own["random"]["precision"][0]
 
 
 def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> tuple[Agreement, ...]:
@@ -64,7 +69,9 @@ def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> t
         if figures is not None:  # a map that never raises the score has none
             bounds = {name: tuple(figures[name]) for name in ("precision", "pointing")}
             bounds |= {f"random_{name}": tuple(figures["random"][name]) for name in ("precision", "pointing")}
-            most, best = max((own["precision"][0], key) for key, own in test["maps"].items() if own is not None)
+            known = {key: own for key, own in test["maps"].items() if own is not None}
+            best = max(known, key=lambda key: _gain(known[key]))
+            most = known[best]["precision"][0]
             measured = (test["dataset"], test["code"], figures["eyes"], test["marks"])
             found.append(Agreement(*measured, best=best, best_precision=most, **bounds))
     return tuple(found)

@@ -57,8 +57,8 @@ def _figures(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         if each.get("coverage") is not None:
             yield (f"{name}: kept by the gates", str(each.get("eyes", "")), _number(each["coverage"]), "", "", "")
         for code, figures in each.get("findings", {}).items():
-            counted = f"{each.get('eyes', '')} ({figures.get('positives', '')})"
-            rest = [_number(figures.get(key)) for key in ("sensitivity", "specificity", "ece")]
+            counted = f"{figures.get('eyes', each.get('eyes', ''))} ({figures.get('positives', '')})"
+            rest = [_interval(figures.get(key)) for key in ("sensitivity", "specificity", "ece")]
             yield (f"{name}: {labels.FINDINGS.get(code, code)}", counted, _interval(figures.get("auc")), *rest)
         graded = each.get("grade", {})
         for key, title in (("kappa", "grade, quadratic kappa"), ("referable_auc", "referable retinopathy, AUC")):
