@@ -74,9 +74,9 @@ class AcceleratedPass:
     def __init__(self, runtime: Accelerated, square: np.ndarray) -> None:
         self.runtime = runtime
         encoder = runtime.config.seen(labels.COLOUR.name)
-        sizes = {encoder, *(net.size for net in runtime.config.synthesis.values())}
-        self.colours = {size: arrays.pooled(square, size) for size in sizes}
-        self.arranged = {size: arrays.arrange(each) for size, each in self.colours.items()}
+        nets = {net.size for net in runtime.config.synthesis.values()}
+        self.colours = {size: arrays.pooled(square, size) for size in {encoder, *nets}}
+        self.arranged = {size: arrays.arrange(self.colours[size]) for size in nets}
         self.fields = {size: (arrays.brightest(each) > 0).astype(np.float32) for size, each in self.colours.items()}
         self.planes: dict[str, np.ndarray] = {}
 
@@ -94,8 +94,8 @@ class AcceleratedPass:
         """See `runtime.Pass`."""
         side = self.runtime.config.seen(modality)
         if modality == labels.COLOUR.name:
-            return arrays.colour_view(self.arranged[side])
-        return arrays.pooled(self.planes[modality], side, peaks=modality in PEAKS) * 2 - 1
+            return arrays.colour_view(arrays.arrange(arrays.eight_bit(self.colours[side])))
+        return arrays.eight_bit(arrays.pooled(self.planes[modality], side, peaks=modality in PEAKS)) * 2 - 1
 
     def fuse(self) -> Scores:
         """See `runtime.Pass`."""

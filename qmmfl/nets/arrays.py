@@ -33,6 +33,11 @@ def pooled(picture: Array, size: int, *, peaks: bool = False) -> Array:
     return np.stack([_resize(plane, size) for plane in picture])
 
 
+def eight_bit(picture: Array) -> Array:
+    """Values in 0..1 as 8 bits keep them."""
+    return np.floor(picture * np.float32(255) + np.float32(0.501)) / np.float32(255)
+
+
 def local_contrast(square: Array, made: Array | None = None) -> Array:
     """(3, S, S) in 0..1, black outside the field of view -> in -4..4, zero outside it; into `made` if given."""
     side = square.shape[-1]

@@ -128,6 +128,15 @@ def local_contrast(square: Tensor, cells: int = 32) -> Tensor:
     return (centred / (enlarge(deviation) + 0.02)).clamp(-4, 4)
 
 
+def eight_bit(x: Tensor) -> Tensor:
+    """Values in 0..1 as 8 bits keep them, the gradient as if they were whole.
+
+    Encoders, fusion and calibrations learnt from views that were stored so: where a plane is next to nothing they have
+    seen nothing at all, and half a grey level more moves their scores. Halves go up, as where OpenCV scales 8 bits.
+    """
+    return x + ((255 * x + 0.501).floor() / 255 - x).detach()
+
+
 def pooled(x: Tensor, size: int, *, peaks: bool = False) -> Tensor:
     """(B, C, S, S) -> (B, C, size, size) for S a multiple or a divisor of `size`.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import labels
-from .blocks import local_contrast, pooled
+from .blocks import eight_bit, local_contrast, pooled
 from .config import OUTPUTS, PEAKS, Config
 from .encoders import Encoder
 from .fusion import AdditiveHeads, Fusion
@@ -59,8 +59,8 @@ class Network(nn.Module):
         """What a modality's encoder sees: (B, k, v, v) with v = `Config.seen`."""
         side = self.config.seen(modality)
         if modality == labels.COLOUR.name:
-            return colour_view(pooled(square, side))
-        return pooled(planes[modality], side, peaks=modality in PEAKS) * 2 - 1
+            return colour_view(eight_bit(pooled(square, side)))
+        return eight_bit(pooled(planes[modality], side, peaks=modality in PEAKS)) * 2 - 1
 
     def encode(self, square: Tensor, planes: Mapping[str, Tensor]) -> Tensor:
         """Square and planes of all modalities -> features (B, M, D, h, w)."""
