@@ -5,7 +5,7 @@ from conftest import tiny_config, tiny_network
 
 from qmmfl import labels
 from qmmfl.nets import OUTPUTS, Config, Network
-from qmmfl.nets.blocks import local_contrast, pooled, smoothed
+from qmmfl.nets.blocks import eight_bit, local_contrast, pooled, smoothed
 from qmmfl.nets.fusion import AdditiveHeads, grade_probabilities
 
 
@@ -110,6 +110,22 @@ def test_smoothing_takes_the_checkerboard_away_and_leaves_the_rest():
     inner = smoothed(maps)[0, :, 1:-1, 1:-1]
     torch.testing.assert_close(inner[0], torch.full((6, 6), 3.0))
     torch.testing.assert_close(inner[1:], maps[0, 1:, 1:-1, 1:-1])
+
+
+def test_encoders_see_what_the_cache_of_training_holds(square):
+    """Scores are calibrated on views that were stored in 8 bits; a plane of .001 everywhere was nothing there."""
+    network = tiny_network()
+    planes = {m.name: torch.full((1, len(m.planes), 128, 128), 0.001) for m in labels.SYNTHESES}
+    for name in labels.BY_NAME:
+        seen = network.view(square, planes, name)
+        levels = (seen[:, :3] if name == labels.COLOUR.name else seen).add(1) / 2 * 255
+        torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
+        assert name == labels.COLOUR.name or not levels.round().any()
+    halves = torch.tensor([0.5, 1.5, 254.5, 0.49, 254.49]) / 255
+    assert (eight_bit(halves) * 255).round().tolist() == [1, 2, 255, 0, 254]
+    given = torch.tensor([0.3, 0.7], requires_grad=True)
+    eight_bit(given).sum().backward()
+    assert given.grad.tolist() == [1, 1]
 
 
 def test_pooling_keeps_peaks():

@@ -75,6 +75,7 @@ def test_arrays_do_what_tensors_do(square):
     for size in (32, 128, 256):
         for peaks in (False, True):
             same(arrays.pooled(picture, size, peaks=peaks), blocks.pooled(tensor, size, peaks=peaks))
+            same(arrays.eight_bit(picture), blocks.eight_bit(tensor))
 
 
 def test_torch_reads_with_a_folded_copy_and_leaves_the_network_as_it_was(square):
