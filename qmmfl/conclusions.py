@@ -108,7 +108,7 @@ def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, 
     if withheld:
         return {code: Lesion(None, None, threshold=limits.get(code)) for code in labels.LESIONS}
     squares = planes[labels.LESION_MAPS.name]
-    field = fundus.square_mask(fundus.Prep(squares.shape[-1], card.prep.margin))
+    field = measures.lesion_field(squares.shape[-1], card.prep.margin)
     return {
         code: replace(
             measures.count_lesions(squares[i], limits[code], field) if code in limits else Lesion(None, None),

@@ -168,8 +168,8 @@ def _mask(report: Report, name: str, side: int | None) -> np.ndarray:
     lesion, found = report.lesions.get(name), report.planes[plane_name(name)]
     if lesion is None or lesion.threshold is None:
         return (_values(report, plane_name(name), side) >= LINE).astype(np.uint8)
-    everywhere = np.ones(found.square.shape, bool)
-    counted = (measures.lesion_regions(found.square, lesion.threshold, everywhere)[0] > 0).astype(np.float32)
+    field = measures.lesion_field(found.square.shape[0])
+    counted = (measures.lesion_regions(found.square, lesion.threshold, field)[0] > 0).astype(np.float32)
     shown = found.place(counted) if side is None else _resize(counted, side, side)
     return (shown >= (LINE if shown.shape[1] >= counted.shape[1] else 1e-3)).astype(np.uint8)
 

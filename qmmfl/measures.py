@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 
+from . import fundus
 from .records import Eye, Lesion
 
 BY_DISC = "position of the optic disc, if the macula is shown"
 _REGION = 0.5  # probability from which a pixel belongs to disc or cup
 _SMALLEST = 4  # [px] lesions of fewer pixels are noise at the working resolution
+_RIM = 0.03  # [radii] at the rim of the field the surround, white ones above all, looks like lesions
 _OFF_CENTRE = 0.25  # [radii of the field] disc this far from the middle tells the side
 _GLANCE = 256  # [px] side at which the share of vessels is taken, that of the views which its limit was chosen on
 _LEAST_DISC, _MOST_DISC = 0.002, 0.12  # share of the square that a disc can cover
@@ -51,8 +53,16 @@ def vessel_share(vessels: np.ndarray) -> float:
     return float((np.maximum(*seen) >= _REGION).mean())
 
 
+def lesion_field(size: int, margin: float = 0.0) -> np.ndarray:
+    """bool (size, size): where lesions are counted, the field of view of a canonical square but for its rim.
+
+    margin: of the `fundus.Prep` that made the square.
+    """
+    return fundus.square_mask(fundus.Prep(size, (1 + margin) / (1 - _RIM) - 1))
+
+
 def lesion_regions(plane: np.ndarray, threshold: float, field: np.ndarray) -> tuple[np.ndarray, int]:
-    """Connected regions of at least 4 px at or above `threshold` in the field, bool (s, s).
+    """Connected regions of at least 4 px at or above `threshold` in the field, bool (s, s), see `lesion_field`.
 
     Returns int64 (s, s), 0 outside the lesions and 1..n inside the n-th, and n.
     """

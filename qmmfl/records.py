@@ -139,7 +139,7 @@ class DiscCup:
 
 @dataclass(frozen=True)
 class Lesion:
-    """Count of connected regions and their share of the field of view (0..1).
+    """Count of connected regions and their share of the field of view (0..1), its rim left out.
 
     healthy_most: nine of ten healthy eyes show so many regions or fewer, false ones; None where that is not known.
     threshold: probability, 0..1, from which a place belongs to a region; None where they are not counted.

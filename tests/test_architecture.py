@@ -19,7 +19,7 @@ FLOORS = {
     "phantom": 2,
     "nets": 2,
     "hub": 2,
-    "measures": 2,
+    "measures": 3,
     "laterality": 2,
     "review": 2,
     "weights": 3,

@@ -13,7 +13,7 @@ from cases import case
 
 from qmmfl import conclusions, pipeline, prose, weights
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OUTPUTS, runtime
-from training import calibrate, conformal, metrics, targets
+from training import calibrate, conformal, export, metrics, targets
 
 
 def test_calibration_recovers_known_probabilities(numbers):
@@ -120,9 +120,25 @@ def test_a_rare_finding_is_not_called_where_nine_of_ten_calls_would_be_wrong(num
 
 
 def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
-    truth, probability = np.array([1, 0] * 20, bool), np.array([0.8, 0.2] * 20)
-    groups = np.array([f"p{i // 2}" for i in range(40)])
-    assert calibrate.cross_fitted_threshold(truth, probability, groups) == pytest.approx(0.5)
+    truth, probability = np.array([1, 0, 1, 0], bool), np.array([0.9, 0.3, 0.5, 0.1])
+    groups = np.array(["p0", "p0", "p1", "p1"])  # of two folds
+    each = (0.6, 0.3, 0.4, 0.4, 0.4)  # without the first patient, without the second, with both
+    assert calibrate.best_threshold(truth, probability) == pytest.approx(0.4)
+    assert calibrate.cross_fitted_threshold(truth, probability, groups) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize(("off", "refused"), [(0.05, False), (0.5, True), (-0.5, True)])
+def test_nothing_is_exported_whose_scores_in_use_are_not_those_that_were_calibrated(off, refused, eye_file):
+    reader = pipeline.Pipeline(tiny_network(), tiny_card(), "test")
+    shares = reader(eye_file, override=True).contributions
+    cached = np.zeros(len(OUTPUTS))
+    for name, each in shares.items():
+        cached[OUTPUTS.index(name)] = sum(each.values())
+    cached[OUTPUTS.index(GRADE)] += off
+    if not refused:
+        return export.check_in_use(reader, [str(eye_file)], cached[None])
+    with pytest.raises(RuntimeError, match="GRADE"):
+        export.check_in_use(reader, [str(eye_file)], cached[None])
 
 
 def test_grades_are_called_where_they_agree_best_if_the_probabilities_are_true(numbers):

@@ -87,8 +87,9 @@ def test_the_regions_outlined_are_those_that_are_counted(report, side):
     square = np.zeros((256, 256), np.float32)
     for x, value, width in ((60, 0.9, 2), (120, 0.7, 6), (180, 0.9, 1), (150, 0.6, 6)):
         square[100 : 100 + width, x : x + width] = value
+    square[126:130, :3] = 0.9  # at the rim
     planes = {"lesion_MA": replace(report.planes["lesion_MA"], square=square)}
-    lesion = replace(measures.count_lesions(square, 0.65, np.ones(square.shape, bool)), threshold=0.65)
+    lesion = replace(measures.count_lesions(square, 0.65, measures.lesion_field(256)), threshold=0.65)
     alpha = draw.layer(replace(report, planes=planes, lesions={"MA": lesion}), "MA", side)[..., 3]
     alpha[round(len(alpha) * 0.9) :] = 0  # the mark
     assert lesion.count == 2

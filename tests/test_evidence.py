@@ -184,7 +184,7 @@ def test_counts_agree_with_the_report_of_the_pipeline(exact):
 
     for code in ("MA", "EX"):
         plane = exact.planes[f"lesion_{code}"].square
-        whole = measures.count_lesions(plane, 0.5, fundus.square_mask(fundus.Prep(len(plane))))
+        whole = measures.count_lesions(plane, 0.5, measures.lesion_field(len(plane)))
         assert found.lesions[code].total.count == whole.count
         assert sum(each.count for each in found.lesions[code].quadrants.values()) == whole.count
     assert found.lesions["HE"].total.count is None

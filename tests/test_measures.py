@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qmmfl import measures, quality
+from qmmfl import fundus, measures, quality
 
 
 def ellipse(size, x, y, a, b):
@@ -49,6 +49,18 @@ def test_lesions_are_counted_by_region():
     assert lesion.count == 3
     assert lesion.area_fraction == pytest.approx(3 * (plane[96:105, 36:45] > 0).sum() / field.sum(), rel=0.01)
     assert measures.count_lesions(plane, 0.95, field).count == 0
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_what_the_rim_of_the_field_looks_like_is_no_lesion(margin):
+    size, radius = 400, 200 / (1 + margin)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    ring = np.float32(np.abs(np.hypot(x, y) - 0.985 * radius) < 0.014 * radius)
+    inside = np.float32(ellipse(size, 200 + 0.94 * radius, 200, 3, 3) > 0)
+    field = measures.lesion_field(size, margin)
+    assert measures.count_lesions(ring, 0.5, fundus.square_mask(fundus.Prep(size, margin))).count == 1
+    assert measures.count_lesions(ring, 0.5, field).count == 0
+    assert measures.count_lesions(inside, 0.5, field).count == 1
 
 
 def disc_of(colour, noise=0, size=300):

@@ -175,7 +175,8 @@ def lesions_healthy(task: tasks.Lesions, module: torch.nn.Module, thresholds: di
     counts = []
     for sample in pixels.healthy(task.recipe.data, "val", task.config.size):
         found = dict(zip(labels.LESIONS, task.predict(module, sample), strict=True))
-        each = [measures.count_lesions(found[code], limit, sample.care > 0) for code, limit in thresholds.items()]
+        field = (sample.care > 0) & measures.lesion_field(task.config.size)
+        each = [measures.count_lesions(found[code], limit, field) for code, limit in thresholds.items()]
         counts.append([lesion.count for lesion in each])
     most = np.quantile(np.array(counts), 0.9, axis=0, method="higher")
     return dict(zip(thresholds, most.astype(int).tolist(), strict=True))

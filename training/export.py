@@ -5,6 +5,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 import qmmfl
 from qmmfl import measures, weights
 from qmmfl.fundus import Prep
-from qmmfl.nets import Network
+from qmmfl.nets import OUTPUTS, Network
+from qmmfl.pipeline import Pipeline
 
 from . import calibrate, conformal, data, feature_cache, planes, tasks
 from .assemble import assemble
@@ -39,6 +41,8 @@ DATA = (
     {"name": "Simulated eyes", "use": "angiograms, spectral bands", "terms": "made by qmmfl.phantom"},
     {"name": "Made negatives", "use": "the gates: drawings, false colours, spoiled photographs", "terms": "made here"},
 )
+CHECKED = 20  # validation eyes, about, that are read anew before the weights are written
+MOST_OFF = 0.1  # [logit] a score in use off the cached one; planes of 8 bits and other kernels move it by a hundredth
 LIMITS = (
     "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",
     "Strongly compressed files, narrow fields and dark pictures move the grade; the card says how far.",
@@ -91,6 +95,14 @@ def export(recipe: ExportRecipe) -> weights.Card:
         data=DATA,
         **_calibrated(recipe, network),
     )
+    if recipe.calibrate:
+        rows, features = feature_cache.load(recipe, network)
+        cases, _ = data.load()
+        seen = [place for place, row in enumerate(rows) if cases[row].split == "val" and cases[row].fundus == 1]
+        chosen = seen[:: max(len(seen) // CHECKED, 1)]
+        check_in_use(
+            Pipeline(network, card, "run"), [cases[rows[n]].path for n in chosen], logits_of(network, features[chosen])
+        )
     return weights.save(recipe.out, network, card)
 
 
@@ -117,6 +129,22 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         "least_vessels": calibrate.least_vessels(targets, shares),
         "metrics": {"conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}},
     }
+
+
+def check_in_use(reader: Pipeline, photographs: Sequence[str], logits: np.ndarray) -> None:
+    """See that photographs get in use the scores (n, len(OUTPUTS)) that calibrations were fitted on.
+
+    What comes between them, such as a view that is rounded in one place only, would make every threshold another one.
+    Raises RuntimeError where a score is further off than `MOST_OFF`.
+    """
+    for path, cached in zip(photographs, logits, strict=True):
+        for name, shares in reader(path, override=True).contributions.items():
+            off = sum(shares.values()) - float(cached[OUTPUTS.index(name)])
+            if abs(off) > MOST_OFF:
+                raise RuntimeError(
+                    f"{Path(path).name}: the score of {name} is {off:+.2f} off the cached one, so no calibration "
+                    "holds; make the cached planes and features again with the nets of this run"
+                )
 
 
 @torch.no_grad()

@@ -72,7 +72,12 @@ def _plate(numbers: Numbers) -> np.ndarray:
 
 def _drawing(numbers: Numbers) -> np.ndarray:
     picture = np.full((SIDE, SIDE, 3), numbers.integers(0, 256, 3), np.uint8)
-    for colour in _colours(numbers, int(numbers.integers(3, 30))).tolist():
+    return _draw(numbers, picture, _colours(numbers, int(numbers.integers(3, 30))))
+
+
+def _draw(numbers: Numbers, picture: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """A shape of each colour on the picture, uint8 (SIDE, SIDE, 3), which is changed."""
+    for colour in colours.tolist():
         points = numbers.integers(0, SIDE, (4, 2))
         shape, width = numbers.integers(3), int(numbers.choice([-1, 1, 2, 5]))
         if shape == 0:
@@ -190,6 +195,26 @@ def _marbled(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
     return picture
 
 
+def _painted(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
+    """Shapes in the colours of a fundus, on its ground and in its field."""
+    square, lit = _field(pixels)
+    ground, *colours = numbers.permutation(square[lit])[: int(numbers.integers(6, 40))]
+    return _draw(numbers, np.full_like(square, ground), np.array(colours)) * lit[..., None]
+
+
+def _waved(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
+    """A pattern that repeats, bent, in the field and the colours of a fundus: wood, cloth, sand, scales."""
+    square, lit = _field(pixels)
+    bend = 2 * np.pi * numbers.uniform(0, 2) * _fractal(numbers, 1, 2.2)[..., 0]
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    light = np.ones((SIDE, SIDE))
+    for _ in range(int(numbers.integers(1, 4))):
+        angle, pace = numbers.uniform(0, np.pi), 2 * np.pi * numbers.uniform(3, 40)
+        light += numbers.uniform(0.1, 0.3) * np.cos(pace * (x * np.cos(angle) + y * np.sin(angle)) + bend)
+    colour = square[lit].mean(axis=0) * numbers.uniform(0.7, 1.3)
+    return _to_pixels(light[..., None] * colour * lit[..., None])
+
+
 MADE: Mapping[str, Callable[[Numbers], np.ndarray]] = {
     "grain": _grain,
     "landscape": _landscape,
@@ -215,6 +240,8 @@ SPOILED: Mapping[str, Callable[[Numbers, np.ndarray], np.ndarray]] = {
 MIMICS: Mapping[str, Callable[[Numbers, np.ndarray], np.ndarray]] = {
     "scrambled": _scrambled,
     "marbled": _marbled,
+    "painted": _painted,
+    "waved": _waved,
 }
 KINDS = (*MADE, *ALTERED, *SPOILED, *MIMICS)  # the seeds follow from the places: a new kind comes last
 

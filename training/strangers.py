@@ -2,7 +2,7 @@
 
 Made in memory from seeds and from test photographs, never written. With the angiograms and DRIMDB's outliers they
 test the gates; nothing is trained on them. What the gates do learn from (`negatives`) is made in other ways, though
-some of it was thought of after pictures of these kinds had passed: only "rings" were never answered so.
+some of it was thought of after pictures of these kinds had passed: only "leaf" was never answered so.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +48,24 @@ def _rings(number: int) -> np.ndarray:
     return (light[..., None] * (200, 105, 50) * _field()[..., None]).astype(np.uint8)
 
 
+def _leaf(number: int) -> np.ndarray:
+    """A leaf in autumn: a ground of the colours of a fundus, and veins that branch."""
+    numbers = np.random.default_rng(number)
+    light = 0.8 + 0.06 * cv2.resize(numbers.normal(0, 1, (7, 7)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    stems = [(np.array((0.06, 0.5)) * SIDE, numbers.uniform(-0.3, 0.3), 0.9 * SIDE, 9.0)]
+    while stems:
+        start, angle, length, width = stems.pop()
+        steps = max(int(length / 12), 2)
+        turns = angle + np.cumsum(numbers.normal(0, 0.06, steps))
+        path = start + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), 0) * length / steps
+        cv2.polylines(light, [path.round().astype(np.int32)], False, 0.4 + 0.015 * number, max(int(width), 1))
+        if width > 2:
+            shoots = zip(path[2:-1:4], turns[2:-1:4], strict=True)
+            stems += [(at, turn + side * 0.8, length * 0.4, width * 0.5) for at, turn in shoots for side in (-1, 1)]
+    light = cv2.GaussianBlur(light, (0, 0), 1.2)
+    return (np.clip(light[..., None] * (200, 100, 40), 0, 255) * _field()[..., None]).astype(np.uint8)
+
+
 def _text(number: int) -> np.ndarray:
     page = np.full((SIDE, SIDE, 3), 255 - 4 * number, np.uint8)
     for line in range(14):
@@ -74,6 +92,7 @@ MADE: Mapping[str, Callable[[int], np.ndarray]] = {
     "clouds in a field": _clouds,
     "ball": _ball,
     "rings": _rings,
+    "leaf": _leaf,
     "text": _text,
     "simulated angiogram": _simulated_angiogram,
     "simulated red-free": _simulated_red_free,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import fundus, measures
+from .. import measures
 from .landmarks import Disc, Fovea
 
 QUADRANTS = ("superotemporal", "inferotemporal", "superonasal", "inferonasal")
@@ -64,7 +64,7 @@ def find_places(
     side: "right" or "left". reasons: "disc", "side", "fovea" -> why that landmark is None, where it is.
     """
     size = plane.shape[0]
-    regions, count = measures.lesion_regions(plane, threshold, fundus.square_mask(fundus.Prep(size)))
+    regions, count = measures.lesion_regions(plane, threshold, measures.lesion_field(size))
     if disc is None:
         nothing = Spots(None, None, reasons["disc"])
         total = Spots(count, None, reasons["disc"])

@@ -20,11 +20,12 @@ VESSEL_TITLES = MappingProxyType(
 BY_BOTH = "by the places of disc and fovea"
 METHODS = (
     "Measured on the computed planes, not on the photograph; lengths in vertical diameters of the optic disc, areas in "
-    "disc areas. Quadrants meet in the centre of the disc, and the photograph shows only a part of each. Calibres: the "
-    "widest vessels between 0.5 and 1 disc diameter from the disc's margin, by the formulas of Knudtson 2003. "
-    "Tortuosity: length over chord, 1 is straight. Fractal dimension: box counting on the centre lines, comparable "
-    "only between photographs of the same camera and field. Vessel numbers are given only where a re-encoded and "
-    "shifted copy of the photograph gives the same within the tolerance."
+    "disc areas. Quadrants meet in the centre of the disc, and the photograph shows only a part of each. Lesions in "
+    "the outermost 3 % of the field's radius are not counted. Calibres: the widest vessels between 0.5 and 1 disc "
+    "diameter from the disc's margin, by the formulas of Knudtson 2003. Tortuosity: length over chord, 1 is straight. "
+    "Fractal dimension: box counting on the centre lines, comparable only between photographs of the same camera and "
+    "field. Vessel numbers are given only where a re-encoded and shifted copy of the photograph gives the same within "
+    "the tolerance."
 )
 
 
