@@ -141,7 +141,8 @@ class DiscCup:
 class Lesion:
     """Count of connected regions and their share of the field of view (0..1), its rim left out.
 
-    healthy_most: nine of ten healthy eyes show so many regions or fewer, false ones; None where that is not known.
+    healthy_most: nine of ten healthy eyes show no more regions, false ones, of this and any other kind; None where that
+    is not known.
     threshold: probability, 0..1, from which a place belongs to a region; None where they are not counted.
     """
 

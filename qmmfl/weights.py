@@ -75,7 +75,7 @@ class Card:
 
     status: "interim" or "released". calibrations: output -> Calibration; an output without one is not assessed.
     lesion_thresholds: lesion -> probability; a lesion without one is not counted. lesions_healthy: lesion -> regions at
-    that threshold that nine of ten healthy eyes do not exceed. plane_errors: plane -> expected
+    that threshold; nine of ten healthy eyes exceed none of these numbers. plane_errors: plane -> expected
     absolute error 0..1. least_vessels: a photograph in which vessels cover less (`measures.vessel_share`) cannot be
     read. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what
     they were trained on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the

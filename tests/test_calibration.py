@@ -153,6 +153,25 @@ def test_grades_are_called_where_they_agree_best_if_the_probabilities_are_true(n
     )
 
 
+def test_a_grade_is_called_at_no_lower_score_than_a_milder_one():
+    cuts, thresholds = np.array([0.0, 0.5, 3.0, 3.1]), (0.4, 0.2, 0.5, 0.3)
+    made = calibrate.ascending(cuts, thresholds)
+    called = [cut + np.log(t / (1 - t)) for cut, t in zip(cuts, made, strict=True)]
+    assert called == sorted(called)
+    assert (made[0], made[2]) == (0.4, 0.5)
+    assert calibrate.ascending(cuts, (0.4, 0.4, 0.4, 0.4)) == (0.4, 0.4, 0.4, 0.4)
+
+
+def test_nine_of_ten_healthy_eyes_exceed_no_limit_of_any_lesion(numbers):
+    counts = numbers.poisson((1, 5, 20, 0.2), (200, 4))
+    limits = calibrate.most_together(counts)
+    assert (counts <= limits).all(axis=1).mean() >= 0.9
+    alone = np.quantile(counts, 0.9, axis=0)
+    assert (counts <= alone).all(axis=1).mean() < 0.85
+    assert (limits >= alone).all()
+    assert (limits <= np.quantile(counts, 0.99, axis=0)).all(), "no further than needed"
+
+
 def test_eyes_chosen_by_their_grade_move_no_cut(numbers):
     score = numbers.normal(0, 2, 400)
     grade = (score[:, None] + numbers.logistic(size=(400, 1)) > [-0.5, 0.5, 2, 3]).sum(axis=1)

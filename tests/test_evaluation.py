@@ -53,6 +53,7 @@ def test_figures_of_a_data_set():
     assert dr["auc"][0] == pytest.approx(38 / 40 + 2 / 40 * 0.5)
     assert dr["auc"][1] < dr["auc"][0] <= dr["auc"][2]
     assert dr["ece"] == pytest.approx(0.09, abs=0.06)
+    assert 0.05 < dr["ece_least"] < 0.15
     assert made["macro_findings"] == ["DR", "NORMAL"]
     assert made["grade"]["accuracy"][0] == pytest.approx(78 / 80)
     assert made["grade"]["referable_auc"][0] == pytest.approx(dr["auc"][0])

@@ -43,6 +43,13 @@ def test_dice_kappa_and_calibration_error():
     assert metrics.calibration_error(truth, probability + 0.4) == pytest.approx(0.4, abs=0.02)
 
 
+def test_few_eyes_show_a_calibration_error_where_there_is_none(numbers):
+    probability = numbers.random(90)
+    shown = [metrics.calibration_error(numbers.random(90) < probability, probability) for _ in range(200)]
+    assert metrics.least_calibration_error(probability) == pytest.approx(np.mean(shown), rel=0.1)
+    assert metrics.least_calibration_error(np.repeat(probability, 100)) < 0.3 * np.mean(shown)
+
+
 def test_interval_covers_and_is_seeded(numbers):
     values = numbers.normal(5, 1, 200)
     low, high = metrics.interval(values)

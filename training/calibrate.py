@@ -1,6 +1,7 @@
 """Calibration and operating points, on validation eyes only."""
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -100,7 +101,13 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
     with torch.no_grad():
         scale, cuts = unpack()
         above = torch.sigmoid(scale * score[:, None] - cuts).numpy()
-    return GradeCalibration(float(scale), tuple(cuts.tolist()), kappa_thresholds(above))
+    return GradeCalibration(float(scale), tuple(cuts.tolist()), ascending(cuts.numpy(), kappa_thresholds(above)))
+
+
+def ascending(cuts: np.ndarray, thresholds: Sequence[float]) -> tuple[float, ...]:
+    """The thresholds on P(grade > j), raised where a grade would else be called at a lower score than a milder one."""
+    called = np.maximum.accumulate(cuts + np.log(thresholds / (1 - np.array(thresholds))))
+    return tuple((np.ceil(1e4 / (1 + np.exp(cuts - called)) - 1e-6) / 1e4).tolist())
 
 
 def kappa_thresholds(above: np.ndarray) -> tuple[float, ...]:
@@ -171,15 +178,23 @@ def lesion_thresholds(task: tasks.Lesions, module: torch.nn.Module) -> dict[str,
 
 
 def lesions_healthy(task: tasks.Lesions, module: torch.nn.Module, thresholds: dict[str, float]) -> dict[str, int]:
-    """Per counted lesion the number of regions that nine of ten healthy validation eyes do not exceed."""
+    """Per counted lesion a number of regions; nine of ten healthy validation eyes exceed none of them."""
     counts = []
     for sample in pixels.healthy(task.recipe.data, "val", task.config.size):
         found = dict(zip(labels.LESIONS, task.predict(module, sample), strict=True))
         field = (sample.care > 0) & measures.lesion_field(task.config.size)
         each = [measures.count_lesions(found[code], limit, field) for code, limit in thresholds.items()]
         counts.append([lesion.count for lesion in each])
-    most = np.quantile(np.array(counts), 0.9, axis=0, method="higher")
-    return dict(zip(thresholds, most.astype(int).tolist(), strict=True))
+    return dict(zip(thresholds, most_together(np.array(counts)).tolist(), strict=True))
+
+
+def most_together(counts: np.ndarray, share: float = 0.9) -> np.ndarray:
+    """Limits int (k,), equally rare each, of which at least `share` of the rows of counts (n, k) exceed none."""
+    for rank in np.linspace(share, 1, 101):
+        limits = np.quantile(counts, rank, axis=0, method="higher")
+        if (counts <= limits).all(axis=1).mean() >= share:
+            break
+    return limits.astype(int)
 
 
 def least_vessels(targets: Targets, shares: np.ndarray) -> float:

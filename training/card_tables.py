@@ -5,8 +5,9 @@ from typing import Any
 
 from qmmfl.explain.agreement import KEY
 
-from .reading_figures import GRADED
+from .reading_figures import ERRORS, GRADED
 
+_LEAST = "of true probabilities"
 _FIGURES = ("auc", "ap", "f1", "sensitivity", "specificity")
 
 
@@ -68,10 +69,16 @@ def sets(metrics: Mapping[str, Any]) -> str:
     for name, own in metrics.get("classification", {}).items():
         score, oedema = own.get("odir_score", {}).get("score"), own.get("oedema", {}).get("auc")
         if "patients" in own and ("findings" in own or "grade" in own):
-            figures = (own["coverage"], own.get("macro_auc"), own.get("ece_before"), own.get("ece"), score, oedema)
+            errors = [own.get(name) for name in ERRORS]
+            figures = (own["coverage"], own.get("macro_auc"), *errors, score, oedema)
             rows.append((name, str(own["eyes"]), *map(shown, figures)))
-    head = ("set", "eyes", "coverage", "macro AUC", "calibration error before", "after", "ODIR score per eye")
-    return table((*head, "oedema AUC"), rows) if rows else ""
+    head = ("set", "eyes", "coverage", "macro AUC", "calibration error before", "after", _LEAST)
+    return (
+        "Few eyes show a calibration error even where probabilities are perfectly true: the one expected then stands "
+        "beside it.\n\n" + table((*head, "ODIR score per eye", "oedema AUC"), rows)
+        if rows
+        else ""
+    )
 
 
 def grades(metrics: Mapping[str, Any]) -> str:
@@ -115,15 +122,14 @@ def findings(metrics: Mapping[str, Any], folder: str) -> str:
             code,
             str(each["positives"]),
             *(shown(each[name]) for name in _FIGURES),
-            shown(each["ece_before"]),
-            shown(each["ece"]),
+            *(shown(each.get(name)) for name in ERRORS),
             *(shown(abstained.get(code, {}).get(name)) for name in ("undecided", "kept_present", "kept_absent")),
         )
         for code, each in own.get("findings", {}).items()
         if "ece_before" in each
     ]
     head = ("code", "test eyes", "AUC", "average precision", "F1", "sensitivity", "specificity")
-    head += ("calibration error before", "after", "undecided share", "kept present", "kept absent")
+    head += ("calibration error before", "after", _LEAST, "undecided share", "kept present", "kept absent")
     return (
         "Kept: share of the eyes with the finding, and of those without it, for which the true answer is among those "
         "that abstention leaves open; 0.9 is meant.\n\n" + table(head, rows)

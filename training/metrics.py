@@ -128,6 +128,13 @@ def calibration_error(truth: np.ndarray, probability: np.ndarray, bins: int = 15
     return float(sum(gaps) / len(truth))
 
 
+def least_calibration_error(probability: np.ndarray, draws: int = 200, seed: int = 0) -> float:
+    """The calibration error that is to be expected of so many eyes were the probabilities (n,) perfectly true."""
+    generator = np.random.default_rng(seed)
+    truths = generator.random((draws, len(probability))) < probability
+    return float(np.mean([calibration_error(truth, probability) for truth in truths]))
+
+
 def reliability(truth: np.ndarray, probability: np.ndarray, bins: int = 10) -> list[list[float]]:
     """The calibration curve of bool truth (n,): [mean probability, observed share, eyes] of equally filled bins."""
     order = np.array_split(np.argsort(probability), bins)

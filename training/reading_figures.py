@@ -20,6 +20,7 @@ from .targets import Targets
 LEAST = 10  # positive test eyes of a finding that counts in the macro figures
 GRADED = ("kappa", "accuracy", "referable_auc", "mild_sensitivity", "mild_specificity")  # of `grades`, in order
 GRADED += ("threat_sensitivity", "threat_specificity", "lesions_healthy", "lesions_ill")
+ERRORS = ("ece_before", "ece", "ece_least")  # calibration errors: uncalibrated, in use, of true probabilities
 AGES = ((0, 49), (50, 59), (60, 69), (70, 120))  # [years]
 
 
@@ -78,6 +79,7 @@ def findings(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
             **dict(zip(("auc", "ap", "f1", "sensitivity", "specificity"), bounded, strict=True)),
             "ece": metrics.calibration_error(truth, p),
             "ece_before": metrics.calibration_error(truth, raw),
+            "ece_least": metrics.least_calibration_error(p),
             "reliability": metrics.reliability(truth, p),
         }
     counted = [code for code, figures in per.items() if figures["positives"] >= LEAST]
@@ -88,8 +90,7 @@ def findings(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
             "macro_auc": macro_auc(every, scores, counted, repeats),
             "macro_f1": float(np.mean([per[code]["f1"][0] for code in counted])),
             "macro_ap": float(np.mean([per[code]["ap"][0] for code in counted])),
-            "ece": float(np.mean([per[code]["ece"] for code in counted])),
-            "ece_before": float(np.mean([per[code]["ece_before"] for code in counted])),
+            **{name: float(np.mean([per[code][name] for code in counted])) for name in ERRORS},
         }
     return result
 
