@@ -198,6 +198,12 @@ def _overlap(report: Report) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
 
 
+def shrink(picture: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (H, W, 3), no side longer than `side` [px]; itself where it is none already."""
+    scale = side / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+
+
 def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return pixels

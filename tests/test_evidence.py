@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fakes import FakePipeline, fake_report
 
-from qmmfl import evidence, fundus, labels, laterality, phantom, prose
+from qmmfl import conclusions, evidence, fundus, labels, laterality, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
 from qmmfl.records import DiscCup, Eye, Photograph, Report
 from qmmfl.ui.cases import Case, Taken
@@ -238,7 +238,7 @@ def test_a_real_second_reading_runs_through_the_pipeline(tiny_pipeline, eye):
 @pytest.mark.parametrize(
     ("report", "reason"),
     [
-        (fake_report(gradable=False), record.UNGRADABLE),
+        (fake_report(gradable=False), conclusions.UNGRADABLE),
         (fake_report(planes=False), record.NO_PLANES),
     ],
     ids=["ungradable", "no planes"],

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from .. import labels, laterality
+from ..conclusions import INCOMPLETE, UNGRADABLE
 from ..records import Photograph, Report
 from . import lesions, vessels
 from .centrelines import thinned
@@ -34,8 +35,6 @@ TOLERANCES = MappingProxyType(
 _RELATIVE = ("artery_calibre", "vein_calibre", "artery_vein_ratio")
 _UNITS = MappingProxyType({"artery_calibre": DISC_DIAMETERS, "vein_calibre": DISC_DIAMETERS})
 
-UNGRADABLE = "withheld: the photograph is not gradable"
-INCOMPLETE = "withheld: the analysis is incomplete"
 NO_PLANES = "withheld: no planes were computed for this photograph"
 NO_DISC = "not measured: no optic disc was found"
 NO_FOVEA = "not measured: the fovea could not be told from the disc's other side"

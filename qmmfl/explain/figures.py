@@ -4,7 +4,6 @@ Colours are safe for colour-blind readers: viridis for what only raises a score,
 for what raises and lowers it. Every map over a photograph carries the mark of a synthesized picture.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import cv2
@@ -77,18 +76,6 @@ def move_chart(whatif: WhatIf, most: int = 12) -> "Figure":
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("calibrated probability")
     axes.set_title(whatif.change, loc="left")
-    axes.legend(fontsize=7)
-    return figure
-
-
-def deletion_chart(curves: Mapping[str, np.ndarray], shares: tuple[float, ...]) -> "Figure":
-    """Deletion curves by name: the score [logit] against the share of the field that is erased."""
-    figure, axes = _axes(5.0, 3.6)
-    styles = zip(("-", "--", "-.", ":") * len(curves), "os^Dv<>p" * len(curves), strict=False)
-    for (name, curve), (line, marker) in zip(curves.items(), styles, strict=False):
-        axes.plot((0, *(100 * share for share in shares)), curve, line, marker=marker, label=name)
-    axes.set_xlabel("erased, highest of the map first [% of the field]")
-    axes.set_ylabel("score before calibration [logit]")
     axes.legend(fontsize=7)
     return figure
 

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from types import MappingProxyType
 
-import cv2
-import numpy as np
-
 from .. import draw, labels
 from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import Agreement, key_of
@@ -15,6 +12,7 @@ from .doubts import conflicts
 from .paper import bind, whose
 from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, grade_briefly, percent
 
+_PRINTED = 900  # [px] longest side of a picture on paper
 _METHODS = MappingProxyType(
     {
         "exact": "Read from the additive head, not estimated: the mean over the map is the share of the score.",
@@ -144,8 +142,8 @@ def explanation_pdf(explanation: Explanation) -> bytes:
     """The same on A4, with the photograph and the map over it."""
     kind = _named(explanation.method, explanation.modality)
     pictures = [
-        (_small(explanation.report.photograph.pixels), "Colour photograph, as acquired"),
-        (_small(overlay(explanation)), f"{kind} (synthesized)"),
+        (draw.shrink(explanation.report.photograph.pixels, _PRINTED), "Colour photograph, as acquired"),
+        (draw.shrink(overlay(explanation), _PRINTED), f"{kind} (synthesized)"),
     ]
     said = [
         ("Result", standing_text(explanation)),
@@ -188,8 +186,3 @@ def whatif_text(whatif: WhatIf) -> str:
 
 def _named(method: str, modality: str) -> str:
     return f"{labels.METHODS[method]}, {title(modality).lower()}"
-
-
-def _small(picture: np.ndarray, side: int = 900) -> np.ndarray:
-    scale = side / max(picture.shape[:2])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture

@@ -2,10 +2,7 @@
 
 from html import escape
 
-import cv2
-import numpy as np
-
-from .. import labels
+from .. import draw, labels
 from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay
 from .explanation import (
@@ -32,7 +29,7 @@ def explanation_html(explanation: Explanation, save: Save, side: int, whose: str
     eye = explanation.report.eye.side
     name = f"why_{explanation.code}_{explanation.method}_{explanation.modality}"
     kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
-    address = save(name, _small(overlay(explanation), side), "jpeg")
+    address = save(name, draw.shrink(overlay(explanation), side), "jpeg")
     picture = figure_html(
         f"{eye}_{name}" if eye else name, address, f"{kind} (synthesized)", f"{explanation.name}: {kind}"
     )
@@ -70,8 +67,3 @@ def whatif_html(whatif: WhatIf, whose: str = "") -> str:
         f"<table><caption>{escape(whatif_title(whatif, whose))}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table><p>{EXPERIMENT}</p>"
     )
-
-
-def _small(picture: np.ndarray, side: int) -> np.ndarray:
-    scale = side / max(picture.shape[:2])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
