@@ -356,6 +356,20 @@ def test_appendix_shows_every_plane_and_the_suspected_shares(report, monkeypatch
     assert "Do not use in place of angiography" in seen["foot"]
 
 
+def test_appendix_shows_the_shares_of_a_grade_and_a_risk_that_are_raised(report, monkeypatch):
+    shares = {"GRADE": report.contributions["DR"], "DME": report.contributions["DN"]}
+    raised = replace(
+        report,
+        contributions={**report.contributions, **shares},
+        dr=replace(report.dr, grade=2),
+        dme=replace(report.dme, suspected=True),
+    )
+    ((title, rows, _),) = sheet_of(monkeypatch, paper._appendix, raised)["tables"]
+    assert rows[0][:3] == ("Modality", "GRADE", "DME")
+    assert set(rows[0][3:]) == {"DR", "DN"}
+    assert "DME: Macular oedema risk" in title
+
+
 def letters(*texts: str) -> str:
     """Without the spaces, wherever lines are broken."""
     return "".join("".join(texts).split())

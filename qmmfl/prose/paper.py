@@ -11,8 +11,11 @@ from .doubts import conflicts
 from .review import review_rows
 from .sentences import (
     CAUTIONS,
+    GRADE,
     NOT_EXCLUDED,
+    OEDEMA,
     SCOPE,
+    SCORES,
     SINGLE_FIELD,
     UNDECIDED,
     UNRELIABLE,
@@ -27,17 +30,20 @@ from .sentences import (
     provenance,
     ranked,
     shares,
+    standing,
     suspected,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_COLUMNS = 5  # scores whose shares fit on the paper
+
 
 def report_pdf(report: Report, review: Review | None = None) -> bytes:
     """A4 pages. First photograph, outlines, findings, measurements, provenance; never an angiogram. One page, or two
-    where there is much to say. Then the synthesized planes, each marked, and what the scores of the suspected findings
-    are made of. Last the clinician's review, where there is one.
+    where there is much to say. Then the synthesized planes, each marked, and what the raised scores are made
+    of: the grade, the risk of oedema, the most probable findings. Last the clinician's review, where there is one.
     """
     pages = _reading(report) + (_appendix(report) if report.planes else [])
     if review and review.given:
@@ -93,13 +99,14 @@ def _appendix(report: Report) -> "list[Figure]":
         (draw.plane(report, name, 256), each.title + (f", {said}" if (said := plane_error(report, name)) else ""))
         for name, each in report.planes.items()
     ]
-    found = [f for f in suspected(report) if f.code in report.contributions][:5]
-    rows = [("Modality", *(f.code for f in found))]
-    columns = [dict(shares(report, f.code)) for f in found]
+    raised = [code for code in (GRADE, OEDEMA) if standing(report, code)[1]] + [f.code for f in suspected(report)]
+    found = [code for code in raised if code in report.contributions][:_COLUMNS]
+    rows = [("Modality", *found)]
+    columns = [dict(shares(report, code)) for code in found]
     rows += [
         (title, *(f"{each.get(title, 0.0):+.2f}" for each in columns)) for title in (columns[0] if columns else ())
     ]
-    names = ", ".join(f"{f.code}: {f.name}" for f in found)
+    names = ", ".join(f"{code}: {SCORES[code]}" for code in found)
     tables = [(f"Share of each modality in the score [logit]. {names}", rows, (0.0, 0.4, 0.52, 0.64, 0.76, 0.88))]
     foot = f"Angiogram: {CAUTIONS['ffa']} Bands: {CAUTIONS['msi']}" + (
         f" Shares: {CAUTIONS['shares']}" if found else ""
