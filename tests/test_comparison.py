@@ -186,6 +186,9 @@ def test_features_made_anew_are_those_of_a_fresh_cache(tmp_path, monkeypatch, nu
     msi = [m.name for m in labels.MODALITIES].index("msi")
     assert (features[0, msi] != fresh[0, msi]).any()
     assert np.isfinite(features).all()
+    for number, modality in enumerate(labels.MODALITIES):  # whichever runtime made them
+        wanted = feature_cache.encoded(network, modality, feature_cache.tensor(stores[modality.name])).numpy()
+        np.testing.assert_allclose(fresh[:, number], wanted, rtol=2e-3, atol=2e-3)
 
 
 def test_resnet18_is_the_plain_one():

@@ -8,6 +8,7 @@ makes them again where that encoder was trained anew, and takes what the others 
 
 import copy
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qmmfl import labels
-from qmmfl.nets import Network
+from qmmfl.nets import Network, runtime
 from qmmfl.nets.blocks import fold_norms
 from qmmfl.nets.network import colour_view
 
@@ -99,10 +100,50 @@ def _kept(folder: Path, anew: Sequence[str]) -> Callable[[np.ndarray, str], np.n
     return find
 
 
+Encode = Callable[[labels.Modality, Tensor], np.ndarray]
+
+
+def _fastest(network: Network, recipe: Recipe) -> Encode:
+    """What makes a modality's views (n, k, v, v) in 0..1 into features (n, D, h, w), from several threads at once.
+
+    In OpenVINO where it would read photographs, in half of torch's time and with its numbers to 1e-4.
+    """
+    if runtime.choose(runtime.AUTO, recipe.device) == runtime.OPENVINO:
+        return _accelerated(network)
+    device, network = loop.device_of(recipe), copy.deepcopy(network)
+    fold_norms(network.encoders)
+    network.encoders.to(device, memory_format=torch.channels_last)
+    return lambda modality, views: encoded(network, modality, views).cpu().numpy()
+
+
+def _accelerated(network: Network) -> Encode:
+    import openvino
+
+    from qmmfl.nets import graphs
+
+    state = {key: each.numpy() for key, each in network.state_dict().items()}
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    core, own = openvino.Core(), threading.local()
+    models = {m.name: graphs.encoder_graph(state, m.name, network.config) for m in labels.MODALITIES}
+
+    def encode(modality: labels.Modality, views: Tensor) -> np.ndarray:
+        if not hasattr(own, "requests"):
+            own.requests = {name: core.compile_model(each, "CPU", settings) for name, each in models.items()}
+        given = input_of(modality, views).numpy()
+        return np.stack([own.requests[modality.name]([each])[0] for each in given])
+
+    return encode
+
+
+def input_of(modality: labels.Modality, views: Tensor) -> Tensor:
+    """Views float32 (n, k, v, v) in 0..1 -> what the modality's encoder sees, of as many eyes."""
+    return colour_view(views) if modality is labels.COLOUR else views * 2 - 1
+
+
 @torch.no_grad()
 def encoded(network: Network, modality: labels.Modality, views: Tensor) -> Tensor:
     """Views float32 (n, k, v, v) in 0..1 of one modality -> its encoder's features (n, D, h, w)."""
-    return network.encoders[modality.name](colour_view(views) if modality is labels.COLOUR else views * 2 - 1)
+    return network.encoders[modality.name](input_of(modality, views))
 
 
 def tensor(views: np.ndarray) -> Tensor:
@@ -151,9 +192,7 @@ def _compute(
     _, views = data.load()
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES} | {labels.COLOUR.name: views}
     grid, config, device = data.VIEW // 16, network.config, loop.device_of(recipe)
-    network = copy.deepcopy(network)
-    fold_norms(network.encoders)
-    network.encoders.to(device, memory_format=torch.channels_last)
+    encode = _fastest(network, recipe)
     unfinished = path.with_suffix(".part.npy")
     shape = (len(rows), len(labels.MODALITIES), config.features, grid, grid)
     features = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
@@ -167,7 +206,7 @@ def _compute(
         for number, modality in enumerate(labels.MODALITIES):
             missing = todo[modality.name]
             if missing.any():
-                found[modality.name][missing] = encoded(network, modality, seen[modality.name]).cpu().numpy()
+                found[modality.name][missing] = encode(modality, seen[modality.name])
             features[start : start + _PART, number] = found[modality.name]
 
     starts = range(0, len(rows), _PART)

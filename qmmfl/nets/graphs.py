@@ -149,6 +149,14 @@ def _descend(layers: Layers, x: Node, root: str, config: SynthesisConfig) -> lis
     return skips
 
 
+def encoder_graph(state: Mapping[str, np.ndarray], modality: str, config: Config) -> Model:
+    """What one modality's encoder sees (k, v, v) -> its features (D, h, w)."""
+    encoder, side = config.encoders[modality], config.seen(modality)
+    given = ops.parameter([encoder.inputs, side, side], np.float32)
+    x = _encode(Layers(state), ops.unsqueeze(given, np.int64(0)), f"encoders.{modality}", encoder)
+    return Model([ops.squeeze(x, np.int64(0))], [given], modality)  # pyright: ignore[reportGeneralTypeIssues]
+
+
 def fusion_graph(state: Mapping[str, np.ndarray], config: Config) -> Model:
     """What each modality's encoder sees (k, v, v), in the order of `labels.MODALITIES` -> fused (M, D, h, w)."""
     layers = Layers(state)
