@@ -262,6 +262,7 @@ if __name__ == "__main__":
             if not settings.final or settings.limit < planes.PlanesRecipe.limit:
                 raise SystemExit("only the figures of all test eyes go into a card: add --final")
             card = weights.read_card(settings.into)
+            found["weights"] = card.sha256  # whose features they are: the figures may outlive these weights in a card
             card = dataclasses.replace(card, metrics={**card.metrics, "ablations": found})
             card = weights.save_card(settings.into, card)
             (settings.into / model_card.PAGE).write_text(model_card.page(card), encoding="utf-8")
