@@ -215,6 +215,31 @@ def _waved(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
     return _to_pixels(light[..., None] * colour * lit[..., None])
 
 
+def _veined(numbers: Numbers, pixels: np.ndarray) -> np.ndarray:
+    """Lines that branch: a bough, a root, the white of an eye; often in the field and the colours of a fundus."""
+    square, lit = _field(pixels)
+    ground, ink = square[lit].mean(axis=0) * numbers.uniform((0.8, 0.3), (1.3, 0.8), (2,))[:, None]
+    if numbers.random() < 0.4:
+        ground, ink = _colours(numbers, 2)
+        lit = lit | (numbers.random() < 0.5)
+    light = np.full((SIDE, SIDE), 0.0, np.float32)
+    shoots = [(numbers.random(2) * SIDE, numbers.uniform(0, 2 * np.pi), numbers.uniform(3, 12)) for _ in range(3)]
+    bend, fork, chance = numbers.uniform((0.02, 0.2, 0.15), (0.25, 1.2, 0.35))
+    while shoots:
+        place, angle, width = shoots.pop()
+        for _ in range(int(numbers.integers(4, 16))):
+            angle += numbers.normal(0, bend)
+            ahead = place + numbers.uniform(6, 20) * np.array((np.cos(angle), np.sin(angle)))
+            cv2.line(light, *(each.round().astype(int).tolist() for each in (place, ahead)), 1.0, max(int(width), 1))
+            place = ahead
+            if width > 1.4 and numbers.random() < chance:
+                side = numbers.choice((-1, 1)) * numbers.normal(fork, 0.1)
+                shoots.append((place, angle + side, width * numbers.uniform(0.5, 0.8)))
+    light = cv2.GaussianBlur(light, (0, 0), numbers.uniform(0.5, 2))[..., None]
+    shade = 1 + numbers.uniform(0, 0.3) * (_fractal(numbers, 1, 2.0) - 0.5)
+    return _to_pixels(_mix(light, ground, ink) * shade * lit[..., None])
+
+
 MADE: Mapping[str, Callable[[Numbers], np.ndarray]] = {
     "grain": _grain,
     "landscape": _landscape,
@@ -242,6 +267,7 @@ MIMICS: Mapping[str, Callable[[Numbers, np.ndarray], np.ndarray]] = {
     "marbled": _marbled,
     "painted": _painted,
     "waved": _waved,
+    "veined": _veined,
 }
 KINDS = (*MADE, *ALTERED, *SPOILED, *MIMICS)  # the seeds follow from the places: a new kind comes last
 

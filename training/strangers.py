@@ -2,7 +2,7 @@
 
 Made in memory from seeds and from test photographs, never written. With the angiograms and DRIMDB's outliers they
 test the gates; nothing is trained on them. What the gates do learn from (`negatives`) is made in other ways, though
-some of it was thought of after pictures of these kinds had passed: only "leaf" was never answered so.
+some of it was thought of after pictures of these kinds had passed: only "cracks" were never answered so.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +51,7 @@ def _rings(number: int) -> np.ndarray:
 def _leaf(number: int) -> np.ndarray:
     """A leaf in autumn: a ground of the colours of a fundus, and veins that branch."""
     numbers = np.random.default_rng(number)
-    light = 0.8 + 0.06 * cv2.resize(numbers.normal(0, 1, (7, 7)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    light = 0.8 + 0.06 * _smooth(numbers)
     stems = [(np.array((0.06, 0.5)) * SIDE, numbers.uniform(-0.3, 0.3), 0.9 * SIDE, 9.0)]
     while stems:
         start, angle, length, width = stems.pop()
@@ -64,6 +64,24 @@ def _leaf(number: int) -> np.ndarray:
             stems += [(at, turn + side * 0.8, length * 0.4, width * 0.5) for at, turn in shoots for side in (-1, 1)]
     light = cv2.GaussianBlur(light, (0, 0), 1.2)
     return (np.clip(light[..., None] * (200, 100, 40), 0, 255) * _field()[..., None]).astype(np.uint8)
+
+
+def _cracks(number: int) -> np.ndarray:
+    """Dried mud, a shell, a hide: cells with dark edges between them."""
+    numbers = np.random.default_rng(number)
+    seeds = numbers.random((12 + 8 * number, 2)).astype(np.float32) * SIDE
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) + 14 * np.stack([_smooth(numbers), _smooth(numbers)])
+    away = np.full((2, SIDE, SIDE), np.inf, np.float32)  # from the nearest seed and from the next
+    for at_x, at_y in seeds.tolist():
+        here = np.hypot(x - at_x, y - at_y)
+        away = np.sort(np.stack([here, *away]), axis=0)[:2]
+    edge = np.exp(-np.square((away[1] - away[0]) / 5))
+    light = (0.85 + 0.06 * _smooth(numbers)) * (1 - 0.5 * edge)
+    return (np.clip(light[..., None] * (210, 110, 50), 0, 255) * _field()[..., None]).astype(np.uint8)
+
+
+def _smooth(numbers: np.random.Generator) -> np.ndarray:
+    return cv2.resize(numbers.normal(0, 1, (7, 7)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
 
 
 def _text(number: int) -> np.ndarray:
@@ -93,6 +111,7 @@ MADE: Mapping[str, Callable[[int], np.ndarray]] = {
     "ball": _ball,
     "rings": _rings,
     "leaf": _leaf,
+    "cracks": _cracks,
     "text": _text,
     "simulated angiogram": _simulated_angiogram,
     "simulated red-free": _simulated_red_free,
