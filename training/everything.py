@@ -49,7 +49,9 @@ STAGES = (
     " --name encoder_colour_a",
     f"encoders colour --steps 360 --batch 16 {_LATER} --rate 0.0004 --seed 1 --start {_COLOURS}_more/best.pt"
     " --name encoder_colour_b",
-    "soup colour --parts encoder_colour_a,encoder_colour_b",
+    "soup colour --parts encoder_colour_a,encoder_colour_b --name encoder_colour_mean",
+    f"encoders colour --steps 420 --batch 16 {_LATER} --rate 0.0004 --mixed 0.4 --seed 5"
+    f" --start {_COLOURS}_mean/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 800 {_FUSION} --name fusion_coarse",

@@ -39,7 +39,11 @@ DATA = (
     {"name": "CFP-FFA pairs, FFA phase", "use": "angiograms, not-a-fundus", "terms": "research / Apache-2.0"},
     {"name": "ImageNet", "use": "where the colour encoder starts", "terms": "net Apache-2.0, photographs research"},
     {"name": "Simulated eyes", "use": "angiograms, spectral bands", "terms": "made by qmmfl.phantom"},
-    {"name": "Made negatives", "use": "the gates: drawings, false colours, spoiled photographs", "terms": "made here"},
+    {
+        "name": "Made negatives",
+        "use": "the gates: drawings, patterns, false colours, spoiled photographs",
+        "terms": "made here",
+    },
 )
 CHECKED = 20  # validation eyes, about, that are read anew before the weights are written
 MOST_OFF = 0.1  # [logit] a score in use off the cached one; planes of 8 bits and other kernels move it by a hundredth
