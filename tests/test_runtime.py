@@ -1,5 +1,6 @@
 """The accelerated runtime says what torch says, fails as torch fails, and neither needs torch nor tells anybody."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -90,6 +91,35 @@ def test_torch_reads_with_a_folded_copy_and_leaves_the_network_as_it_was(square)
     for name, plane in planes.items():
         assert np.abs(plane - output.planes[name][0].numpy()).max() < 1e-5
     assert all(torch.equal(before[key], value) for key, value in whole.state_dict().items())
+
+
+_WATCH = """
+import os, sys, threading
+from qmmfl import pipeline
+reader, seen, done = pipeline.load(sys.argv[1], "cpu", "openvino"), [], threading.Event()
+main = threading.get_native_id()
+def watch():
+    while not done.wait(0.001):
+        seen.append(len(os.sched_getaffinity(main)))
+watcher = threading.Thread(target=watch)
+watcher.start()
+for _ in range(3):
+    reader(sys.argv[2])
+done.set()
+watcher.join()
+print(min(seen))
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells where a thread may run")
+def test_readers_side_by_side_do_not_all_keep_to_the_same_core(tiny_folder, eye_file):
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        pytest.skip("one core is all there is")
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}  # as every worker of a screening run has it
+    command = [sys.executable, "-c", _WATCH, str(tiny_folder), str(eye_file)]
+    assert int(subprocess.run(command, check=True, capture_output=True, env=surroundings, cwd=ROOT).stdout) == cores
 
 
 @needs_openvino

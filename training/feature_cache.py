@@ -122,7 +122,7 @@ def _accelerated(network: Network) -> Encode:
     from qmmfl.nets import graphs
 
     state = {key: each.numpy() for key, each in network.state_dict().items()}
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
     core, own = openvino.Core(), threading.local()
     models = {m.name: graphs.encoder_graph(state, m.name, network.config) for m in labels.MODALITIES}
 

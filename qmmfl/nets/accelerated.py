@@ -32,6 +32,7 @@ class Accelerated:
         if self.weight.shape != (len(OUTPUTS), len(labels.MODALITIES), config.features):
             raise ValueError("the heads are of another size")
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}  # some processors would take bf16
+        settings["ENABLE_CPU_PINNING"] = False  # every process would keep to the first core, however many there are
         if os.environ.get("OMP_NUM_THREADS", "").isdigit():  # whoever bounds torch bounds this too
             settings["INFERENCE_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
         core = openvino.Core()
