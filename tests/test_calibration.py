@@ -57,21 +57,6 @@ def test_band_by_hand_and_around_the_threshold():
     assert conformal.band(truth[1:], probability[1:], 0.4) == pytest.approx((0.0, 0.6)), "no promise: side open"
 
 
-def test_the_band_holds_in_every_set_that_is_large_enough():
-    truth = np.repeat([True, False], 30)
-    probability = np.concatenate([np.linspace(0.61, 0.9, 30), np.linspace(0.11, 0.4, 30)])
-    sets = np.array((["a"] * 20 + ["b"] * 9 + ["c"]) * 2)
-    low, high = conformal.band(truth, probability, 0.5, 0.1)
-    widest = conformal.band(truth, probability, 0.5, 0.1, sets)
-    assert (low, high) == pytest.approx((0.5, 0.5)), "the threshold lies between"
-    assert widest == pytest.approx((0.5, 0.5))
-    swapped = np.where(sets == "b", 1 - probability, probability)  # the other camera says the opposite
-    low, high = conformal.band(truth, swapped, 0.5, 0.1, sets)
-    assert low == pytest.approx(swapped[truth & (sets == "b")].min()), "nine eyes promise nine of ten by their least"
-    assert high == pytest.approx(swapped[~truth & (sets == "b")].max())
-    assert conformal.band(truth[:20], probability[:20], 0.5, 0.1, sets[:20])[1] == 1, "no absent eyes: open"
-
-
 def test_each_class_keeps_its_promise(numbers):
     """Eyes like the validation eyes lose the true answer at most alpha of the time, also when it is rare."""
 

@@ -60,7 +60,7 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
         else:
             threshold = max(expected_threshold(probability), LEAST_CALLED)
             if conformal.promised(present):
-                band = conformal.band(present, probability, threshold, sets=targets.folder[rows])
+                band = conformal.band(present, probability, threshold)
         result[name] = Calibration(scale, offset, threshold, fitted, *band)
     return result
 
@@ -74,8 +74,8 @@ def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) 
         if calibration.undecided_low is None:
             continue
         probability = 1 / (1 + np.exp(-(calibration.scale * logits[rows, OUTPUTS.index(name)] + calibration.offset)))
-        seen = (truth[rows] == 1, probability, calibration.threshold)
-        result[name] = [list(conformal.band(*seen, alpha, targets.folder[rows])) for alpha in conformal.ALPHAS]
+        made = [conformal.band(truth[rows] == 1, probability, calibration.threshold, a) for a in conformal.ALPHAS]
+        result[name] = [list(each) for each in made]
     return result
 
 

@@ -4,13 +4,10 @@ Label-conditional ("Mondrian") conformal predictors: Vovk, Lindsay, Nouretdinov,
 machine"; Vovk 2012, "Conditional validity of inductive conformal predictors", arXiv 1209.2673. The nonconformity of
 "present" is 1 - p, that of "absent" is p. Of the eyes with the finding at most `alpha` lose "present" from their
 prediction set, of those without it at most `alpha` lose "absent": on average over validation sets, for eyes that are
-exchangeable with the validation eyes (same cameras and patients of the same kind), of all data sets together and of
-each that has enough of them (group-conditional, after Vovk's taxonomies). Only ranks count, so it does not
+exchangeable with the validation eyes (same cameras and patients of the same kind). Only ranks count, so it does not
 matter that the same eyes fitted the calibration, which is monotone; that they also chose checkpoints does matter, and
 costs a little of the promise: the card shows for each finding what was kept on test eyes.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,32 +15,18 @@ ALPHA = 0.1
 ALPHAS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # of the coverage curve
 
 
-def band(
-    truth: np.ndarray,
-    probability: np.ndarray,
-    threshold: float,
-    alpha: float = ALPHA,
-    sets: np.ndarray | None = None,
-) -> tuple[float, float]:
+def band(truth: np.ndarray, probability: np.ndarray, threshold: float, alpha: float = ALPHA) -> tuple[float, float]:
     """(low, high): both answers are in the prediction set where low <= p <= high, one where p lies outside.
 
     truth bool (n,) and probability (n,) of validation eyes. The band is widened to hold `threshold`: sets only grow,
     the promise stands, none is empty, and an eye that is decided is decided the way the threshold calls it.
     Too few eyes of a class for any promise at this alpha (n + 1 < 1 / alpha) leave its side open: low 0 or high 1.
-    sets: str (n,), the data set of each eye. The promise then holds in every set that has enough eyes of its own for
-    it, not only for their mixture: the band is the widest of theirs.
     """
-    parts = [np.ones(len(truth), bool)]
-    parts += [] if sets is None else [sets == name for name in np.unique(sets)]
-    low = _lowest([probability[truth & part] for part in parts], alpha)
-    high = 1 - _lowest([1 - probability[~truth & part] for part in parts], alpha)
+    present, absent = np.sort(probability[truth]), np.sort(probability[~truth])[::-1]
+    below, above = int(alpha * (len(present) + 1) + 1e-9), int(alpha * (len(absent) + 1) + 1e-9)
+    low = float(present[below - 1]) if below else 0.0
+    high = float(absent[above - 1]) if above else 1.0
     return min(low, threshold), max(high, threshold)
-
-
-def _lowest(parts: Sequence[np.ndarray], alpha: float) -> float:
-    """What a share of 1 - alpha of each part conforms at least, 0 where the first, the whole, cannot promise it."""
-    below = [int(alpha * (len(part) + 1) + 1e-9) for part in parts]
-    return min(float(np.sort(part)[n - 1]) for part, n in zip(parts, below, strict=True) if n) if below[0] else 0.0
 
 
 def promised(truth: np.ndarray, alpha: float = ALPHA) -> bool:
