@@ -50,8 +50,9 @@ STAGES = (
     f"encoders colour --steps 360 --batch 16 {_LATER} --rate 0.0004 --seed 1 --start {_COLOURS}_more/best.pt"
     " --name encoder_colour_b",
     "soup colour --parts encoder_colour_a,encoder_colour_b --name encoder_colour_mean",
-    f"encoders colour --steps 420 --batch 16 {_LATER} --rate 0.0004 --mixed 0.4 --seed 5"
-    f" --start {_COLOURS}_mean/best.pt",
+    f"encoders colour --steps 450 --batch 16 {_LATER} --rate 0.0004 --mixed 0.4 --seed 5"
+    f" --start {_COLOURS}_mean/best.pt --name encoder_colour_later",
+    "soup colour --parts encoder_colour_mean,encoder_colour_later",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 800 {_FUSION} --name fusion_coarse",
