@@ -159,9 +159,9 @@ def abstention(metrics: Mapping[str, Any]) -> str:
     head = ("alpha", "decided", "error among decided", "present called absent", "absent called present")
     return (
         "Class-conditional conformal prediction on the validation eyes: of the eyes with a finding, and of those "
-        "without it, at most alpha are decided wrongly, on average, if they come from the same cameras and clinics, in the same mixture: in one set alone it can be more. "
-        "Reports use alpha = 0.1. ODIR test eyes, all findings with such a promise, pooled (each by itself above):\n\n"
-        + table(head, rows)
+        "without it, at most alpha are decided wrongly, on average, if they come from the same cameras and clinics in "
+        "the same mixture: in one set alone it can be more. Reports use alpha = 0.1. ODIR test eyes, all findings "
+        "with such a promise, pooled (each by itself above):\n\n" + table(head, rows)
     )
 
 
