@@ -16,6 +16,8 @@ from qmmfl.nets import arrays, blocks, network, runtime
 from qmmfl.nets.eager import Eager
 
 PARITY = 1e-4
+# [logit] of trained encoders: they see planes of 8 bits, and a value between two grey levels falls to either side.
+ROUNDED, ROUNDED_CELL = 2e-3, 2e-2
 
 needs_openvino = pytest.mark.skipif(
     runtime.find_spec("openvino") is None, reason='OpenVINO is not installed: pip install "qmmfl[openvino]"'
@@ -36,13 +38,13 @@ def logits(report):
     return {code: sum(shares.values()) for code, shares in report.contributions.items()}
 
 
-def check_parity(one, other):
+def check_parity(one, other, score=PARITY, cell=PARITY):
     for name, plane in one.planes.items():
         assert np.abs(plane.square - other.planes[name].square).max() <= PARITY, name
     for code, value in logits(one).items():
-        assert logits(other)[code] == pytest.approx(value, abs=PARITY), code
-        assert np.abs(one.maps[code] - other.maps[code]).max() <= PARITY, code
-    assert np.abs(one.features - other.features).max() <= PARITY
+        assert logits(other)[code] == pytest.approx(value, abs=score), code
+        assert np.abs(one.maps[code] - other.maps[code]).max() <= cell, code
+    assert np.abs(one.features - other.features).max() <= cell
     assert [f.suspected for f in one.findings] == [f.suspected for f in other.findings]
 
 
@@ -61,7 +63,7 @@ def test_the_embedded_weights_say_the_same_in_both():
     eyes = sorted((ROOT / "examples" / "eyes").glob("*.jpg"))[:2]
     one, other = (pipeline.load(device="cpu", runtime=name) for name in ("torch", "openvino"))
     for eye in eyes:
-        check_parity(one(eye, override=True), other(eye, override=True))
+        check_parity(one(eye, override=True), other(eye, override=True), ROUNDED, ROUNDED_CELL)
 
 
 def test_arrays_do_what_tensors_do(square):

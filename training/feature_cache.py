@@ -106,7 +106,7 @@ Encode = Callable[[labels.Modality, Tensor], np.ndarray]
 def _fastest(network: Network, recipe: Recipe) -> Encode:
     """What makes a modality's views (n, k, v, v) in 0..1 into features (n, D, h, w), from several threads at once.
 
-    In OpenVINO where it would read photographs, in half of torch's time and with its numbers to 1e-4.
+    In OpenVINO where it would read photographs, in half of torch's time; the views are the same.
     """
     if runtime.choose(runtime.AUTO, recipe.device) == runtime.OPENVINO:
         return _accelerated(network)
