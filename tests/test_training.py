@@ -22,6 +22,8 @@ from training import (
     data,
     encoders,
     everything,
+    feature_cache,
+    heads,
     imagenet,
     loop,
     losses,
@@ -207,6 +209,34 @@ def test_what_a_public_net_learnt_is_lent_to_a_trunk(monkeypatch):
     assert not torch.equal(trunk(torch.cat([colour, colour], 1)), public(colour)), "local contrast is seen too"
     with pytest.raises(RuntimeError, match="trunk"):
         loop.load_start(encoders.Classifier(config, "msi"), Path("imagenet"), "")
+
+
+def test_heads_are_fitted_to_an_encoder_that_stays_as_it_is(tmp_path, monkeypatch, numbers):
+    """What its features can tell apart is told apart before the first step of what starts from the checkpoint."""
+    network = tiny_network()
+    encoder = network.encoders["colour"]
+    views = numbers.integers(0, 256, (48, 128, 128, 3)).astype(np.uint8)
+    views[:] = views[:, :1, :1]  # of one colour each
+    for norm in encoder.modules():
+        norm.momentum = None  # statistics of these very views: a fresh norm lets nearly nothing through a deep trunk
+    seen = feature_cache.input_of(labels.COLOUR, feature_cache.tensor(views))
+    encoder.train()(seen)
+    features = encoder.eval()(seen).mean(dim=(-2, -1))
+    ill = (features[:, 0] > features[:, 0].median()).int().tolist()
+    splits = np.repeat(["train", "val"], 24)
+    cases = [case(split, findings={"DR": sick}, grade=2 * sick) for split, sick in zip(splits, ill, strict=True)]
+    monkeypatch.setattr(heads.data, "load", lambda: (cases, views))
+    monkeypatch.setattr(heads, "assemble", lambda _: (network, []))
+    monkeypatch.setattr(heads, "Config", tiny_config)
+    for module in (heads, loop):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    heads.fit("colour", recipe.Recipe(steps=200, batch=16, rate=0.1, validate=200))
+    learner = encoders.Classifier(tiny_config(), "colour").eval()
+    loop.load_start(learner, tmp_path / "first" / "encoder_colour_heads" / "best.pt", "")
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(learner.encoder.state_dict()[name], value), name
+    said = encoders.logits_of(learner, views, np.arange(24), 128)
+    assert ((said[:, targets.OUTPUTS.index("DR")] > 0) == np.array(ill[:24])).mean() > 0.9
 
 
 def test_a_settled_trunk_runs_as_in_use_and_learns_above_its_first_stages_alone(numbers):

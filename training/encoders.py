@@ -86,13 +86,12 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
     rows = np.flatnonzero((every.split == "train") & usable)
     if modality == labels.DISC_CUP.name:
         every.extras[rows, 2] = [ratio(views[row]) for row in rows]
-    chances = every.sampling(rows) * np.where(every.folder[rows] == "eyepacs_equalized", 0.5, 1)
-    chances /= chances.sum()
+    drawn = chances(every, rows)
     checked = np.flatnonzero((every.split == "val") & usable)
 
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-        chosen = numbers.choice(rows, recipe.batch, p=chances)
+        chosen = numbers.choice(rows, recipe.batch, p=drawn)
         (seen,) = augment.magnify([tensor(views, chosen, recipe.side or side, device)], generator)
         if modality == labels.COLOUR.name:
             seen = augment.equalise(augment.colour(seen, generator), generator, augment.EQUALISED)
@@ -111,6 +110,12 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         return targets.figures(every, checked, logits_of(module, views, checked, judged or side, device))
 
     return loop.fit(name, module, draw, loss, recipe, validate)
+
+
+def chances(every: targets.Targets, rows: np.ndarray) -> np.ndarray:
+    """How likely each of the training rows is to be drawn (len(rows),): see `Targets.sampling`; copies count half."""
+    drawn = every.sampling(rows) * np.where(every.folder[rows] == "eyepacs_equalized", 0.5, 1)
+    return drawn / drawn.sum()
 
 
 @torch.no_grad()

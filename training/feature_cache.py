@@ -29,7 +29,7 @@ from .recipe import RUNS, Recipe, parse
 
 _PART = 16  # cases at a time
 _CACHED = ("features.npy", "rows.npy")
-_WORKERS = 2  # threads that compute, of one core each, where the recipe names no others
+WORKERS = 2  # threads that compute, of one core each, where the recipe names no others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _kept(folder: Path, anew: Sequence[str]) -> Callable[[np.ndarray, str], np.n
 Encode = Callable[[labels.Modality, Tensor], np.ndarray]
 
 
-def _fastest(network: Network, recipe: Recipe) -> Encode:
+def fastest(network: Network, recipe: Recipe) -> Encode:
     """What makes a modality's views (n, k, v, v) in 0..1 into features (n, D, h, w), from several threads at once.
 
     In OpenVINO where it would read photographs, in half of torch's time; the views are the same.
@@ -192,7 +192,7 @@ def _compute(
     _, views = data.load()
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES} | {labels.COLOUR.name: views}
     grid, config, device = data.VIEW // 16, network.config, loop.device_of(recipe)
-    encode = _fastest(network, recipe)
+    encode = fastest(network, recipe)
     unfinished = path.with_suffix(".part.npy")
     shape = (len(rows), len(labels.MODALITIES), config.features, grid, grid)
     features = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
@@ -210,7 +210,7 @@ def _compute(
             features[start : start + _PART, number] = found[modality.name]
 
     starts = range(0, len(rows), _PART)
-    with ThreadPoolExecutor(recipe.drawers or _WORKERS) as pool:
+    with ThreadPoolExecutor(recipe.drawers or WORKERS) as pool:
         for _ in tqdm(pool.map(fill, starts), total=len(starts), desc=path.stem, mininterval=10):
             pass
     features.flush()

@@ -20,12 +20,14 @@ from tqdm import tqdm
 
 import qmmfl
 from qmmfl import labels, pipeline, weights
+from qmmfl.nets import runtime
 
 from .recipe import RUNS
 
 _CODE = ("conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "records")
 _CODE += ("stages", "weights")
 _PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
+_DEVICE = "cpu"  # that figures are made on
 _reader: pipeline.Pipeline | None = None  # of a worker process
 
 
@@ -83,7 +85,7 @@ def start(folder: Path) -> None:
     global _reader
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _reader = pipeline.load(folder, "cpu")
+    _reader = pipeline.load(folder, _DEVICE)
 
 
 def reader() -> pipeline.Pipeline:
@@ -136,9 +138,12 @@ def cached(
 
 
 def digest(folder: Path) -> str:
-    """Twelve hexadecimal digits of what the scores depend on: the card but its figures, and the code that reads."""
-    card = weights.read_card(folder)
-    state = hashlib.sha256(f"{card.sha256} {card.digest}".encode())
+    """Twelve hexadecimal digits of what the scores depend on.
+
+    That is the card but its figures, what runs the nets, and the code that reads.
+    """
+    card, runs = weights.read_card(folder), runtime.choose(runtime.AUTO, _DEVICE)
+    state = hashlib.sha256(f"{card.sha256} {card.digest} {runs}".encode())
     package = Path(qmmfl.__file__).parent
     parts = [*(package / f"{name}.py" for name in _CODE), *(Path(__file__).parent / f"{name}.py" for name in _PICTURES)]
     for path in [*parts, *(path for name in ("nets", "phantom") for path in sorted((package / name).glob("*.py")))]:

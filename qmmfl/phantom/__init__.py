@@ -8,14 +8,12 @@ from .camera import (
     band_rgb_weights,
     decode,
     encode,
-    expose,
     gaussian_camera,
     random_camera,
     relative_rgb,
 )
-from .pixels import simulate_pixels
 from .render import Phantom, render
-from .spectra import MEAN_LEVEL, Tissue, denormalise_bands, normalise_bands, reflectance
+from .spectra import MEAN_LEVEL, Tissue, normalise_bands, reflectance
 
 __all__ = [
     "MEAN_LEVEL",
@@ -24,14 +22,11 @@ __all__ = [
     "Tissue",
     "band_rgb_weights",
     "decode",
-    "denormalise_bands",
     "encode",
-    "expose",
     "gaussian_camera",
     "normalise_bands",
     "random_camera",
     "reflectance",
     "relative_rgb",
     "render",
-    "simulate_pixels",
 ]

@@ -65,11 +65,6 @@ def decode(display: np.ndarray, gamma: float | None = None) -> np.ndarray:
     return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** np.float32(2.4))
 
 
-def expose(cube: np.ndarray, wavelengths, camera: Camera) -> np.ndarray:
-    """Radiance cube (..., L) at wavelengths [nm] -> display RGB float32 (..., 3) in 0..1."""
-    return encode(cube @ camera.weights(wavelengths) * camera.exposure, camera.gamma)
-
-
 def relative_rgb(photograph: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
     """sRGB uint8 or 0..1 (..., 3) -> linear float32, mean over `inside` and channels = MEAN_LEVEL."""
     scale = 255 if photograph.dtype == np.uint8 else 1

@@ -178,11 +178,6 @@ def normalise_bands(radiance: np.ndarray, inside: np.ndarray | None = None) -> t
     return np.clip(relative * (MEAN_LEVEL / level), 0, 1).astype(np.float32), level
 
 
-def denormalise_bands(bands: np.ndarray, level: float) -> np.ndarray:
-    """Inverse of `normalise_bands` where nothing was clipped: radiance float32 (..., 7)."""
-    return (bands * (BAND_SCALE * level / MEAN_LEVEL)).astype(np.float32)
-
-
 def scattered(wavelengths) -> np.ndarray:
     """Spectrum of the light that lens and vitreous scatter back at wavelengths [nm], 1 at 550 nm; float32."""
     return ((550 / np.asarray(wavelengths)) ** 1.5).astype(np.float32)
