@@ -53,6 +53,12 @@ STAGES = (
     f"encoders colour --steps 450 --batch 16 {_LATER} --rate 0.0004 --mixed 0.4 --seed 5"
     f" --start {_COLOURS}_mean/best.pt --name encoder_colour_later",
     "soup colour --parts encoder_colour_mean,encoder_colour_later",
+    "heads colour --steps 2000 --batch 256 --rate 0.01 --validate 500",
+    f"encoders colour --steps 920 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 11"
+    f" --start {_COLOURS}_heads/best.pt --name encoder_colour_c",
+    f"encoders colour --steps 920 --batch 16 --validate 5000 --settled 2 --rate 0.0004 --seed 12 --mixed 0.4"
+    f" --start {_COLOURS}_heads/best.pt --name encoder_colour_d",
+    "soup colour --parts encoder_colour_c,encoder_colour_d",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 800 {_FUSION} --name fusion_coarse",
