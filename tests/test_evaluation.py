@@ -75,6 +75,14 @@ def test_figures_of_a_data_set():
     assert "## Abstention" not in model_card.page(tiny_card())
 
 
+def test_ablations_of_other_weights_are_no_figure_of_these():
+    found = {"models": {"paper": {"fusion_minus": {"macro_auc": [0.037, 0.022, 0.052]}}}}
+    for made_of, shown in ((tiny_card().sha256, 1), ("of other weights", 0)):
+        card = tiny_card(metrics={"ablations": {**found, "weights": made_of}})
+        titles = [title for title, *_ in model_card.rows(model_card.own(card))]
+        assert titles.count("Fusion above the paper's fusion block") == shown
+
+
 def test_gates_count_strangers_and_good_photographs():
     cases = [case(0, "drimdb", gradable=1), case(1, "drimdb", fundus=0), case(2, "ffa_phase", fundus=0), case(3)]
     cases.append(case(4, odir=tuple(int(letter == "C") for letter in data.ODIR_CLASSES)))

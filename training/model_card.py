@@ -107,6 +107,13 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             yield title, shown(value), target, ""
 
 
+def own(card: weights.Card) -> dict[str, Any]:
+    """The card's metrics but ablations of other weights' features, whose section names those weights."""
+    ablations = card.metrics.get("ablations", {})
+    theirs = "ablations" if ablations.get("weights") != card.sha256 else ""
+    return {name: found for name, found in card.metrics.items() if name != theirs}
+
+
 def page(card: weights.Card) -> str:
     """The model card, Markdown."""
     assessed = [
@@ -129,7 +136,7 @@ def page(card: weights.Card) -> str:
         "Test split of each set, photographs at their own resolution, shipped weights and pipeline, gates overridden; "
         f"95 % bootstrap interval over {_drawn(card.metrics)} (over tiles of the image for the angiogram pairs, which "
         "are few). `python -m training.evaluate` computes them again.",
-        table(("figure", "value (95 % interval)", "first target", "reference"), rows(card.metrics)),
+        table(("figure", "value (95 % interval)", "first target", "reference"), rows(own(card))),
         *sections(card.metrics),
         "## Findings",
         table(("code", "finding", "training eyes", "threshold", "calibrated on"), ()) + "\n" + "\n".join(assessed),
@@ -155,9 +162,7 @@ def _at(metrics: Any, path: str) -> Any:
 def with_figures(readme: str, card: weights.Card) -> str:
     """The README with its table, between two marks, filled from the card."""
     before, rest = readme.split(BEGIN)
-    body = table(
-        ("figure", "test value (95 % interval)"), [(title, value) for title, value, _, _ in rows(card.metrics)]
-    )
+    body = table(("figure", "test value (95 % interval)"), [(title, value) for title, value, _, _ in rows(own(card))])
     return f"{before}{BEGIN}\n\n{body}\n\n{END}{rest.split(END)[1]}"
 
 
