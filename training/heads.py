@@ -2,10 +2,10 @@
 
 `python -m training.heads colour --start weights --steps 2000 --batch 256 --rate 0.01` reads every training and
 validation eye once (unaltered), fits linear heads to the means of its features, and writes the whole classifier as
-runs/<run>/encoder_colour_heads/best.pt, the `--start` of `training.encoders`. Heads drawn anew would send gradients
-through a trained encoder that say nothing yet, and it forgets more than it learns (454 steps ended at .866 of the
-summary AUC); trained along with it at its own low rate they stay behind what its features hold (.875, fitted .885).
-From fitted ones, 920 steps ended at .894 and .899.
+runs/<run>/encoder_colour_heads/best.pt, the `--start` of `training.encoders`. Heads drawn anew send gradients through a
+trained encoder that say nothing yet, and heads trained along at its low rate stay behind what its features hold: of the
+colour encoder on validation eyes .875 of the summary AUC, fitted .885. From heads drawn anew 454 steps ended at .866,
+from fitted ones 920 at .894 and .899; those runs differ in rate and length too, so that is no measure of the heads.
 """
 
 from concurrent.futures import ThreadPoolExecutor
