@@ -86,12 +86,12 @@ def _reading(report: Report) -> "list[Figure]":
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
         ("Measurements", facts(report) + [("Note", said) for said in remarks if said], (0.0, 0.27)),
-        ("Provenance", provenance(report), (0.0, 0.27)),
+        ("Provenance", [("; ".join(f"{what}: {said}" for what, said in provenance(report)),)], (0.0,)),
     ]
     legend = f" Outlines: {legend_text()}." if report.planes else ""
     undecided = f" {UNDECIDED}" if any(f.undecided for f in report.findings) else ""
     foot = f"{NOT_EXCLUDED} {SCOPE} {SINGLE_FIELD}{undecided}{legend}"
-    return draw.sheet(f"qmmfl report: {whose(report)}", labels.NOTICE, pictures, tables, foot, 2.4)
+    return draw.sheet(f"qmmfl report: {whose(report)}", labels.NOTICE, pictures, tables, foot, 2.9)
 
 
 def _appendix(report: Report) -> "list[Figure]":
