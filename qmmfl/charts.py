@@ -2,13 +2,12 @@
 
 import textwrap
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import draw, labels, photograph
-from .atlas import TITLES, Atlas, AtlasError, Placement, picture_of
+from .atlas import SUBJECTS, TITLES, Atlas, AtlasError, Placement, picture_of
 from .evidence import QUADRANTS, Evidence
 from .records import PhotographError, Report
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 # Okabe and Ito 2008, safe for colour-blind readers; each with a shape of its own.
 MARKS = (("#56B4E9", "o"), ("#009E73", "s"), ("#F0E442", "^"), ("#E69F00", "D"), ("#D55E00", "P"))
 UNKNOWN = ("#BBBBBB", ".")
-SUBJECTS = MappingProxyType({"GRADE": "Grade of diabetic retinopathy", **labels.FINDINGS})
 _LINE = "#FFFFFF"
 
 

@@ -9,11 +9,23 @@ placement = atlas.place(report)
 """
 
 from .file import FILE, load, save
-from .places import SPACES, TITLES, Atlas, AtlasError, AtlasMissing, Neighbour, Placement, Space, picture_of
+from .places import (
+    SPACES,
+    SUBJECTS,
+    TITLES,
+    Atlas,
+    AtlasError,
+    AtlasMissing,
+    Neighbour,
+    Placement,
+    Space,
+    picture_of,
+)
 
 __all__ = [
     "FILE",
     "SPACES",
+    "SUBJECTS",
     "TITLES",
     "Atlas",
     "AtlasError",

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from html import escape
-from types import MappingProxyType
 
 import numpy as np
 
 from .. import labels
-from ..atlas import TITLES, Atlas, Placement
+from ..atlas import SUBJECTS, TITLES, Atlas, Placement
 from .atlas import LIKENESS, UNIT, distance, neighbour
 
 WIDTH, HEIGHT, MARGIN = 640, 400, 16  # of the map, without unit
@@ -20,7 +19,6 @@ _SHAPES = (
     ("#E69F00", '<path d="M0-5 5 0 0 5-5 0z"/>'),
     ("#D55E00", '<path d="M-5-1.7h3.3V-5h3.4v3.3H5v3.4H1.7V5h-3.4V1.7H-5z"/>'),
 )
-SUBJECTS = MappingProxyType({"GRADE": "Grade of diabetic retinopathy", **labels.FINDINGS})
 
 
 def similar_html(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from .. import atlas, labels
 from ..guard import gradio
 from ..prose import about
-from ..prose.similar import SUBJECTS
 from . import answers, examples
 from .cases import KEEP, MOST, forget
 from .reader import Reader
@@ -138,7 +137,7 @@ def _similar(page: SimpleNamespace, reader: Reader) -> None:
     known = reader.atlas if isinstance(reader.atlas, atlas.Atlas) else None
     spaces = list(known.spaces) if known else [labels.FUSED]
     with gr.Row(visible=known is not None):
-        page.marks = _choice("marks", "Marks show", [(name, key) for key, name in SUBJECTS.items()])
+        page.marks = _choice("marks", "Marks show", [(name, key) for key, name in atlas.SUBJECTS.items()])
         page.space = _choice("space", "Alike in", [(atlas.TITLES[each], each) for each in spaces])
     page.similar = _put("similar", reader.place(None, "GRADE", labels.FUSED))
 
