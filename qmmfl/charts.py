@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import draw, labels, photograph
+from . import draw, labels, measures, photograph
 from .atlas import SUBJECTS, TITLES, Atlas, AtlasError, Placement, picture_of
 from .evidence import QUADRANTS, Evidence
 from .records import PhotographError, Report
@@ -118,12 +118,14 @@ def evidence_figure(report: Report, evidence: Evidence) -> "Figure":
     axes = figure.add_subplot()
     axes.imshow(draw.mark_synthesized(draw.photograph(report, 900)), extent=(0, 1, 1, 0))
     limits = {code: each.threshold for code, each in evidence.lesions.items() if each.total.count}
-    for name, limit in {**limits, "disc": draw.LINE, "cup": draw.LINE}.items():
+    for name, limit in {**limits, "disc": None, "cup": None}.items():
         plane = report.planes[draw.plane_name(name)].square
-        colour = tuple(level / 255 for level in draw.COLOURS[name])
-        if limit is not None and plane.max() >= limit:
+        if limit is not None:  # what is outlined is what is counted
+            plane = measures.lesion_regions(plane, limit, measures.lesion_field(len(plane)))[0] > 0
+        if plane.max() >= draw.LINE:
             places = (np.arange(len(plane)) + 0.5) / len(plane)
-            axes.contour(places, places, plane, levels=[limit], colors=[colour], linewidths=1.0)
+            colour = tuple(level / 255 for level in draw.COLOURS[name])
+            axes.contour(places, places, plane, levels=[draw.LINE], colors=[colour], linewidths=1.0)
     disc, unit = evidence.disc, evidence.disc.diameter
 
     def ring(x: float, y: float, radius: float, style: str) -> None:

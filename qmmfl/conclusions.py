@@ -61,10 +61,7 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
     mild, threat = (card.grade.thresholds[least - 1] for least in (labels.MORE_THAN_MILD, labels.VISION_THREATENING))
     if withheld or scores is None:
         return Grade(None, None, None, None, withheld, mild, threat)
-    score = card.grade.scale * float(scores.logits[OUTPUTS.index(GRADE)])
-    above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))  # as `fusion.grade_probabilities`
-    each = -np.diff(above, prepend=1, append=0)
-    grade = int((above >= card.grade.thresholds).sum())
+    each, grade = call_grade(card, float(scores.logits[OUTPUTS.index(GRADE)]))
     likeliest = int(each.argmax())
     return Grade(
         tuple(float(p) for p in each),
@@ -77,6 +74,13 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
     )
 
 
+def call_grade(card: Card, logit: float) -> tuple[np.ndarray, int]:
+    """Probabilities float64 (5,) of the grades at one score, and the grade that is called."""
+    score = card.grade.scale * logit
+    above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))
+    return -np.diff(above, prepend=1, append=0), int((above >= card.grade.thresholds).sum())
+
+
 def find_oedema(card: Card, scores: Scores | None, withheld: str | None) -> Oedema:
     """The surrogate for macular oedema."""
     calibration = card.calibrations.get(OEDEMA)
@@ -84,8 +88,8 @@ def find_oedema(card: Card, scores: Scores | None, withheld: str | None) -> Oede
         return Oedema(False, None, None, None, labels.NOT_ASSESSED)
     if withheld or scores is None:
         return Oedema(True, None, calibration.threshold, None, withheld)
-    probability = _probability(card, scores, OEDEMA)
-    return Oedema(True, probability, calibration.threshold, probability >= calibration.threshold)
+    p = _probability(card, scores, OEDEMA)
+    return Oedema(True, p, calibration.threshold, p >= calibration.threshold, undecided=calibration.undecided(p))
 
 
 def find_disc_cup(card: Card, planes: Planes, frame: fundus.Frame | None, withheld: str | None) -> DiscCup:
@@ -117,6 +121,12 @@ def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, 
         )
         for i, code in enumerate(labels.LESIONS)
     }
+
+
+def calibrate(card: Card, name: str, logit: float) -> float:
+    """Probability 0..1 of an output but the grade at one score. Raises KeyError for one that is not assessed."""
+    calibration = card.calibrations[name]
+    return float(1 / (1 + np.exp(-np.clip(calibration.scale * logit + calibration.offset, -60, 60))))
 
 
 def find_planes(card: Card, planes: Planes, frame: fundus.Frame) -> dict[str, Plane]:
@@ -151,9 +161,7 @@ def _explained(card: Card) -> list[str]:
 
 
 def _probability(card: Card, scores: Scores, name: str) -> float:
-    calibration = card.calibrations[name]
-    logit = calibration.scale * float(scores.logits[OUTPUTS.index(name)]) + calibration.offset
-    return float(1 / (1 + np.exp(-np.clip(logit, -60, 60))))
+    return calibrate(card, name, float(scores.logits[OUTPUTS.index(name)]))
 
 
 def _gate(card: Card, scores: Scores, name: str) -> tuple[float | None, bool]:
@@ -169,10 +177,9 @@ def _finding(card: Card, code: str, scores: Scores | None, withheld: str | None)
     if calibration is None:
         return Finding(code, name, False, None, None, None, labels.NOT_ASSESSED)
     if withheld or scores is None:
-        return Finding(code, name, True, None, calibration.threshold, None, withheld)
-    probability = _probability(card, scores, code)
-    suspected, undecided = probability >= calibration.threshold, calibration.undecided(probability)
-    return Finding(code, name, True, probability, calibration.threshold, suspected, undecided=undecided)
+        return Finding(code, name, True, None, calibration.threshold, None, withheld, few_eyes=calibration.few_eyes)
+    p, limit = _probability(card, scores, code), calibration.threshold
+    return Finding(code, name, True, p, limit, p >= limit, None, calibration.undecided(p), calibration.few_eyes)
 
 
 def _place(square: np.ndarray, frame: fundus.Frame) -> np.ndarray:

@@ -111,6 +111,9 @@ FINDINGS = MappingProxyType(
     }
 )
 
+GRADE, OEDEMA = "GRADE", "DME"  # the scores beside the findings
+SCORES = MappingProxyType({**FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"})
+
 # International Clinical Diabetic Retinopathy scale (Wilkinson et al. 2003).
 GRADES = (
     "No apparent retinopathy",

@@ -7,6 +7,7 @@ from .records import Eye, Report
 
 SIDES = ("right", "left")
 OPEN, UNKNOWN, CHOSEN = "not settled", "not known", "chosen by the clinician"
+CONTRARY = "disc and fovea tell different sides"
 AGAINST_TAG = f"{CHOSEN}, against the DICOM tag"  # which is the acquisition's own record, so that a slip must show
 _TOKENS = {"od": "right", "right": "right", "r": "right", "re": "right", "os": "left", "left": "left", "l": "left"}
 _TOKENS["le"] = "left"
@@ -46,12 +47,12 @@ def settle(
     return Eye(first.side, " and ".join(str(each.origin) for each in said)), None
 
 
-def settled(report: Report) -> Report:
+def settled(report: Report, name: str | None = None) -> Report:
     """The report with the side that photograph, file name and DICOM tag agree on, for where there is nobody to ask:
-    what must be asked stands among its notes, and the side stays open.
+    what must be asked stands among its notes, and the side stays open. name: of the file, where the report has none.
     """
     picture = report.photograph
-    eye, question = settle(find_in_name(picture.name), report.eye, tagged=picture.side)
+    eye, question = settle(find_in_name(name or picture.name), report.eye, tagged=picture.side)
     if question:
         picture = replace(picture, notes=(*picture.notes, question))
     return replace(report, eye=eye, photograph=picture)

@@ -95,6 +95,7 @@ class Finding:
     suspected: bool | None
     reason: str | None = None
     undecided: bool | None = None
+    few_eyes: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Oedema:
     threshold: float | None
     suspected: bool | None
     reason: str | None = None
+    undecided: bool | None = None
 
 
 @dataclass(frozen=True)

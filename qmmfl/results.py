@@ -25,7 +25,18 @@ DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph cam
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 
 _GRADES = tuple(f"p_grade_{grade}" for grade in range(len(labels.GRADES)))
-_TEXTS = ("input", "status", "reason", "notes", "folder", "sha256", "side", "weights_sha256", "package_version")
+_TEXTS = (
+    "input",
+    "status",
+    "reason",
+    "notes",
+    "conflicts",
+    "folder",
+    "sha256",
+    "side",
+    "weights_sha256",
+    "package_version",
+)
 _NUMBERS = ("quality", "dme_probability", "vcdr", *_GRADES, *(f"p_{code}" for code in labels.FINDINGS))
 _COUNTS = tuple(f"lesions_{code}" for code in labels.LESIONS)
 SUMMARY_COLUMNS = (
@@ -33,6 +44,7 @@ SUMMARY_COLUMNS = (
     "status",
     "reason",
     "notes",
+    "conflicts",
     "folder",
     "sha256",
     "side",
@@ -41,8 +53,8 @@ SUMMARY_COLUMNS = (
     "fundus",
     "dr_grade",
     *_GRADES,
-    "more_than_mild",
-    "vision_threatening",
+    "more_than_mild_by_grade",
+    "vision_threatening_by_grade",
     "dme_probability",
     "vcdr",
     *_COUNTS,
@@ -50,6 +62,7 @@ SUMMARY_COLUMNS = (
     *(f"suspected_{code}" for code in labels.FINDINGS),
     *(f"undecided_{code}" for code in labels.FINDINGS),
     "suspected_DME",
+    "undecided_DME",
     "weights_sha256",
     "package_version",
 )
@@ -127,8 +140,13 @@ def write_report(
                 missing = f"There is no report as DICOM, because {error}."
     if parts.planes:
         write_planes(folder / PLANES, report)
-    place_text(folder / JSON, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+    place_text(folder / JSON, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
     return missing
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """report.json: the report, and under "conflicts" where it disagrees with itself: code -> a sentence."""
+    return {**report.to_dict(), "conflicts": prose.conflicts(report)}
 
 
 def _dicom(source: Path) -> bytes | None:
@@ -187,6 +205,7 @@ def summarise(report: Report) -> dict[str, Any]:
     row = {
         "reason": " ".join(report.quality.reasons),
         "notes": " ".join(report.photograph.notes),
+        "conflicts": " ".join(prose.conflicts(report).values()),
         "sha256": report.photograph.sha256,
         "side": report.eye.side,
         "gradable": report.quality.gradable,
@@ -194,8 +213,8 @@ def summarise(report: Report) -> dict[str, Any]:
         "fundus": report.fundus.is_fundus,
         "dr_grade": report.dr.grade,
         **dict(zip(_GRADES, report.dr.probabilities or (None,) * len(_GRADES), strict=True)),
-        "more_than_mild": report.dr.more_than_mild,
-        "vision_threatening": report.dr.vision_threatening,
+        "more_than_mild_by_grade": report.dr.more_than_mild,
+        "vision_threatening_by_grade": report.dr.vision_threatening,
         "dme_probability": report.dme.probability,
         "vcdr": report.disc_cup.vcdr,
         **{f"lesions_{code}": lesion.count for code, lesion in report.lesions.items()},
@@ -203,6 +222,7 @@ def summarise(report: Report) -> dict[str, Any]:
         **{f"suspected_{finding.code}": finding.suspected for finding in report.findings},
         **{f"undecided_{finding.code}": finding.undecided for finding in report.findings},
         "suspected_DME": report.dme.suspected,
+        "undecided_DME": report.dme.undecided,
         "weights_sha256": report.provenance.weights_sha256,
         "package_version": report.provenance.package_version,
     }

@@ -103,7 +103,7 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
         if code in found:
             each = found[code]
             row |= {"assessed": each.assessed, "probability": each.probability, "threshold": each.threshold}
-            row |= {"suspected": each.suspected, "undecided": getattr(each, "undecided", None)}
+            row |= {"suspected": each.suspected, "undecided": each.undecided}
         elif code == CUP:
             row["measured"] = report.disc_cup.vcdr
         yield row

@@ -25,6 +25,7 @@ FILES = (CARD, MODEL)
 ATLAS, LICENCE = "atlas.safetensors", "LICENSE"
 EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
 SCHEMA = 1
+VALIDATION = "validation eyes"  # what a calibration is fitted on, where there are enough
 _DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy", "least_vessels"}
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 
@@ -37,7 +38,7 @@ class StandInWarning(UserWarning):
 class Calibration:
     """p = sigmoid(scale * logit + offset); `threshold` is the operating point on p.
 
-    `fitted` says on which eyes; it reads "cross-fitted" where the validation positives were too few.
+    `fitted` says on which eyes: VALIDATION, or other words where the validation positives were too few.
     `undecided_low` <= p <= `undecided_high` is where both answers are plausible: of the eyes with the finding at most
     one in ten lies below, of those without it at most one in ten above (class-conditional conformal prediction, see
     `training.conformal`). Both are None where there were too few validation eyes to promise that.
@@ -49,6 +50,11 @@ class Calibration:
     fitted: str
     undecided_low: float | None = None
     undecided_high: float | None = None
+
+    @property
+    def few_eyes(self) -> bool:
+        """Whether eyes that the networks learnt from had to help, so that the probability may be too sure."""
+        return self.fitted != VALIDATION
 
     def undecided(self, probability: float) -> bool | None:
         """Whether both answers are plausible at this probability; None where nothing is promised."""
@@ -77,9 +83,9 @@ class Card:
     lesion_thresholds: lesion -> probability; a lesion without one is not counted. lesions_healthy: lesion -> regions at
     that threshold; nine of ten healthy eyes exceed none of these numbers. plane_errors: plane -> expected
     absolute error 0..1. least_vessels: a photograph in which vessels cover less (`measures.vessel_share`) cannot be
-    read. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. data: what
-    they were trained on, with terms. counts: finding -> {split: positive eyes}. metrics: test figures, as the
-    evaluation wrote them.
+    read. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. vessel_errors: likewise
+    of the numbers of `evidence`, calibres as a share. data: what they were trained on, with terms. counts: finding ->
+    {split: positive eyes}. metrics: test figures, as the evaluation wrote them.
     """
 
     name: str
@@ -95,6 +101,7 @@ class Card:
     lesion_thresholds: Mapping[str, float]
     lesions_healthy: Mapping[str, int] = field(default_factory=dict)
     plane_errors: Mapping[str, float] = field(default_factory=dict)
+    vessel_errors: Mapping[str, float] = field(default_factory=dict)
     least_vessels: float = 0.0
     vcdr_error: float | None = None
     data: tuple[Mapping[str, str], ...] = ()

@@ -31,7 +31,7 @@ import torch
 from fakes import FakePipeline
 from PIL import Image
 
-from qmmfl import cli, fundus, guard, labels, phantom, photograph, pipeline, quality, weights
+from qmmfl import cli, fundus, guard, labels, phantom, photograph, pipeline, quality, results, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
 from qmmfl.ui import border, cases
@@ -710,7 +710,7 @@ def test_a_hostile_environment_changes_nothing(tiny_folder, tiny_pipeline, eye_f
     assert cli.main([*arguments, "--no-planes", "--no-pdf", "--runtime", "torch"]) == cli.OK
     assert list(bare.iterdir()) == []
     told = json.loads(next(out.glob("*/report.json")).read_text())
-    here = json.loads(json.dumps(tiny_pipeline(eye_file).to_dict()))
+    here = json.loads(json.dumps(results.to_json(tiny_pipeline(eye_file))))
     assert told["provenance"]["created"].endswith("+00:00")
     began = datetime.fromisoformat(told["provenance"]["created"])
     assert abs(datetime.now(timezone.utc) - began) < timedelta(hours=1), "the clock is not shifted"

@@ -37,7 +37,7 @@ FLOORS = {
     "leaflet": 8,
     "guard": 0,
     "memory": 0,
-    "ui": 8,
+    "ui": 9,
     "archive": 8,
     "runs": 9,
     "screening": 10,

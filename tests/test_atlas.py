@@ -97,7 +97,7 @@ def test_far_is_said_also_outside_the_projection(found, saved):
     placement = found.place(report_of(features), "msi")
     assert placement.neighbours[0].distance < 0.1
     assert placement.far
-    assert "far from all reference eyes" in prose.placement_text(placement)
+    assert "further from all reference eyes" in prose.placement_text(placement)
 
 
 def test_typical_of_its_own_kind_is_not_far(found):

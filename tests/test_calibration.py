@@ -1,6 +1,8 @@
 """Calibration and abstention: known probabilities come back, promises are kept, and what is undecided is said."""
 
+import csv
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -11,8 +13,9 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import case
 
-from qmmfl import conclusions, pipeline, prose, weights
-from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OUTPUTS, runtime
+from qmmfl import conclusions, pipeline, prose, results, review, weights
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, runtime
+from qmmfl.prose import markup, sentences
 from training import calibrate, conformal, export, metrics, targets
 
 
@@ -249,6 +252,31 @@ def test_an_undecided_finding_is_said_so(eye):
     assert prose.call(report.finding("DR")).endswith(", undecided")
     assert "undecided" not in prose.call(report.finding("DN"))
     assert {f["code"]: f["undecided"] for f in report.to_dict()["findings"]}["DR"] is True
+    assert report.dme.undecided is None
+
+
+def test_an_undecided_risk_of_oedema_is_said_so(eye):
+    card = tiny_card()
+    unsure = weights.Calibration(1.1, 0.2, 0.4, weights.VALIDATION, 0.0, 1.0)
+    card = dataclasses.replace(card, calibrations={**card.calibrations, OEDEMA: unsure})
+    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
+    assert report.dme.undecided is True
+    assert ", undecided, " in sentences.oedema(report)
+    assert sentences.UNDECIDED in sentences.footnotes(report)
+    assert results.summarise(report)["undecided_DME"] == 1
+    rows = csv.DictReader(io.StringIO(review.to_csv([(report, review.Review())])))
+    assert {row["code"]: row["undecided"] for row in rows}[OEDEMA] == "True"
+
+
+def test_a_finding_calibrated_on_eyes_that_were_learnt_from_is_marked(eye):
+    card = tiny_card()
+    rare = weights.Calibration(1.1, 0.2, 0.4, "cross-fitted over 5 folds")
+    card = dataclasses.replace(card, calibrations={**card.calibrations, "DR": rare})
+    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
+    assert report.finding("DR").few_eyes
+    assert not report.finding("DN").few_eyes
+    assert ", few eyes" in prose.call(report.finding("DR"))
+    assert sentences.FEW_EYES in markup.findings_html(report)
 
 
 def test_cards_of_before_still_load():

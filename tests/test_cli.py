@@ -138,4 +138,10 @@ def test_a_row_carries_what_a_reader_would_be_told(tiny_pipeline, eye):
     noted = replace(report.photograph, notes=("Strongly compressed.", "Which eye is it?"))
     row = results.summarise(replace(report, photograph=noted, findings=(first, *report.findings[1:])))
     assert row["notes"] == "Strongly compressed. Which eye is it?"
+    large = replace(report.disc_cup, vcdr=0.9)
+    cup = replace(report.finding("ODC"), suspected=False, probability=0.1)
+    others = tuple(cup if each.code == "ODC" else each for each in report.findings)
+    odd = replace(report, disc_cup=large, findings=others)
+    assert "The cup-to-disc ratio (0.90) is large" in results.summarise(odd)["conflicts"]
+    assert "large" in results.to_json(odd)["conflicts"]["ODC"]
     assert row[f"undecided_{first.code}"] == 1

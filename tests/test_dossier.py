@@ -1,13 +1,14 @@
 """`qmmfl explain`: a folder of maps and one page of text, or one sentence."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 from conftest import tiny_card, tiny_network
 
-from qmmfl import cli, explain, labels, pipeline
+from qmmfl import cli, dossier, explain, labels, laterality, pipeline, weights
 from qmmfl.explain.agreement import KEY
 from qmmfl.prose import explanation as words
 
@@ -44,6 +45,17 @@ def test_a_finding_is_explained_into_a_folder(eye_file, eye, tmp_path, tiny_fold
     assert "at most 128 x 128 px of the field; one cell of this map is 32 px of that" in text
     assert words.UNMEASURED in text
     assert "| Lesion maps |" in text
+
+
+def test_the_side_is_the_one_that_a_report_would_say(eye_file, tmp_path, tiny_folder, monkeypatch):
+    made = []
+    monkeypatch.setattr(dossier, "write", lambda _, explanation: made.append(explanation.report))
+    reader = pipeline.load(tiny_folder, "cpu")
+    for name in ("eye_OD.png", "eye_OS.png"):
+        shutil.copy(eye_file, tmp_path / name)
+        assert run(tmp_path / name, tiny_folder, tmp_path / "out", "--finding", "DR") == cli.OK
+        assert made[-1].eye == laterality.settled(reader(tmp_path / name)).eye
+    assert made[0].eye != made[1].eye
 
 
 def test_a_second_opinion_on_one_modality(eye_file, tmp_path, tiny_folder):
@@ -121,7 +133,7 @@ def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
     measured = {"eyes": 27, **bounds, "random": {"precision": [0.22, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}
     test = {"dataset": "IDRiD test eyes", "code": "DR", "marks": "marked lesions", "maps": {"exact:fused": measured}}
     card = tiny_card(metrics={KEY: {"agreement": [test]}})
-    card.calibrations["DR"] = type(card.calibrations["DR"])(1.0, -9.0, 0.4, "")  # never suspected
+    card.calibrations["DR"] = type(card.calibrations["DR"])(1.0, -9.0, 0.4, weights.VALIDATION)  # never suspected
     made = explain.explain(pipeline.Pipeline(tiny_network(), card, "tiny", "cpu"), eye.photograph, "DR")
     text = words.explanation_text(made)
     assert "It is not flagged: the map shows what little raised its score." in text
@@ -132,7 +144,7 @@ def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
 
 def test_a_score_that_is_not_called_is_not_said_to_be_below_its_threshold(eye):
     card = tiny_card()
-    certain = type(card.calibrations["DR"])(0.0, 9.0, 0.4, "")
+    certain = type(card.calibrations["DR"])(0.0, 9.0, 0.4, weights.VALIDATION)
     card.calibrations.update(DR=certain, NORMAL=certain)
     made = explain.explain(pipeline.Pipeline(tiny_network(), card, "tiny", "cpu"), eye.photograph, "NORMAL")
     assert words.standing_text(made) == (

@@ -5,11 +5,13 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fakes import FakePipeline, fake_report
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from qmmfl import conclusions, evidence, fundus, labels, laterality, phantom, prose
+from qmmfl import charts, conclusions, evidence, fundus, labels, laterality, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
 from qmmfl.records import DiscCup, Eye, Photograph, Report
 from qmmfl.ui.cases import Case, Taken
@@ -283,6 +285,58 @@ def test_the_clinicians_word_on_the_side_sets_the_quadrants(exact):
     }
 
 
+@pytest.mark.parametrize("origin", [laterality.OPEN, laterality.CHOSEN, laterality.CONTRARY])
+def test_a_side_that_is_open_in_the_report_is_open_in_the_evidence(exact, origin):
+    found = evidence.measure(replace(exact, eye=Eye(None, origin)), ALL)
+    assert found.side is None
+    assert not found.quadrant_areas
+    assert found.side_reason == record.NOT_SETTLED.format(origin)
+    assert found.contradicts == (origin == laterality.CONTRARY)
+    assert (found.fovea is None) == found.contradicts
+    assert "which eye this is, is open" in prose.evidence_text(found)
+    assert evidence.measure(replace(exact, eye=Eye(None, None)), ALL).side == exact.eye.side, "nobody was asked"
+
+
+def test_lesions_by_place_are_held_against_false_alarms(exact):
+    shown = {
+        code: replace(each, healthy_most=most)
+        for (code, each), most in zip(exact.lesions.items(), (0, 999, 0, 0), strict=True)
+    }
+    found = evidence.measure(replace(exact, lesions=shown), {"MA": 0.5, "HE": 0.5})
+    facts = dict(prose.evidence_facts(found))
+    assert (
+        "; more than these weights falsely mark in nine of ten eyes without a finding (up to 0)."
+        in (facts["Microaneurysms"])
+    )
+    assert "; no more than these" in facts["Haemorrhages"]
+
+
+def test_the_error_of_vessel_numbers_stands_beside_them(exact):
+    found = evidence.measure(exact, {}, exact, {"artery_calibre": 0.1, "artery_vein_ratio": 0.06})
+    calibre, ratio = found.vessels["artery_calibre"], found.vessels["artery_vein_ratio"]
+    assert calibre.error == pytest.approx(0.1 * calibre.value)
+    assert ratio.error == 0.06
+    assert "± 0.060 (mean absolute error on labelled eyes)" in dict(prose.evidence_facts(found))["Artery-vein ratio"]
+    assert found.vessels["vein_calibre"].error is None
+
+
+def test_the_picture_outlines_what_is_counted(exact):
+    """A single bright pixel, and a region at the rim, are no lesions in the text: nor in the picture."""
+    plane = np.zeros_like(exact.planes["lesion_HE"].square)
+    plane[200:206, 200:206] = 0.9
+    alone = replace(exact, planes={**exact.planes, "lesion_HE": replace(exact.planes["lesion_HE"], square=plane)})
+    more = plane.copy()
+    more[100, 300] = more[250:256, :6] = 0.9
+    other = replace(alone, planes={**alone.planes, "lesion_HE": replace(alone.planes["lesion_HE"], square=more)})
+    pictures = []
+    for report in (alone, other):
+        figure = charts.evidence_figure(report, evidence.measure(report, {"HE": 0.5}))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pictures.append(np.asarray(canvas.buffer_rgba()))
+    assert (pictures[0] == pictures[1]).all()
+
+
 def test_sentences_have_units_and_never_exclude(exact):
     found = evidence.measure(exact, {"MA": 0.5, "SE": 2.0}, exact)
     text = prose.evidence_text(found)
@@ -306,3 +360,21 @@ def test_places_are_told_for_the_side_that_the_clinician_names(exact):
     assert (settled.evidence.side, settled.evidence.fovea) == (other, None)
     assert settled.evidence.quadrant_areas["superotemporal"] == found.quadrant_areas["superonasal"]
     assert settled.evidence.vessels == found.vessels
+
+
+def test_a_contradiction_about_the_side_stays_until_the_clinician_decides(exact, tmp_path):
+    other = {"right": "left", "left": "right"}[exact.eye.side]
+
+    class Mistaken(FakePipeline):
+        def __call__(self, *_, **__):
+            return replace(exact, eye=Eye(other, "position of the optic disc"))
+
+    cv2.imwrite(str(tmp_path / "eye.png"), exact.photograph.pixels)
+    reader = Reader(Mistaken())
+    case = reader.settle(reader.read(Case(tmp_path, (Taken(tmp_path / "eye.png"),)), lambda *_: None))
+    assert case.eye.report.eye == Eye(None, laterality.CONTRARY)
+    assert case.eye.evidence.side is None
+    assert case.eye.evidence.contradicts
+    decided = reader.settle(case.changed(0, chosen=exact.eye.side))
+    assert decided.eye.evidence.side == exact.eye.side
+    assert reader.settle(decided.changed(0, chosen=None)).eye.evidence.contradicts

@@ -37,7 +37,7 @@ def test_report_follows_the_schema(report):
     assert values["notice"] == labels.NOTICE
     assert [f["code"] for f in values["findings"]] == list(labels.FINDINGS)
     assert set(values["findings"][0]) == {
-        "code", "name", "assessed", "probability", "threshold", "suspected", "reason", "undecided"
+        "code", "name", "assessed", "probability", "threshold", "suspected", "reason", "undecided", "few_eyes"
     }  # fmt: skip
     assert set(values["planes"]) == set(labels.PLANES)
     assert all(plane["synthesized"] for plane in values["planes"].values())

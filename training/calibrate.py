@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from qmmfl import labels, measures
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
-from qmmfl.weights import Calibration, GradeCalibration
+from qmmfl.weights import VALIDATION, Calibration, GradeCalibration
 
 from . import conformal, pixels, tasks
 from .data import CODES
@@ -48,7 +48,7 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
         present, groups = truth[rows] == 1, targets.group[rows]
         scale, offset = _platt(present, score[rows])
         probability = 1 / (1 + np.exp(-(scale * score[rows] + offset)))
-        fitted, band = "validation eyes", (None, None)
+        fitted, band = VALIDATION, (None, None)
         if name in (GRADABLE, FUNDUS):
             threshold = _gate(present, probability, SURE[name])
             fitted = "training and validation eyes (too few validation positives)" if few else fitted

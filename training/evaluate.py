@@ -101,7 +101,8 @@ if __name__ == "__main__":
     if settings.limit < WHOLE or not settings.planes:
         raise SystemExit("a rehearsal: the card was left alone")
     card = weights.read_card(settings.weights)
-    error = found["synthesis"]["disc_cup"]["vcdr_error"][0]
-    card = dataclasses.replace(card, metrics={**card.metrics, **found}, vcdr_error=error)
+    error, tubes = found["synthesis"]["disc_cup"]["vcdr_error"][0], found["synthesis"]["vessels"]
+    off = {name.removesuffix("_error"): tubes[name][0] for name in plane_figures.CALIBRES if name in tubes}
+    card = dataclasses.replace(card, metrics={**card.metrics, **found}, vcdr_error=error, vessel_errors=off)
     weights.save_card(settings.weights, card)
     model_card.write(settings.weights)

@@ -26,6 +26,10 @@ SYNTHESIS = (
     ("Vessel Dice, CHASE (28 eyes, never trained on)", "vessels.chase_dice", ">= .76", "little W-Net .758"),
     ("Artery Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.artery_dice", ">= .62", ".50 to .67"),
     ("Vein Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.vein_dice", ">= .66", ".50 to .67"),
+    ("Artery calibre, mean absolute error as a share, DRIVE and LES-AV tests", "vessels.artery_calibre_error", "", ""),
+    ("Vein calibre, likewise", "vessels.vein_calibre_error", "", ""),
+    ("Artery-vein ratio, mean absolute error", "vessels.artery_vein_ratio_error", "", ""),
+    ("Artery-vein ratio, standard deviation between these eyes", "vessels.artery_vein_ratio_spread", "", ""),
     (
         "Arteriovenous angiogram, correlation with the real one (3 locked pairs)",
         "ffa_arteriovenous.correlation",

@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 
 from qmmfl import labels, measures, photograph
+from qmmfl.evidence import landmarks, vessels
 
 from . import angiograms, data, metrics, pixels, scores, spectra, tables
 from .recipe import Scoring
+
+CALIBRES = tuple(f"{name}_error" for name in ("artery_vein_ratio", "artery_calibre", "vein_calibre"))
 
 
 def figures(recipe: Scoring) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def _pooled_precision(counts: np.ndarray) -> float:
 
 
 def _vessels(recipe: Scoring) -> dict[str, Any]:
-    chase, classes = [], []
+    chase, classes, numbers = [], [], []
     for stem, folder, report in _read(recipe, "chase_vessels"):
         made = np.maximum(report.planes["artery"].pixels, report.planes["vein"].pixels) >= 0.5
         chase.append([metrics.dice(_mask(folder, "masks_vessel", stem, made), made)])
@@ -87,10 +90,48 @@ def _vessels(recipe: Scoring) -> dict[str, Any]:
             care = ~_mask(folder, "masks_crossing_or_unknown", stem, made[0])
             truth = [_mask(folder, f"masks_{part}", stem, made[0]) & care for part in ("artery", "vein")]
             classes.append([metrics.dice(t, m & care) for t, m in zip(truth, made, strict=True)])
+            pair = _calibres(report, truth)
+            if pair is not None:
+                numbers.append(pair)
     return {
         **_means(np.array(chase), ("chase_dice",), recipe.repeats),
         **_means(np.array(classes), ("artery_dice", "vein_dice"), recipe.repeats),
+        **(_calibre_errors(np.array(numbers), recipe.repeats) if numbers else {}),
     }
+
+
+def _calibres(report: Any, truth: list[np.ndarray]) -> list[list[float]] | None:
+    """[CRAE, CRVE] [disc diameters] of the planes and of the labels around the same computed disc; None where one of
+    them has too few vessels.
+    """
+    planes = {name: report.planes[name].square for name in ("disc", "cup", "artery", "vein")}
+    disc = landmarks.find_disc(planes["disc"], planes["cup"])
+    if disc is None:
+        return None
+    side = len(planes["artery"])
+    made = vessels.central_equivalents(planes["artery"], planes["vein"], disc)
+    known = vessels.central_equivalents(*(_squared(mask, report.grid, side) for mask in truth), disc)
+    return None if made is None or known is None else [list(made[:2]), list(known[:2])]
+
+
+def _squared(mask: np.ndarray, grid: tuple[int, int, int, int], side: int) -> np.ndarray:
+    """A mask bool (H, W) of the photograph -> its share of each pixel of the grid, float32 (side, side)."""
+    x, y, width, height = grid
+    around = max(width, height)
+    padded = np.pad(mask.astype(np.float32), around)
+    part = padded[y + around : y + around + height, x + around : x + around + width]
+    return np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA))
+
+
+def _calibre_errors(pairs: np.ndarray, repeats: int) -> dict[str, Any]:
+    """Mean absolute errors (calibres: shares of the labelled ones), and how much the labelled ratio differs between
+    eyes, of (n, 2, 2): made and labelled CRAE and CRVE.
+    """
+    made, known = pairs[:, 0], pairs[:, 1]
+    ratios = made[:, 0] / made[:, 1], known[:, 0] / known[:, 1]
+    wrong = np.column_stack([np.abs(ratios[0] - ratios[1]), np.abs(made / known - 1)])
+    spread = {"artery_vein_ratio_spread": float(ratios[1].std())}
+    return {"calibre_eyes": len(pairs), **_means(wrong, CALIBRES, repeats), **spread}
 
 
 def _means(rows: np.ndarray, names: tuple[str, ...], repeats: int) -> dict[str, list[float]]:

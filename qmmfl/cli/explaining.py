@@ -78,14 +78,14 @@ def _guarded(work: Callable[[argparse.Namespace], str], options: argparse.Namesp
 
 
 def _explain(options: argparse.Namespace) -> str:
-    from .. import dossier, explain
+    from .. import dossier, explain, laterality
 
     explain.check(options.finding)
     reader = load(options)
     kind = (options.method or "exact", options.modality or labels.FUSED)
     if not (options.method or options.modality):
         kind = explain.first_kind(reader.card.metrics, options.finding)
-    made = explain.explain(reader, options.path, options.finding, *kind)
+    made = explain.explain(reader, laterality.settled(reader(options.path)), options.finding, *kind)
     dossier.write(options.out, made)
     return made.code
 
@@ -111,7 +111,8 @@ def _evidence(options: argparse.Namespace) -> str:
     reader = load(options)
     report = laterality.settled(reader(options.path))
     again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
-    leaflet.write_evidence(options.out, report, evidence.measure(report, reader.card.lesion_thresholds, again))
+    found = evidence.measure(report, reader.card.lesion_thresholds, again, reader.card.vessel_errors)
+    leaflet.write_evidence(options.out, report, found)
     if report.failures:
         raise PhotographError(f"{report.photograph.name}: {' '.join(report.failures.values())}")
     return "ok" if report.quality.gradable else "ungradable"

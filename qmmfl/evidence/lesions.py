@@ -31,7 +31,7 @@ class Spots:
 class Places:
     """One kind of lesion. A lesion is counted in the quadrant of its centroid; areas are split exactly.
 
-    threshold: the probability from which a pixel belongs to the lesion.
+    threshold: the probability from which a pixel belongs to the lesion. healthy_most: see `records.Lesion`.
     near_fovea: lesions of which any part lies within one disc diameter of the estimated fovea, and that part's area.
     near_fovea_range: fewest and most that it could be, given the error of the fovea.
     """
@@ -41,6 +41,7 @@ class Places:
     near_fovea: Spots = Spots(None, None)
     near_fovea_range: tuple[int, int] | None = None
     threshold: float | None = None
+    healthy_most: int | None = None
 
 
 def withheld(reason: str) -> Places:

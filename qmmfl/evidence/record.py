@@ -40,6 +40,7 @@ NO_DISC = "not measured: no optic disc was found"
 NO_FOVEA = "not measured: the fovea could not be told from the disc's other side"
 NO_SIDE = "not measured: it is not known which side of the disc is temporal"
 SIDES_DIFFER = "not measured: by disc and fovea this is a {} eye, not a {} one ({})"
+NOT_SETTLED = "not measured: which eye this is, is open ({})"
 NOT_RELIABLE = "not counted: these weights do not find this lesion reliably"
 NOT_REPEATED = "not shown: it was not repeated on a second copy of the photograph"
 NOT_READ_AGAIN = "not shown: the analysis of the second copy of the photograph failed ({})"
@@ -105,11 +106,17 @@ def second_copy(photograph: Photograph) -> Photograph:
     return replace(photograph, pixels=copy, sha256=hashlib.sha256(copy.tobytes()).hexdigest())
 
 
-def measure(report: Report, thresholds: Mapping[str, float], again: Report | None = None) -> Evidence:
+def measure(
+    report: Report,
+    thresholds: Mapping[str, float],
+    again: Report | None = None,
+    errors: Mapping[str, float] = MappingProxyType({}),
+) -> Evidence:
     """Read everything off the planes of a report.
 
     thresholds: lesion -> probability (`Card.lesion_thresholds`); a lesion without one is not counted. again: the
-    report of `second_copy(report.photograph)`; vessel numbers are given only where it says the same.
+    report of `second_copy(report.photograph)`; vessel numbers are given only where it says the same. errors: of these
+    numbers (`Card.vessel_errors`), where they are known.
     """
     reason = _withheld(report)
     if reason or report.grid is None:
@@ -125,6 +132,10 @@ def measure(report: Report, thresholds: Mapping[str, float], again: Report | Non
             fovea, fovea_reason = None, SIDES_DIFFER.format(side, report.eye.side, report.eye.origin)
             chosen = laterality.CHOSEN in (report.eye.origin or "")  # whose word decides, for the quadrants too
             side, side_reason = (report.eye.side, None) if chosen else (None, fovea_reason)
+        elif side and report.eye.side is None and report.eye.origin:  # it was asked about, and is not settled
+            side, side_reason = None, NOT_SETTLED.format(report.eye.origin)
+            if report.eye.origin == laterality.CONTRARY:
+                fovea, fovea_reason = None, side_reason
     reasons = {"disc": NO_DISC, "side": side_reason, "fovea": fovea_reason}
     cup = report.disc_cup
     numbers = _vessel_numbers(report)
@@ -140,12 +151,18 @@ def measure(report: Report, thresholds: Mapping[str, float], again: Report | Non
         cup_to_disc=Measurement(cup.vcdr, RATIO, cup.reason, cup.vcdr_error),
         quadrant_areas=lesions.quadrant_areas(field, disc, side) if disc and side else {},
         lesions={
-            code: lesions.find_places(_plane(report, f"lesion_{code}"), thresholds[code], disc, side, fovea, reasons)
+            code: replace(
+                lesions.find_places(_plane(report, f"lesion_{code}"), thresholds[code], disc, side, fovea, reasons),
+                healthy_most=report.lesions[code].healthy_most,
+            )
             if code in thresholds
             else lesions.withheld(NOT_RELIABLE)
             for code in labels.LESIONS
         },
-        vessels={name: _confirmed(name, numbers[name], other.get(name), unseen) for name in TOLERANCES},
+        vessels={
+            name: _with_error(name, _confirmed(name, numbers[name], other.get(name), unseen), errors.get(name))
+            for name in TOLERANCES
+        },
     )
 
 
@@ -193,6 +210,12 @@ def _vessel_numbers(report: Report) -> dict[str, Measurement]:
     for name, value in zip(_RELATIVE, (crae, crve, crae / crve), strict=True):
         result[name] = Measurement(value, _UNITS.get(name, RATIO), vessels=number)
     return result
+
+
+def _with_error(name: str, number: Measurement, error: float | None) -> Measurement:
+    if number.value is None or error is None:
+        return number
+    return replace(number, error=error * number.value if name in _UNITS else error)  # of calibres a share
 
 
 def _unseen(again: Report | None) -> str:

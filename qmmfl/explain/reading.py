@@ -14,11 +14,7 @@ from ..pipeline import Pipeline
 from ..pipeline import Source as Picture
 from ..records import Report
 
-NAMES: Mapping[str, str] = {
-    **labels.FINDINGS,
-    GRADE: "Diabetic retinopathy grade",
-    OEDEMA: "Risk of diabetic macular oedema",
-}  # every score that can be explained
+NAMES = labels.SCORES  # every score that can be explained
 
 NO_NUMBERS = (
     "the network gave values that are no numbers, so nothing is shown; ask again, and if it repeats check the weights "

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .. import labels
+from ..conclusions import calibrate, call_grade
 from ..nets import GRADE, OEDEMA, OUTPUTS
-from ..nets.fusion import grade_probabilities
 from ..pipeline import Pipeline
 from ..records import Photograph
 from ..weights import Card
@@ -157,30 +157,19 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
 def _move(card: Card, code: str, before: Tensor, after: Tensor) -> Move:
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
     if code == GRADE:
-        threshold, grades = card.grade.thresholds[labels.MORE_THAN_MILD - 1], (_called(card, was), _called(card, now))
+        threshold = card.grade.thresholds[labels.MORE_THAN_MILD - 1]
+        grades = call_grade(card, was)[1], call_grade(card, now)[1]
     else:
         threshold, grades = card.calibrations[code].threshold, None
     chances = probability(card, code, was), probability(card, code, now)
     return Move(code, NAMES[code], *chances, threshold, was, now, grades)
 
 
-def _called(card: Card, logit: float) -> int:
-    """The grade that the pipeline calls."""
-    above = 1 - np.cumsum(_steps(card, logit))[:-1]
-    return int((above >= card.grade.thresholds).sum())
-
-
-def _steps(card: Card, logit: float) -> np.ndarray:
-    score = torch.tensor([card.grade.scale * logit], dtype=torch.float64)
-    return grade_probabilities(score, torch.tensor(card.grade.cuts, dtype=torch.float64))[0].numpy()
-
-
 def probability(card: Card, code: str, logit: float) -> float:
     """Calibrated probability 0..1 of one score, as the pipeline reports it; of "GRADE" that of more than mild."""
     if code == GRADE:
-        return float(_steps(card, logit)[labels.MORE_THAN_MILD :].sum())
-    calibration = card.calibrations[code]
-    return float(1 / (1 + np.exp(-np.clip(calibration.scale * logit + calibration.offset, -60, 60))))
+        return float(call_grade(card, logit)[0][labels.MORE_THAN_MILD :].sum())
+    return calibrate(card, code, logit)
 
 
 def _read(pipeline: Pipeline, source: Source) -> Reading:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import labels
 
-GRADE, OEDEMA, GRADABLE, FUNDUS = "GRADE", "DME", "GRADABLE", "FUNDUS"
+GRADE, OEDEMA, GRADABLE, FUNDUS = labels.GRADE, labels.OEDEMA, "GRADABLE", "FUNDUS"
 OUTPUTS = (*labels.FINDINGS, GRADE, OEDEMA, GRADABLE, FUNDUS)
 
 PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pooling

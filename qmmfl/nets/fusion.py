@@ -56,10 +56,3 @@ class AdditiveHeads(nn.Module):
     def maps(self, fused: Tensor) -> Tensor:
         """(B, M, D, h, w) -> (B, outputs, M, h, w); bias + mean over positions, summed over M, is the logit."""
         return torch.einsum("kmd,bmdhw->bkmhw", self.weight, fused)
-
-
-def grade_probabilities(score: Tensor, cuts: Tensor) -> Tensor:
-    """Score (B,) and increasing cuts (G - 1,) -> probabilities (B, G) that sum to 1."""
-    above = torch.sigmoid(score[:, None] - cuts)
-    ones, zeros = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
-    return torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1)

@@ -31,8 +31,8 @@ def distance(placement: Placement) -> str:
     told = f"{placement.distance:.2f}, limit {placement.limit:.2f}"
     if placement.far:
         return (
-            f"{told}. This eye is far from all reference eyes: the networks have seen nothing like it, and what they "
-            "say of it is less reliable than their test figures."
+            f"{told}. This eye is further from all reference eyes than 99 of 100 that the networks never saw: test "
+            "figures may not hold for it."
         )
     return f"{told}. This eye lies among the reference eyes."
 

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from .. import labels
 from ..evidence import QUADRANTS, TOLERANCES, Evidence, Measurement, Places, Spots
 from ..measures import BY_DISC
-from .sentences import listed
+from .sentences import false_alarms, listed, ratio_error
 
 VESSEL_TITLES = MappingProxyType(
     {
@@ -25,7 +25,8 @@ METHODS = (
     "diameter from the disc's margin, by the formulas of Knudtson 2003. Tortuosity: length over chord, 1 is straight. "
     "Fractal dimension: box counting on the centre lines, comparable only between photographs of the same camera and "
     "field. Vessel numbers are given only where a re-encoded and shifted copy of the photograph gives the same within "
-    "the tolerance."
+    "the tolerance: that they repeat does not make them right. The error of calibres and of their ratio can be as "
+    "large as people differ; that of tortuosity and fractal dimension was not measured."
 )
 
 
@@ -61,7 +62,7 @@ def places(found: Places) -> str:
         return _because(found.total)
     if not found.total.count:
         return "None found at the threshold of these weights; this does not exclude any."
-    said = [f"{_spots(found.total)}."]
+    said = [f"{_spots(found.total)}{false_alarms(found.total.count, found.healthy_most)}."]
     known = {name: each for name, each in found.quadrants.items() if each.count is not None}
     if known:
         held = [f"{each.count} {name} ({_area(each)})" for name, each in known.items() if each.count]
@@ -85,8 +86,9 @@ def vessel(name: str, number: Measurement) -> str:
     unit = f" {number.unit}" if number.unit != "ratio" else ""
     made = f", from the {number.vessels} widest arteries and veins" if number.vessels else ""
     limit = f"{TOLERANCES[name]:.0%}" if number.vessels else f"{TOLERANCES[name]:.3f}"
+    error = "" if number.error is None else f" ± {number.error:.3f} (mean absolute error on labelled eyes)"
     again = "" if number.repeated is None else f"; {number.repeated:.3f} on the second copy, tolerance {limit}"
-    return f"{number.value:.3f}{unit}{made}{again}."
+    return f"{number.value:.3f}{unit}{error}{made}{again}."
 
 
 def _side(evidence: Evidence) -> str:
@@ -107,7 +109,7 @@ def _cup(evidence: Evidence) -> str:
     cup = evidence.cup_to_disc
     if cup.value is None:
         return _because(cup)
-    return f"{cup.value:.2f} ({'error not known' if cup.error is None else f'± {cup.error:.2f} mean absolute error'})."
+    return f"{cup.value:.2f} ({ratio_error(cup.error)})."
 
 
 def _spots(spots: Spots) -> str:

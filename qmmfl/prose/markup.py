@@ -16,13 +16,13 @@ from .sentences import (
     SCOPE,
     SCORES,
     SINGLE_FIELD,
-    UNDECIDED,
     absence,
     advice,
     call,
     cup_to_disc,
     eye,
     facts,
+    footnotes,
     grade,
     grade_briefly,
     headline,
@@ -46,11 +46,11 @@ def findings_html(report: Report) -> str:
     below = (
         f"<p><b>Not assessed</b> (these weights never learnt them): {escape(listed(missing))}.</p>" if missing else ""
     )
-    doubt = f"{UNDECIDED} " if any(finding.undecided for finding in report.findings) else ""
+    notes = " ".join((*footnotes(report), NOT_EXCLUDED, SCOPE))
     return (
         f'<table class="findings"><caption>{escape(headline(report))}</caption><thead><tr><th scope="col">Finding</th>'
         '<th scope="col">Probability</th><th scope="col">Threshold</th><th scope="col">Call</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>{below}<p>{doubt}{NOT_EXCLUDED} {SCOPE}</p>"
+        f"<tbody>{rows}</tbody></table>{below}<p>{notes}</p>"
     )
 
 

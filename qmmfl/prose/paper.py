@@ -17,11 +17,11 @@ from .sentences import (
     SCOPE,
     SCORES,
     SINGLE_FIELD,
-    UNDECIDED,
     UNRELIABLE,
     advice,
     call,
     facts,
+    footnotes,
     headline,
     legend_text,
     listed,
@@ -89,8 +89,7 @@ def _reading(report: Report) -> "list[Figure]":
         ("Provenance", [("; ".join(f"{what}: {said}" for what, said in provenance(report)),)], (0.0,)),
     ]
     legend = f" Outlines: {legend_text()}." if report.planes else ""
-    undecided = f" {UNDECIDED}" if any(f.undecided for f in report.findings) else ""
-    foot = f"{NOT_EXCLUDED} {SCOPE} {SINGLE_FIELD}{undecided}{legend}"
+    foot = f"{' '.join((NOT_EXCLUDED, SCOPE, SINGLE_FIELD, *footnotes(report)))}{legend}"
     return draw.sheet(f"qmmfl report: {whose(report)}", labels.NOTICE, pictures, tables, foot, 2.9)
 
 

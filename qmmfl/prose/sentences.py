@@ -14,6 +14,10 @@ UNDECIDED = (
     "Undecided: neither answer can be ruled out at a confidence that aims at 90 %; the model card says how often it "
     "held."
 )
+FEW_EYES = (
+    "Few eyes: so few eyes with the finding were at hand that the probability was calibrated on some that the networks "
+    "learnt from; it may be too sure."
+)
 UNGRADABLE = "Ungradable is not negative: refer if a better photograph cannot be taken."
 INCOMPLETE = "An incomplete analysis is not negative: read the photograph again, or read the original by eye."
 SCOPE = (
@@ -39,10 +43,7 @@ _NOTHING = "No listed abnormality flagged"
 _NEITHER = (
     "No finding reaches its threshold, nor does the score for no listed abnormality; this does not exclude disease."
 )
-GRADE, OEDEMA = "GRADE", "DME"
-SCORES = MappingProxyType(  # what has a map and shares
-    {**labels.FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"}
-)
+GRADE, OEDEMA, SCORES = labels.GRADE, labels.OEDEMA, labels.SCORES  # what has a map and shares
 
 
 def percent(probability: float | None) -> str:
@@ -56,7 +57,7 @@ def call(finding: Finding) -> str:
         return withheld(finding.reason or (labels.NOT_ASSESSED if not finding.assessed else None))
     flagged = "no listed abnormality flagged" if finding.code == "NORMAL" else "suspected"
     words = flagged if finding.suspected else "not called" if _reached(finding) else "below threshold"
-    words += ", undecided" if finding.undecided else ""
+    words += (", undecided" if finding.undecided else "") + (", few eyes" if finding.few_eyes else "")
     return f"{words} ({finding.reason})" if finding.reason else words
 
 
@@ -181,7 +182,7 @@ def oedema(report: Report) -> str:
     dme = report.dme
     if dme.probability is None:
         return withheld(dme.reason)
-    words = "suspected" if dme.suspected else "below threshold"
+    words = ("suspected" if dme.suspected else "below threshold") + (", undecided" if dme.undecided else "")
     limit = f"threshold {percent(dme.threshold)}"
     return f"{words}, {percent(dme.probability)} ({limit}; surrogate: exudates near the fovea; OCT decides)"
 
@@ -191,8 +192,12 @@ def cup_to_disc(report: Report) -> str:
     measured = report.disc_cup
     if measured.vcdr is None:
         return withheld(measured.reason)
-    error = "error not known" if measured.vcdr_error is None else f"± {measured.vcdr_error:.2f} mean absolute error"
-    return f"{measured.vcdr:.2f} ({error})"
+    return f"{measured.vcdr:.2f} ({ratio_error(measured.vcdr_error)})"
+
+
+def ratio_error(error: float | None) -> str:
+    """What is to be said of the error of a cup-to-disc ratio."""
+    return "error not known" if error is None else f"± {error:.2f} mean absolute error, DRISHTI test eyes"
 
 
 def lesion(report: Report, code: str) -> str:
@@ -202,10 +207,24 @@ def lesion(report: Report, code: str) -> str:
         return "withheld"
     area = "" if found.area_fraction is None else f", {100 * found.area_fraction:.2f} % of the field"
     said = f"{found.count} region{'' if found.count == 1 else 's'}{area}"
-    if found.beyond is None or not found.count:
-        return said
-    more, most = "more" if found.beyond else "no more", found.healthy_most
-    return f"{said}; {more} than these weights falsely mark in nine of ten eyes without a finding (up to {most})"
+    return f"{said}{false_alarms(found.count, found.healthy_most)}"
+
+
+def false_alarms(count: int, most: int | None) -> str:
+    """A clause that holds a count of regions against those which nine of ten healthy eyes show; may be empty."""
+    if most is None or not count:
+        return ""
+    more = "more" if count > most else "no more"
+    return f"; {more} than these weights falsely mark in nine of ten eyes without a finding (up to {most})"
+
+
+def footnotes(report: Report) -> list[str]:
+    """What words of the calls mean, where they are used."""
+    used = {
+        UNDECIDED: any(each.undecided for each in (*report.findings, report.dme)),
+        FEW_EYES: any(f.few_eyes and f.probability is not None for f in report.findings),
+    }
+    return [said for said, is_used in used.items() if is_used]
 
 
 def standing(report: Report, code: str) -> tuple[str, bool]:

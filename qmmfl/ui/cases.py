@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import dicom, draw, laterality, photograph
+from .. import dicom, draw, laterality, photograph, results
 from ..evidence import Evidence
 from ..guard import SWEEP, private_folder, sweep, sweep_broken
 from ..records import Eye, Photograph, PhotographError, Report
@@ -18,7 +18,6 @@ from ..review import Review
 from . import examples
 
 SIDE = 1280  # [px] of the pictures on the page, at most
-FILE_TYPES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
 KEEP = 3600  # [s] a case that nobody clears is deleted after this long
 MOST = 2  # photographs in a case: one of each eye
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
@@ -231,7 +230,7 @@ def export(case: Case, number: int | None, name: str, data: bytes) -> str:
 def as_json(taken: Taken) -> bytes:
     """report.json, schema 1, with the evidence and the clinician's review."""
     assert taken.report is not None
-    values = taken.report.to_dict() | {"overridden": taken.overridden, "review": taken.review.to_dict()}
+    values = results.to_json(taken.report) | {"overridden": taken.overridden, "review": taken.review.to_dict()}
     if taken.evidence:
         values["evidence"] = taken.evidence.to_dict()
     return json.dumps(values, indent=1).encode()
@@ -253,7 +252,7 @@ def as_dicom(taken: Taken, pdf: bytes) -> bytes:
 def _taken(case: Case, path: Path) -> Taken:
     source, named = upload_of(path), laterality.find_in_name(path.name)
     folder = _new_folder(case.folder)
-    suffix = path.suffix.lower() if path.suffix.lower() in FILE_TYPES else ".img"
+    suffix = path.suffix.lower() if path.suffix.lower() in results.ENDINGS else ".img"
     file = folder / f"{f'{named}_eye' if named else 'photograph'}{suffix}"
     taken = Taken(file, named)
     try:

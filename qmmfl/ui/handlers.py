@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .. import labels, laterality, photograph, prose, review
+from .. import labels, laterality, photograph, prose, results, review
 from ..guard import gradio
 from ..records import PhotographError
 from . import answers
@@ -210,7 +210,10 @@ class Handlers:
 
     @told
     def analyse_file(self, given: Any) -> dict:
-        """report.json of one upload, which is deleted then; given: whatever was sent, gradio.FileData or its dict."""
+        """report.json of one upload, which is deleted then; nobody can be asked, so that a side in doubt stays open.
+
+        given: whatever was sent, gradio.FileData or its dict.
+        """
         path = given.get("path") if isinstance(given, dict) else getattr(given, "path", None)
         if not isinstance(path, str):
             raise PhotographError(NO_UPLOAD)
@@ -219,7 +222,8 @@ class Handlers:
             picture = photograph.read(upload, None)
         finally:
             discard(upload)
-        return self.reader.ask(picture, None, False).to_dict()
+        report = laterality.settled(self.reader.ask(picture, None, False), upload.name)
+        return results.to_json(report)
 
 
 def _reviewed(text: str, case: Case | None) -> Case | None:

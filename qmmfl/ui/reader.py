@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from .. import atlas, evidence, labels
+from .. import atlas, evidence, labels, laterality
 from ..prose import similar
 from ..prose.sentences import SCORES
 from ..records import Eye, Photograph, PhotographError, Report
@@ -52,7 +52,7 @@ class Reader:
         for number, each in enumerate(case.eyes):
             settled = each.settled()
             if settled.report and each.report and each.evidence and settled.report.eye.side != each.report.eye.side:
-                found = evidence.measure(settled.report, self._thresholds)
+                found = self._measured(settled.report)
                 settled = replace(settled, evidence=replace(found, vessels=each.evidence.vessels))
             case = case.changed(number, report=settled.report, evidence=settled.evidence)
         return case
@@ -60,8 +60,8 @@ class Reader:
     def _seen(self, taken: Taken, told: Callable[[int, int, str], None], override: bool) -> dict[str, Any]:
         photograph = taken.read()
         report = self.ask(photograph, told, override)
-        found = evidence.measure(report, self._thresholds)
-        seen = Eye(None, None) if found.contradicts else report.eye
+        found = self._measured(report)
+        seen = Eye(None, laterality.CONTRARY) if found.contradicts else report.eye
         if found.fovea and found.fovea.seen:
             seen = Eye(found.side, "places of disc and fovea")
         made = {"report": report, "evidence": found, "seen": seen, "readings": taken.readings + 1}
@@ -82,7 +82,7 @@ class Reader:
             progress(done, total, f"Second copy: {stage}")
 
         again = self.ask(evidence.second_copy(report.photograph), told, eye.overridden)
-        found = evidence.measure(report, self._thresholds, again)
+        found = self._measured(report, again)
         return case.changed(case.shown, measured=True, evidence=replace(eye.evidence, vessels=found.vessels))
 
     def ask(self, photograph: Photograph, told: Callable[[int, int, str], None] | None, override: bool) -> Report:
@@ -99,9 +99,10 @@ class Reader:
 
         return getattr(explain, question)(self.pipeline, *arguments)
 
-    @property
-    def _thresholds(self) -> Any:
-        return getattr(self.pipeline.card, "lesion_thresholds", {})
+    def _measured(self, report: Report, again: Report | None = None) -> evidence.Evidence:
+        card = self.pipeline.card
+        limits, errors = (getattr(card, name, {}) for name in ("lesion_thresholds", "vessel_errors"))
+        return evidence.measure(report, limits, again, errors)
 
     def first_kind(self, code: str) -> tuple[str, str]:
         """(method, modality) of the map of a score to look at first."""
