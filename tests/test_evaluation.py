@@ -23,6 +23,7 @@ def scored(probability: np.ndarray, **changes) -> scores.Scores:
         called=every > 0.5,
         undecided=np.zeros(every.shape),
         oedema=probability,
+        oedema_undecided=np.zeros(len(every)),
         steps=steps,
         grade=(probability > 0.5) * 2,
         lesions=np.stack([probability > 0.5, *[np.full(len(every), np.nan)] * 3], axis=1),
@@ -40,9 +41,13 @@ def test_figures_of_a_data_set():
         answers = (0, 1, 0, 0, 0, 0, 0, 0) if ill else (1, 0, 0, 0, 0, 0, 0, 0)
         found = ("DR",) if ill else ("NORMAL",)
         person = {"age": 45 + 20 * (i // 40), "female": i // 2 % 2}
+        person["oedema"] = int(ill)
         cases.append(case(i, findings=found, group=f"p{i // 2}", grade=2 * ill, odir=answers, **person))
         probability.append(0.9 if ill and i >= 2 else 0.1)
-    promises = {"alphas": list(conformal.ALPHAS), "bands": {"DR": [[0.2, 0.8]] * len(conformal.ALPHAS)}}
+    promises = {
+        "alphas": list(conformal.ALPHAS),
+        "bands": dict.fromkeys(("DR", "DME"), [[0.2, 0.8]] * len(conformal.ALPHAS)),
+    }
     made = reading_figures.of_folder(cases, scored(np.array(probability)), promises, 50)
     assert (made["eyes"], made["patients"], made["coverage"]) == (80, 40, 1.0)
     dr = made["findings"]["DR"]
@@ -65,6 +70,7 @@ def test_figures_of_a_data_set():
     assert set(made["by"]) == {"age 0 to 49", "age 60 to 69", "women", "men"}
     kept = made["abstention"]["findings"]["DR"]
     assert (kept["kept_present"], kept["kept_absent"]) == (38 / 40, 1.0)
+    assert made["abstention"]["findings"]["DME"] == kept, "the risk of oedema has the same scores here"
     assert made["abstention"]["curve"][0]["decided"] == 1.0
     card = tiny_card(metrics={"classification": {"odir5k": made}, "intervals": "patients"})
     page = model_card.page(card)

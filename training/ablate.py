@@ -30,7 +30,6 @@ from .assemble import assemble
 from .recipe import RUNS, parse
 from .targets import Targets
 
-FOLDER = "ablation"
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
 
 
@@ -109,7 +108,7 @@ def train_fusions(recipe: AblationRecipe) -> None:
             torch.manual_seed(recipe.seed)
             module = model.make(Config())
             own = guide if isinstance(module, fusion.FusionHeads) else None
-            fusion.fit(f"{FOLDER}/{name}", module, recipe, every, features, model.modalities, guide=own)
+            fusion.fit(f"{feature_cache.ABLATION}/{name}", module, recipe, every, features, model.modalities, guide=own)
 
 
 def train_photographs(recipe: AblationRecipe) -> None:
@@ -120,7 +119,7 @@ def train_photographs(recipe: AblationRecipe) -> None:
             module = make(recipe.init)
             if name in _STARTS:
                 loop.load_start(module, RUNS / recipe.run / _STARTS[name], "")
-            encoders.fit(f"{FOLDER}/{name}", module, labels.COLOUR.name, recipe, judged=recipe.side)
+            encoders.fit(f"{feature_cache.ABLATION}/{name}", module, labels.COLOUR.name, recipe, judged=recipe.side)
 
 
 def figures(recipe: AblationRecipe) -> dict[str, Any]:
@@ -158,7 +157,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "models": comparison.compare(every, logits, codes, recipe.repeats),
     }
     result = json.loads(json.dumps(result), parse_float=lambda t: round(float(t), 4), parse_constant=lambda _: None)
-    (RUNS / recipe.run / FOLDER / f"{split}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RUNS / recipe.run / feature_cache.ABLATION / f"{split}.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -189,10 +188,10 @@ def _scored(
 
 
 def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Module], config: Config):
-    if not (RUNS / recipe.run / FOLDER / name / "best.pt").exists():
+    if not (RUNS / recipe.run / feature_cache.ABLATION / name / "best.pt").exists():
         return None
     module = make(config)
-    module.load_state_dict(loop.best_state(recipe, f"{FOLDER}/{name}"), strict=True)
+    module.load_state_dict(loop.best_state(recipe, f"{feature_cache.ABLATION}/{name}"), strict=True)
     return module.eval()
 
 
@@ -203,7 +202,9 @@ def _learnt(recipe: AblationRecipe, cases: list[data.Case]) -> dict[str, int]:
 
 
 def _steps(recipe: AblationRecipe, name: str) -> int:
-    state = torch.load(RUNS / recipe.run / FOLDER / name / "last.pt", map_location="cpu", weights_only=True)
+    state = torch.load(
+        RUNS / recipe.run / feature_cache.ABLATION / name / "last.pt", map_location="cpu", weights_only=True
+    )
     return int(state["step"])
 
 
@@ -234,7 +235,7 @@ def locked_features(recipe: AblationRecipe, network: Network) -> tuple[np.ndarra
     cases, views = data.load()
     wanted = [case.split == "test" and case.fundus == 1 and case.folder != "drimdb" for case in cases]
     rows = np.flatnonzero(wanted)[: recipe.limit]
-    folder, config, grid = RUNS / recipe.run / FOLDER, network.config, data.VIEW // 16
+    folder, config, grid = RUNS / recipe.run / feature_cache.ABLATION, network.config, data.VIEW // 16
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"test_{len(rows)}.npy"
     shape = (len(rows), len(_NAMES), config.features, grid, grid)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qmmfl.explain.agreement import KEY
+from qmmfl.nets import OEDEMA
 
 from .reading_figures import ERRORS, GRADED
 
@@ -70,12 +71,15 @@ def sets(metrics: Mapping[str, Any]) -> str:
         score, oedema = own.get("odir_score", {}).get("score"), own.get("oedema", {}).get("auc")
         if "patients" in own and ("findings" in own or "grade" in own):
             errors = [own.get(name) for name in ERRORS]
-            figures = (own["coverage"], own.get("macro_auc"), *errors, score, oedema)
+            doubt = own.get("abstention", {}).get("findings", {}).get(OEDEMA, {})
+            kept = (doubt.get(key) for key in ("undecided", "kept_present", "kept_absent"))
+            figures = (own["coverage"], own.get("macro_auc"), *errors, score, oedema, *kept)
             rows.append((name, str(own["eyes"]), *map(shown, figures)))
     head = ("set", "eyes", "coverage", "macro AUC", "calibration error before", "after", _LEAST)
+    more = ("ODIR score per eye", "oedema AUC", "oedema undecided", "kept present", "kept absent")
     return (
         "Few eyes show a calibration error even where probabilities are perfectly true: the one expected then stands "
-        "beside it.\n\n" + table((*head, "ODIR score per eye", "oedema AUC"), rows)
+        "beside it.\n\n" + table((*head, *more), rows)
         if rows
         else ""
     )

@@ -1,4 +1,5 @@
-"""Every stage in order: `python -m training.everything --run NAME --data FOLDER`. Stopped, it goes on where it was.
+"""Every stage in order: `python -m training.everything --run NAME --data FOLDER`. Stopped, it goes on where it was,
+but for the cached data, which takes minutes (`--first 1` leaves it out).
 
 With `--figures` nothing that ships is trained: every figure of the card is made anew from the weights that are there,
 and from what has to be trained beside them to compare them with, in a run of its own, named after their hash. The
@@ -78,7 +79,7 @@ FIGURES = (
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 240 --batch 32 --side 160 --rate 0.002 --validate 240",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",
-    "sanity --weights weights",
+    "sanity --weights weights --maps exact:fused,exact:lesions,exact:disc_cup,gradients:colour --deep 4",
     "atlas --weights weights",
 )
 

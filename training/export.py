@@ -54,8 +54,11 @@ LIMITS = (
     "Angiograms show no leakage, non-perfusion or timing; spectral bands are estimates from three channels.",
     "The fusion was told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc lie: "
     "that exact maps lie there is a wish of its makers, too.",
+    "Whether a photograph can be read is judged leniently: see how many that people called unreadable are refused.",
     "Few cameras and mostly Chinese, Indian and Iranian eyes; children and other populations are not represented.",
 )
+# Figures that outlive the weights they came with: they say of which they are, or are of nets of their own.
+CARRIED = ("ablations", "leave_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +119,10 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         if recipe.start is None:
             raise SystemExit("--no-calibrate takes calibrations from other weights: name their folder with --start")
         kept = weights.read_card(recipe.start)
-        promised = {key: kept.metrics[key] for key in ("conformal",) if key in kept.metrics}
+        promised = {key: kept.metrics[key] for key in ("conformal", *CARRIED) if key in kept.metrics}
         fields = {name: getattr(kept, name) for name in ("grade", "calibrations", "counts", "least_vessels")}
         return {**fields, "metrics": promised}
+    before = weights.read_card(recipe.start).metrics if recipe.start else {}
     rows, features = feature_cache.load(recipe, network)
     cases, _ = data.load()
     targets = Targets([cases[row] for row in rows])
@@ -131,7 +135,10 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         "calibrations": calibrations,
         "counts": _counts(targets),
         "least_vessels": calibrate.least_vessels(targets, shares),
-        "metrics": {"conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)}},
+        "metrics": {
+            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)},
+            **{key: before[key] for key in CARRIED if key in before},
+        },
     }
 
 

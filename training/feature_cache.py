@@ -8,6 +8,7 @@ makes them again where that encoder was trained anew, and takes what the others 
 
 import copy
 import dataclasses
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from .assemble import assemble
 from .recipe import RUNS, Recipe, parse
 
 _PART = 16  # cases at a time
+ABLATION = "ablation"  # folder of a run for what `training.ablate` makes of its features
 _CACHED = ("features.npy", "rows.npy")
 WORKERS = 2  # threads that compute, of one core each, where the recipe names no others
 
@@ -79,6 +81,7 @@ def set_aside(folder: Path) -> None:
     """Make `load` compute the features of a run's folder again, though not those that it may keep; see `--anew`."""
     for path in folder.glob("features_[0-9]*.npy"):
         path.unlink()
+    shutil.rmtree(folder / ABLATION, ignore_errors=True)  # its nets and test features are of the old ones
     for name in _CACHED:
         if (folder / name).exists():
             (folder / name).rename(folder / f"old_{name}")

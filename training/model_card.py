@@ -88,7 +88,6 @@ CLASSIFICATION = (
 GATES = (
     ("Pictures that are no fundus photograph, refused", "strangers_refused", "1", ""),
     ("Good photographs refused (eyes with a cataract not counted)", "good_refused", "<= .01", ""),
-    ("Photographs labelled unreadable (6 EyeQ reject, 8 DRIMDB bad), refused", "poor_refused", "", ""),
 )
 ABLATIONS = (  # fusions retrained on the same frozen features; differences of the ODIR macro AUC, paired
     ("Fusion above the photograph alone through the same fusion, macro AUC", "only_colour", "> 0"),
@@ -105,6 +104,9 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             value = _at(metrics.get(part, {}), path)
             if value is not None:
                 yield title, shown(value), target, reference
+    for folder, poor in metrics.get("gates", {}).get("poor", {}).items():
+        share = poor["refused"] / poor["photographs"]
+        yield f"Photographs labelled unreadable in {folder} ({poor['photographs']}), refused", shown(share), "", ""
     for title, model, target in ABLATIONS:
         value = _at(metrics.get("ablations", {}), f"models.{model}.fusion_minus.macro_auc")
         if value is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qmmfl import labels
+from qmmfl.nets import OEDEMA
 
 from . import conformal, metrics, odir
 from .data import CODES, ODIR_CLASSES, Case
@@ -140,7 +141,7 @@ def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
 
 def oedema(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
     """AUC of the risk of macular oedema where it is annotated."""
-    truth = every.column("DME")
+    truth = every.column(OEDEMA)
     rows = np.flatnonzero((truth >= 0) & ~np.isnan(scores.oedema))
     present = truth[rows] == 1
     if not present.any() or present.all():
@@ -152,18 +153,21 @@ def oedema(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
 
 
 def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> dict[str, Any]:
-    """Per finding the undecided share and what the promise kept; the coverage curve over all such findings.
+    """Per finding, and for the risk of oedema, the undecided share and what the promise kept; the coverage curve over
+    all of them.
 
     kept_present: share of the eyes with the finding whose prediction set holds "present" (promised >= 0.9 on average);
     kept_absent: likewise. The curve pools the pairs of eye and finding: alpha, decided share, error among the decided.
     """
     per, truths, probabilities, bands = {}, [], [], []
-    for index, code in enumerate(CODES):
-        rows = assessable(every, scores, code)
-        rows = rows[~np.isnan(scores.undecided[rows, index])]
+    said = {code: (scores.probability[:, i], scores.undecided[:, i]) for i, code in enumerate(CODES)}
+    said[OEDEMA] = scores.oedema, scores.oedema_undecided
+    for code, (probability, undecided) in said.items():
+        label = every.column(code)
+        rows = np.flatnonzero((label >= 0) & ~np.isnan(undecided))
         if code not in promises.get("bands", {}) or not len(rows):
             continue
-        truth, p, open_ = (x[rows, index] for x in (every.binary == 1, scores.probability, scores.undecided == 1))
+        truth, p, open_ = label[rows] == 1, probability[rows], undecided[rows] == 1
         made = np.array(promises["bands"][code], float)
         low, high = made[list(promises["alphas"]).index(conformal.ALPHA)]
         called = p > high
@@ -231,7 +235,6 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
     }
     return {
         "poor": {folder: {"photographs": len(s.gradable), **_refused(s)} for folder, s in poor.items()},
-        "poor_refused": _share([s.gradable for s in poor.values()]),
         "cataract": {"photographs": len(clouded.gradable), **_refused(clouded)},
         "strangers": {kind: {"pictures": len(s.gradable), **_refused(s)} for kind, s in strangers.items()},
         "strangers_refused": _share([s.gradable for s in strangers.values()]),

@@ -107,7 +107,6 @@ def _agreement(pool: ProcessPoolExecutor, recipe: SanityRecipe, test: Test, kind
     result = {"dataset": test.dataset, "code": test.code, "marks": test.marks, "eyes": len(rows), "maps": {}}
     for kind in kinds:
         here = np.array([row[kind] for row in rows]).reshape(len(rows), 4)  # precision, pointing, and both at random
-        here = here[~np.isnan(here).any(axis=1)]  # a map without any positive part points nowhere
         if len(here):
             bounds = [[float(c.mean()), *metrics.interval(c, repeats=recipe.repeats)] for c in here.T]
             random = {"precision": bounds[2], "pointing": bounds[3]}
@@ -129,6 +128,9 @@ def _agree(task: tuple[Path, Test, str, list[str]]) -> dict[str, list[float]] | 
     result = {}
     for kind in kinds:
         square = sanity.to_cells(_map(reading, test.code, kind), cells) * field
+        if not (square > 0).any():  # it points nowhere: a miss, as it is to who looks at it
+            result[kind] = [0.0] * 4
+            continue
         drawn = [sanity.shuffled(square, field, seed) for seed in range(SHUFFLES)]
         square = np.where(field, square, square.min())
         result[kind] = [

@@ -36,9 +36,9 @@ class Scores:
     """Scores of N pictures, C findings in the order of `labels.FINDINGS`; what was withheld or not assessed is NaN.
 
     raw: sigmoid of the logit before calibration; probability: calibrated, both float64 (N, C). called: bool (N, C),
-    reported as suspected; undecided: (N, C), 1 or 0. oedema (N,). steps: (N, 5) probabilities of the DR grades; grade
-    (N,) int, -1 unknown. lesions: (N, 4), 1 where there are more of one kind than healthy eyes show, else 0, NaN where
-    that is not known. gradable, fundus: bool (N,), what the gates say.
+    reported as suspected; undecided: (N, C), 1 or 0. oedema, oedema_undecided: (N,). steps: (N, 5) probabilities
+    of the DR grades; grade (N,) int, -1 unknown. lesions: (N, 4), 1 where there are more of one kind than healthy eyes
+    show, else 0, NaN where that is not known. gradable, fundus: bool (N,), what the gates say.
     """
 
     raw: np.ndarray
@@ -46,6 +46,7 @@ class Scores:
     called: np.ndarray
     undecided: np.ndarray
     oedema: np.ndarray
+    oedema_undecided: np.ndarray
     steps: np.ndarray
     grade: np.ndarray
     lesions: np.ndarray
@@ -68,6 +69,7 @@ class Scores:
             matrix("suspected", len(labels.FINDINGS)) == 1,
             matrix("undecided", len(labels.FINDINGS)),
             np.array([row["oedema"] for row in rows], float),
+            np.array([row["oedema_undecided"] for row in rows], float),
             matrix("steps", len(labels.GRADES)),
             np.array([-1 if row["grade"] is None else row["grade"] for row in rows], int),
             matrix("lesions", len(labels.LESIONS)),
@@ -106,6 +108,7 @@ def read(picture: str | np.ndarray) -> dict[str, Any]:
         "suspected": [finding.suspected for finding in report.findings],
         "undecided": [finding.undecided for finding in report.findings],
         "oedema": report.dme.probability,
+        "oedema_undecided": report.dme.undecided,
         "steps": report.dr.probabilities,
         "grade": report.dr.grade,
         "lesions": [report.lesions[code].beyond for code in labels.LESIONS],

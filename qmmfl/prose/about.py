@@ -11,6 +11,10 @@ from .sentences import OEDEMA, SCOPE, SCORES
 NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
 ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."
 _SCORES: Mapping[str, str] = {**SCORES, "GRADABLE": "Photograph can be read", "FUNDUS": "Is a fundus photograph"}
+KEPT = (
+    "Abstention per data set: share left undecided, and shares of the eyes with and without the finding for which the "
+    "true answer was not ruled out (0.9 is aimed at)"
+)
 LEAST = 10  # positive eyes; with fewer a calibration error says little
 _ERROR_TOP = 0.3  # right end of its axis, or the largest error where that is more
 
@@ -24,6 +28,7 @@ def about_html(card: Any, source: str) -> str:
     found = card.metrics.get("classification", {})
     if found:
         parts.append(table_html("Test figures per data set", _HEADS, _figures(found)))
+        parts.append(table_html(KEPT, _KEPT, _kept(found)))
         parts += [_errors(name, each) for name, each in found.items()]
         parts.append(_curves(found) or f"<p>{NO_CURVES}</p>")
     if getattr(card, "calibrations", None):
@@ -73,6 +78,18 @@ def _figures(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             risk = each["oedema"]
             counted = f"{risk['eyes']} ({risk['positives']})"
             yield (f"{name}: {SCORES[OEDEMA]}", counted, _interval(risk["auc"]), "", "", "")
+
+
+_KEPT = ("Data set and score", "Undecided", "Kept, with the finding", "Kept, without it")
+
+
+def _kept(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for name, each in found.items():
+        for code, own in each.get("abstention", {}).get("findings", {}).items():
+            shares = [
+                "" if own[key] is None else _number(own[key]) for key in ("undecided", "kept_present", "kept_absent")
+            ]
+            yield (f"{name}: {_SCORES.get(code, code)}", *shares)
 
 
 def _errors(name: str, figures: Mapping[str, Any]) -> str:
