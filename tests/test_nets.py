@@ -79,7 +79,7 @@ def test_each_plane_reaches_the_logits(square):
 def test_batch_of_one_equals_batch_of_many(square):
     network = tiny_network()
     many = network(torch.cat([square, square.flip(-1), square * 0.5]))
-    torch.testing.assert_close(network(square.flip(-1)).logits[0], many.logits[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(square.flip(-1)).logits[0], many.logits[1], rtol=1e-3, atol=1e-4)
 
 
 def test_cuts_of_the_grade_increase():
