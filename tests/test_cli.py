@@ -1,12 +1,15 @@
 import csv
 import json
 from dataclasses import replace
+from itertools import product
 
 import cv2
 import numpy as np
 import pytest
+from fakes import fake_report
 
-from qmmfl import cli, labels, results
+from qmmfl import cli, labels, prose, results
+from qmmfl.records import DiscCup, Eye, Fundus, Grade, Lesion, Oedema, Quality
 
 
 @pytest.fixture
@@ -130,6 +133,73 @@ def test_summary_has_a_column_for_every_cell(tiny_pipeline, eye):
     left = set(results.SUMMARY_COLUMNS) - set(row)
     assert left == {"input", "status", "folder"}, "what the run knows"
     assert sum(row[f"p_grade_{grade}"] for grade in range(5)) == pytest.approx(1, abs=1e-4)
+
+
+def test_every_cell_of_the_summary_is_its_own_value_and_0_is_no_empty_cell():
+    """No eye is read like this: it is only that no value can stand in another's place unseen."""
+    calls = tuple(product((None, False, True), repeat=2))  # suspected, undecided
+    report = fake_report(planes=False)
+    findings = tuple(
+        replace(each, probability=number / 90, suspected=calls[number % 9][0], undecided=calls[number % 9][1])
+        for number, each in enumerate(report.findings)
+    )
+    report = replace(
+        report,
+        photograph=replace(report.photograph, sha256="a" * 64, notes=("It is small.", "It is grey.")),
+        eye=Eye("left", "truth"),
+        quality=Quality(False, 0.25, ("It is dark.", "It is blurred."), 0.9),
+        fundus=Fundus(True, 0.75),
+        findings=findings,
+        dr=Grade((0.4, 0.3, 0.15, 0.1, 0.05), 0, True, False),
+        dme=Oedema(True, 0.123456789, 0.6, False),
+        disc_cup=DiscCup(0.82, 0.06, 66.0, 54.0),
+        lesions={"MA": Lesion(0, 0.0), "HE": Lesion(3, 0.1), "EX": Lesion(None, None), "SE": Lesion(7, 0.2)},
+        provenance=replace(report.provenance, weights_sha256="b" * 64, package_version="1.2"),
+    )
+    conflicts = list(prose.conflicts(report).values())
+    assert conflicts
+    word = {False: "0", True: "1", None: ""}
+    expected = {
+        "reason": "It is dark. It is blurred.",
+        "notes": "It is small. It is grey.",
+        "conflicts": " ".join(conflicts),
+        "sha256": "a" * 64,
+        "side": "left",
+        "gradable": "0",
+        "quality": "0.25",
+        "fundus": "1",
+        "dr_grade": "0",
+        "p_grade_0": "0.4",
+        "p_grade_1": "0.3",
+        "p_grade_2": "0.15",
+        "p_grade_3": "0.1",
+        "p_grade_4": "0.05",
+        "more_than_mild_by_grade": "1",
+        "vision_threatening_by_grade": "0",
+        "dme_probability": "0.123457",
+        "vcdr": "0.82",
+        "lesions_MA": "0",
+        "lesions_HE": "3",
+        "lesions_EX": "",
+        "lesions_SE": "7",
+        **{f"p_{code}": f"{round(number / 90, 6)}" for number, code in enumerate(labels.FINDINGS)},
+        **{f"suspected_{code}": word[calls[number % 9][0]] for number, code in enumerate(labels.FINDINGS)},
+        **{f"undecided_{code}": word[calls[number % 9][1]] for number, code in enumerate(labels.FINDINGS)},
+        "suspected_DME": "0",
+        "undecided_DME": "",
+        "weights_sha256": "b" * 64,
+        "package_version": "1.2",
+    }
+    assert {name: str(cell) for name, cell in results.summarise(report).items()} == expected
+    swollen = results.summarise(replace(report, dme=Oedema(True, 0.7, 0.6, True, undecided=False)))
+    assert (str(swollen["suspected_DME"]), str(swollen["undecided_DME"])) == ("1", "0")
+
+
+def test_what_is_withheld_is_an_empty_cell():
+    row = results.summarise(fake_report(gradable=False, planes=False))
+    given = {"reason", "sha256", "gradable", "quality", "fundus", "weights_sha256", "package_version"}
+    assert {name for name, cell in row.items() if cell != ""} == given
+    assert str(row["gradable"]) == "0"
 
 
 def test_a_row_carries_what_a_reader_would_be_told(tiny_pipeline, eye):

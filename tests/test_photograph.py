@@ -510,6 +510,19 @@ def test_rows_37_38_and_45_nothing_but_pixels_is_left(data):
     assert np.array_equal(read.pixels, clean)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_row_38_a_place_in_the_file_changes_no_word(kind):
+    block = exif()
+    block.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 14.0), 3: "E", 4: (11.0, 34.0, 31.0)})
+    tagged = encode(kind=kind, exif=block.tobytes())
+    with Image.open(io.BytesIO(tagged)) as image:
+        image.load()
+        assert image.getexif().get_ifd(0x8825)[2] == (48, 8, 14)
+    read, clean = photograph.read(tagged, "eye.jpg"), photograph.read(encode(kind=kind), "eye.jpg")
+    assert (read.name, read.notes, read.side) == (clean.name, clean.notes, clean.side)
+    assert np.array_equal(read.pixels, clean.pixels)
+
+
 @pytest.mark.parametrize("profile", [b"junk" * 50, SRGB[:200], SRGB[:128] + bytes(len(SRGB) - 128)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_row_39_a_broken_profile_is_ignored_with_a_note(kind, profile):

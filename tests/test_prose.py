@@ -1,5 +1,7 @@
 """Words: what is withheld stays withheld, what is shown is shown with its threshold, and nothing promises too much."""
 
+import csv
+import io
 import re
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ import pytest
 from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from qmmfl import draw, labels, prose
+from qmmfl import draw, labels, prose, review
 from qmmfl.prose import about, comparison, doubts, markup, paper, sentences, viewer
 from qmmfl.prose import review as form
 from qmmfl.records import DiscCup, Finding, Lesion
@@ -280,6 +282,45 @@ def test_review_asks_about_findings_grade_and_pictures_and_goes_on_paper(report)
     }
 
 
+def test_the_table_for_a_study_keeps_eyes_machine_and_clinician_apart():
+    eyes = []
+    for seed, side, grade in ((0, "right", 2), (1, "left", 0)):
+        report = fake_report(fake_photograph(seed), planes=False)
+        dr = replace(report.finding("DR"), probability=0.71 - 0.4 * seed, threshold=0.42, suspected=not seed)
+        dr = replace(dr, undecided=bool(seed))
+        eyes.append(
+            replace(
+                report,
+                eye=replace(report.eye, side=side),
+                quality=replace(report.quality, gradable=not seed),
+                dr=replace(report.dr, grade=grade),
+                findings=tuple(dr if each.code == "DR" else each for each in report.findings),
+            )
+        )
+    said = Review({"DR": "disagree", "GRADE": "unsure"}, 3, "seen, twice"), Review({"DR": "agree"}, None, "")
+    table = csv.DictReader(io.StringIO(review.to_csv(zip(eyes, said, strict=True))))
+    rows = {(row["eye"], row["code"]): row for row in table}
+    assert len(rows) == 2 * len(review.SUBJECTS)
+    about = {"weights_sha256": "f" * 64, "package_version": "0.0", "created": "2026-01-02T03:04:05+00:00"}
+    right = {
+        **{"eye": "right", "machine_grade": "2", "corrected_grade": "3", "note": "seen, twice", "gradable": "True"},
+        **{"photograph_sha256": fake_photograph(0).sha256, **about},
+    }
+    left = {
+        **{"eye": "left", "machine_grade": "0", "corrected_grade": "", "note": "", "gradable": "False"},
+        **{"photograph_sha256": fake_photograph(1).sha256, **about},
+    }
+    dr = {"code": "DR", "finding": "Diabetic retinopathy", "assessed": "True", "threshold": "0.42", "measured": ""}
+    called = {**dr, "probability": "0.71", "suspected": "True", "undecided": "False", "opinion": "disagree"}
+    assert rows["right", "DR"] == {**right, **called}
+    called = {**dr, "probability": str(0.71 - 0.4), "suspected": "False", "undecided": "True", "opinion": "agree"}
+    assert rows["left", "DR"] == {**left, **called}
+    unscored = ("assessed", "probability", "threshold", "suspected", "undecided", "measured")
+    graded = {"code": "GRADE", "finding": "Diabetic retinopathy grade", **dict.fromkeys(unscored, "")}
+    assert rows["right", "GRADE"] == {**right, **graded, "opinion": "unsure"}
+    assert rows["left", "GRADE"] == {**left, **graded, "opinion": ""}
+
+
 def test_both_eyes_stand_side_by_side(report, dark):
     html = comparison.comparison_html([("Right eye", report, save), ("Left eye", dark, save)], 64)
     assert html.count("<figure>") == 2
@@ -400,3 +441,44 @@ def test_every_text_lies_on_the_paper_and_none_is_lost(report):
     wanted += (sentences.SCOPE, sentences.legend_text(), *(value for _, value in sentences.provenance(crowded)))
     assert not [each for each in wanted if letters(each) not in said]
     assert letters(sentences.SCOPE) in letters(*(text.get_text() for text in pages[0].texts)), "below the findings"
+
+
+def printed(page) -> list[list[str]]:
+    """The lines of a page from top to bottom, each with its texts from left to right."""
+    lines = {}
+    for text in page.texts:
+        x, y = text.get_position()
+        lines.setdefault(round(y, 6), []).append((x, text.get_text()))
+    return [[said for _, said in sorted(lines[y])] for y in sorted(lines, reverse=True)]
+
+
+def test_the_first_page_holds_every_finding_and_every_measurement(report):
+    unsure = tuple(replace(f, undecided=f.code == "DN") for f in report.findings)
+    page = paper._reading(replace(report, findings=unsure))[0]
+    lines = printed(page)
+    where = lines.index(["Finding", "Probability", "Threshold", "Call"])
+    assessed = [f for f in prose.ranked(report) if f.assessed]
+    calls = {**dict.fromkeys(labels.FINDINGS, "below threshold"), "DR": "suspected", "DN": "suspected, undecided"}
+    for line, each in zip(lines[where + 1 :], assessed, strict=False):
+        figures = [f"{100 * value:.1f} %" for value in (each.probability, each.threshold)]
+        assert line == [each.name, *figures, calls[each.code]]
+    assert len({x for x, _ in (text.get_position() for text in page.texts) if x > 0.4}) >= 3, "columns, not one text"
+    said = letters(*(text.get_text() for text in page.texts))
+    for name, value in sentences.facts(report):
+        assert letters(name, value) in said
+
+
+def test_the_page_of_the_review_holds_what_the_clinician_said(report, monkeypatch):
+    monkeypatch.setattr(paper, "bind", lambda title, created, pages: pages)
+    note = "Two bleedings above the arcade, of which one was not there in March; " * 3
+    page = paper.report_pdf(report, Review({"DR": "disagree", "DME": "unsure"}, 4, note))[-1]
+    lines = printed(page)
+    for line in (
+        ["Subject", "Word"],
+        ["Diabetic retinopathy", "disagree"],
+        ["Macular oedema risk", "unsure"],
+        ["Corrected grade", "4, proliferative retinopathy"],
+    ):
+        assert line in lines
+    assert letters("Note", note) in letters(*(text.get_text() for text in page.texts))
+    assert "The clinician's review: right eye" in lines[0][0]
