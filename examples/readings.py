@@ -17,7 +17,7 @@ GOLDEN = ROOT / "tests" / "golden" / "readings.json"
 
 
 def numbers(report: Report) -> dict[str, Any]:
-    """Side, grade, probabilities, cup-to-disc ratio, place of the disc [px of the photograph] and lesions of one eye."""
+    """Side, grade, probabilities, cup-to-disc ratio, place of the disc [px], lesions of one eye."""
     disc = report.planes["disc"].pixels >= 0.5
     return {
         "side": report.eye.side,

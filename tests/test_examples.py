@@ -1,4 +1,4 @@
-"""The shipped weights say of the simulated eyes what they said when they were exported: nothing in between has moved."""
+"""The shipped weights say of the simulated eyes what they said when they were exported."""
 
 import importlib.util
 import json
