@@ -26,6 +26,13 @@ SYNTHESIS = (
     ("Vessel Dice, CHASE (28 eyes, never trained on)", "vessels.chase_dice", ">= .76", "little W-Net .758"),
     ("Artery Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.artery_dice", ">= .62", ".50 to .67"),
     ("Vein Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.vein_dice", ">= .66", ".50 to .67"),
+    (
+        "Fovea seen as a dark spot, IDRiD test: mean distance from the marked one [disc diameters]",
+        "fovea.error",
+        "",
+        "",
+    ),
+    ("The same, share within the error that reports give", "fovea.within", "about .90", ""),
     ("Artery calibre, mean absolute error as a share, DRIVE and LES-AV tests", "vessels.artery_calibre_error", "", ""),
     ("Vein calibre, likewise", "vessels.vein_calibre_error", "", ""),
     ("Artery-vein ratio, mean absolute error", "vessels.artery_vein_ratio_error", "", ""),

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from qmmfl import labels, measures, photograph
+from qmmfl import evidence, labels, measures, photograph
 from qmmfl.evidence import landmarks, vessels
 
 from . import angiograms, data, metrics, pixels, scores, spectra, tables
@@ -25,6 +25,7 @@ def figures(recipe: Scoring) -> dict[str, Any]:
         "disc_cup": _disc_cup(recipe),
         "lesions": _lesions(recipe),
         "vessels": _vessels(recipe),
+        "fovea": _fovea(recipe),
         **angiograms.figures(scores.reader(), recipe.data, recipe.repeats, recipe.limit),
         "msi": spectra.figures(scores.reader(), recipe.data, recipe.repeats, recipe.limit),
     }
@@ -132,6 +133,28 @@ def _calibre_errors(pairs: np.ndarray, repeats: int) -> dict[str, Any]:
     wrong = np.column_stack([np.abs(ratios[0] - ratios[1]), np.abs(made / known - 1)])
     spread = {"artery_vein_ratio_spread": float(ratios[1].std())}
     return {"calibre_eyes": len(pairs), **_means(wrong, CALIBRES, repeats), **spread}
+
+
+def _fovea(recipe: Scoring) -> dict[str, Any]:
+    """How far the estimated fovea lies from the marked one on IDRiD's test eyes [disc diameters], where it was seen as
+    a dark spot, and in what share of these eyes within the error that reports give.
+    """
+    folder = recipe.data / "cls" / "idrid"
+    rows = [row for row in data.read_table(folder / "labels.csv") if row["split"] == "test"][: recipe.limit]
+    away, stated = [], []
+    for row in rows:
+        report = scores.reader()(photograph.read(folder / "images" / row["image"]), override=True)
+        found = evidence.measure(report, {})
+        if found.disc is not None and found.fovea is not None and found.fovea.seen and report.grid is not None:
+            x, y, width, height = report.grid
+            marked = (float(row["fovea_x"]) - x) / width, (float(row["fovea_y"]) - y) / height
+            off = np.hypot(found.fovea.x - marked[0], found.fovea.y - marked[1]) / found.disc.diameter
+            away.append(float(off))
+            stated.append(found.fovea.error)
+    if not away:
+        return {}
+    made = np.column_stack([away, np.array(away) <= np.array(stated)])
+    return {"eyes": len(rows), "seen": len(away), **_means(made, ("error", "within"), recipe.repeats)}
 
 
 def _means(rows: np.ndarray, names: tuple[str, ...], repeats: int) -> dict[str, list[float]]:

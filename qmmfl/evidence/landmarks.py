@@ -40,7 +40,7 @@ class Fovea:
     """The estimated fovea: x, y as shares of the square's side.
 
     error: radius [disc diameters] that held 90 % of the true foveas of 70 training eyes of IDRiD, for foveas that were
-    `seen` as a dark spot and for those placed by geometry alone.
+    `seen` as a dark spot and for those placed by geometry alone; the model card says what it holds of test eyes.
     """
 
     x: float
