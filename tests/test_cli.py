@@ -136,7 +136,7 @@ def test_summary_has_a_column_for_every_cell(tiny_pipeline, eye):
 
 
 def test_every_cell_of_the_summary_is_its_own_value_and_0_is_no_empty_cell():
-    """No eye is read like this: it is only that no value can stand in another's place unseen."""
+    """No eye is read like this: the values differ so that none can stand in another's place unseen."""
     calls = tuple(product((None, False, True), repeat=2))  # suspected, undecided
     report = fake_report(planes=False)
     findings = tuple(
