@@ -48,14 +48,18 @@ class Review:
         return {**asdict(self), "opinions": dict(self.opinions)}
 
 
-def parse(text: str | None) -> Review:
-    """What the page sent, as a review; whatever it must not contain is left out."""
+def parse(text: str | None) -> dict[str, Review]:
+    """What the page sent, a JSON list of all that it heard: SHA-256 of a photograph -> its review."""
     try:
-        given = json.loads(text or "{}")
+        given = json.loads(text or "[]")
     except ValueError:
-        return Review()
-    if not isinstance(given, dict):
-        return Review()
+        return {}
+    every = given if isinstance(given, list) else []
+    return {each["eye"]: accept(each) for each in every if isinstance(each, dict) and isinstance(each.get("eye"), str)}
+
+
+def accept(given: Mapping[str, Any]) -> Review:
+    """One of them as a review; whatever it must not contain is left out."""
     opinions = given.get("opinions")
     opinions = opinions if isinstance(opinions, dict) else {}
     grade = str(given.get("grade", ""))
@@ -64,15 +68,6 @@ def parse(text: str | None) -> Review:
         int(grade) if grade in tuple("01234") else None,
         str(given.get("note") or "")[:NOTE_LENGTH].strip(),
     )
-
-
-def eye_of(text: str | None) -> str | None:
-    """SHA-256 of the photograph that the page's review is about, or None."""
-    try:
-        given = json.loads(text or "{}")
-    except ValueError:
-        return None
-    return given.get("eye") if isinstance(given, dict) else None
 
 
 def to_csv(pairs: Iterable[tuple[Report, Review]]) -> str:

@@ -181,26 +181,28 @@ window.qmmfl = (() => {
       button.setAttribute("aria-pressed", button.dataset.finding === found?.dataset.code);
   }
 
-  // The clinician's review, as JSON for the server. Gradio may draw the form anew from what the server knew when the
+  // The clinician's reviews, as JSON for the server. Gradio may draw the form anew from what the server knew when the
   // eye was read, so what was said since is kept here until the case is cleared.
-  let said = {}, lately = ""; // photograph -> JSON; the photograph whose form was seen last
+  let said = {}, lately = ""; // photograph -> review; the photograph whose form was seen last
   function hear(form) {
     const opinions = Object.fromEntries(all(form, "input[type=radio]:checked").map(box => [box.name, box.value]));
-    said[form.dataset.eye] = JSON.stringify({
-      eye: form.dataset.eye, opinions, grade: form.querySelector("[name=grade]").value, note: form.querySelector("[name=note]").value,
-    });
+    const [grade, note] = ["grade", "note"].map(name => form.querySelector(`[name=${name}]`).value);
+    said[form.dataset.eye] = { eye: form.dataset.eye, opinions, grade, note };
   }
 
   function fill(form) {
     form.dataset.filled = "yes";
     lately = form.dataset.eye;
-    const known = JSON.parse(said[lately] || "null");
-    if (!known) return;
+    const known = said[lately];
+    if (!known) return form.reset(); // Gradio makes the next eye's form of this one, answers and all
     for (const box of all(form, "input[type=radio]")) box.checked = (known.opinions[box.name] || "") === box.value;
     for (const name of ["grade", "note"]) form.querySelector(`[name=${name}]`).value = known[name];
   }
 
-  const review = () => said[lately] || "";
+  function review() {
+    clearTimeout(noting); // what is sent now need not be sent again
+    return JSON.stringify(Object.values(said));
+  }
 
   function noted(wait) {
     clearTimeout(noting);

@@ -32,7 +32,7 @@ import torch
 from fakes import FakePipeline
 from PIL import Image
 
-from qmmfl import cli, fundus, guard, labels, phantom, photograph, pipeline, quality, results, weights
+from qmmfl import cli, draw, fundus, guard, labels, phantom, photograph, pipeline, quality, results, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
 from qmmfl.ui import border, cases
@@ -288,6 +288,7 @@ ROWS: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
             "test_screening::test_a_full_disk_leaves_no_half_file",
             "test_server::test_a_full_store_or_disk_takes_no_more_files",
             "test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file",
+            "test_a_disk_that_fills_while_a_picture_or_a_report_is_written_leaves_no_half_file",
             "test_a_disk_that_fills_while_an_answer_is_stored_is_told_with_the_cure",
             "test_ui::test_a_fault_of_ours_is_told_by_reference_only",
         ),
@@ -642,6 +643,28 @@ def test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file(eye, 
     again, said = cases.take(case, [upload()])
     assert (len(again.eyes), said) == (1, [])
     cases.forget(again)
+
+
+def test_a_disk_that_fills_while_a_picture_or_a_report_is_written_leaves_no_half_file(eye, monkeypatch):
+    def fill(path, data):
+        with open(path, "wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    case = cases.open_case()
+    taken = cases.Taken(case.folder / "photograph.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill)
+        with pytest.raises(OSError, match="No space left"):
+            taken.save("score_DR", eye.photograph, "png")
+        with pytest.raises(OSError, match="No space left"):
+            cases.export(case, None, "retinal_report.pdf", b"%PDF-1.4 and so on")
+    assert not [path for path in case.folder.rglob("*") if path.is_file()]
+    address = taken.save("score_DR", eye.photograph, "png")
+    assert Path(address.partition("=")[2]).read_bytes() == draw.encode(eye.photograph, "png")
+    kept = cases.export(case, None, "retinal_report.pdf", b"%PDF-1.4 and so on")
+    assert Path(kept).read_bytes() == b"%PDF-1.4 and so on"
+    cases.forget(case)
 
 
 def test_memory_that_runs_out_while_a_photograph_is_decoded_is_told_with_the_cure(eye, monkeypatch):

@@ -362,6 +362,24 @@ def test_places_are_told_for_the_side_that_the_clinician_names(exact):
     assert settled.evidence.vessels == found.vessels
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_where_the_disc_tells_no_side_the_fovea_does(seed, tmp_path):
+    eye = phantom.render(seed, 400)
+
+    class Doubtful(FakePipeline):
+        def __call__(self, *_, **__):
+            return replace(exact_report(eye), eye=Eye(None, None))
+
+    cv2.imwrite(str(tmp_path / "eye.png"), eye.photograph)
+    reader = Reader(Doubtful())
+    case = reader.read(Case(tmp_path, (Taken(tmp_path / "eye.png"),)), lambda *_: None)
+    assert case.eye.evidence.fovea.seen
+    assert case.eye.seen == Eye(eye.side, "places of disc and fovea")
+    assert reader.settle(case).eye.report.eye.side == eye.side
+    other = {"right": "left", "left": "right"}[eye.side]
+    assert "Which eye is it?" in case.changed(0, named=other).questions()[0], "it speaks against a file name"
+
+
 def test_a_contradiction_about_the_side_stays_until_the_clinician_decides(exact, tmp_path):
     other = {"right": "left", "left": "right"}[exact.eye.side]
 

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -30,7 +32,7 @@ from fakes import FakePipeline, fake_photograph
 from PIL import Image
 from served import JSON, ROOT, Server, serve
 
-from qmmfl import draw, guard, photograph
+from qmmfl import cli, draw, guard, photograph, pipeline, ui
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from hypothesis import strategies as st  # noqa: E402
@@ -625,6 +627,63 @@ def test_the_page_can_be_served_encrypted(tmp_path):
             assert b"qmmfl" in answer.read()
         with pytest.raises((OSError, http.client.HTTPException)):
             urllib.request.urlopen(address.replace("https", "http"), timeout=60)
+
+
+@pytest.fixture
+def ward(tmp_path, monkeypatch):
+    """The address that `qmmfl serve` serves to one nurse, whose password has a colon in it."""
+    staff, running, serve = tmp_path / "staff", [], ui.serve
+    staff.write_text("nurse:a:b\n")
+    monkeypatch.setattr(pipeline, "load", lambda *_: FakePipeline())
+    monkeypatch.setattr(ui, "serve", lambda *given: running.append(serve(*given, wait=False)))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    mask = os.umask(0o077)
+    assert cli.main(["serve", "--port", str(port), "--auth-file", str(staff)]) == cli.OK
+    yield f"http://127.0.0.1:{port}/"
+    running[0].close()
+    os.umask(mask)
+
+
+class Caller:
+    """Somebody with a browser's cookies, who may have logged in."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.opener = address, urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def ask(self, path: str, body: bytes | None = None, kind: str = "application/json") -> int:
+        """The status of what is answered."""
+        asked = urllib.request.Request(self.address + path, body, {"content-type": kind})
+        try:
+            with self.opener.open(asked, timeout=60) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def log_in(self, user: str, password: str) -> int:
+        named = urllib.parse.urlencode({"username": user, "password": password}).encode()
+        return self.ask("login", named, "application/x-www-form-urlencoded")
+
+    def everything(self) -> list[int]:
+        """The statuses of the page's description, of an upload and of a call."""
+        head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="eye.png"\r\n\r\n'
+        return [
+            self.ask("config"),
+            self.ask("gradio_api/upload", head + eye(1) + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+            self.ask("gradio_api/call/analyse", b'{"data": [null]}'),
+        ]
+
+
+def test_a_password_lets_in_who_knows_it_and_nobody_else(ward):
+    assert Caller(ward).everything() == [401, 401, 401], "nobody has logged in"
+    for user, password in (("nurse", "a"), ("nurse", "b"), ("nurse", "nurse"), ("nurse", ""), ("a:b", "nurse")):
+        stranger = Caller(ward)
+        assert stranger.log_in(user, password) >= 400, password
+        assert stranger.everything() == [401, 401, 401], password
+    nurse = Caller(ward)
+    assert nurse.log_in("nurse", "a:b") == 200
+    assert nurse.everything() == [200, 200, 200]
+    assert Caller(ward).everything() == [401, 401, 401], "the others are still strangers"
 
 
 def through_guard(path: str) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 
 from qmmfl import draw, guard, labels, photograph, review, ui, weights
+from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, doubts, markup, paper
 from qmmfl.records import Eye
@@ -138,6 +140,54 @@ def test_a_fault_of_ours_is_told_by_reference_only(connect, eye, pipeline, caplo
     assert "secret" not in caplog.text
 
 
+def test_a_photograph_that_is_not_gradable_gets_no_probability_of_the_api(connect, files):
+    from gradio_client import handle_file
+
+    answer = connect().predict(handle_file(str(files["dark"])), api_name="/analyse")
+    assert answer["quality"]["gradable"] is False
+    assert [each["probability"] for each in answer["findings"]] == [None] * len(labels.FINDINGS)
+    assert answer["dr"]["probabilities"] is answer["dr"]["grade"] is answer["dme"]["probability"] is None
+
+
+SAID = "file name and " + BY_DISC
+ASKED = f"The file name says left eye, but by the {BY_DISC} it is a right eye. Which eye is it?"
+
+
+@pytest.mark.parametrize(
+    ("picture", "name", "side", "origin", "note"),
+    [  # by the photograph itself, the first is of a right eye and the dark one of either
+        ("Doe_John", "Doe_John_OD.png", "right", SAID, None),
+        ("Doe_John", "Doe_John_OS.png", None, OPEN, ASKED),
+        ("Doe_John", "Doe_John.png", "right", BY_DISC, None),
+        ("dark", "Doe_John_OD.png", "right", "file name", None),
+        ("dark", "Doe_John_OS.png", "left", "file name", None),
+    ],
+)
+def test_the_api_says_the_side_that_name_and_photograph_agree_on(
+    connect, files, tmp_path, picture, name, side, origin, note
+):
+    from gradio_client import handle_file
+
+    answer = connect().predict(handle_file(str(shutil.copy(files[picture], tmp_path / name))), api_name="/analyse")
+    assert answer["eye"] == {"side": side, "from": origin}
+    assert [each for each in answer["input"]["notes"] if "eye" in each] == ([note] if note else [])
+    assert "Doe" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(("tag", "side", "origin"), [("R", "right", f"DICOM tag and {BY_DISC}"), ("L", None, OPEN)])
+def test_the_api_heeds_the_side_in_the_tag_of_a_dicom_file(connect, tmp_path, tag, side, origin):
+    pytest.importorskip("pydicom")
+    from gradio_client import handle_file
+    from test_dicom import dataset, written
+
+    path = tmp_path / "IMG_0001.dcm"
+    path.write_bytes(written(dataset(fake_photograph(5).pixels, ImageLaterality=tag)))
+    answer = connect().predict(handle_file(str(path)), api_name="/analyse")
+    assert answer["eye"] == {"side": side, "from": origin}
+    asked = ASKED.replace("file name", "DICOM tag")
+    assert (asked in answer["input"]["notes"]) == (side is None)
+
+
 def call(port: int, payload) -> str:
     """The event stream of one raw call, as an attacker would make it."""
     kind = {"content-type": "application/json"}
@@ -164,6 +214,20 @@ def send(port: int, path: str) -> Path:
     body = head.encode() + Path(path).read_bytes() + f"\r\n--{mark}--\r\n".encode()
     kind = {"content-type": f"multipart/form-data; boundary={mark}"}
     return Path(json.loads(ask(port, "POST", "/gradio_api/upload", body, kind)[2])[0])
+
+
+def test_an_upload_is_gone_when_the_api_has_answered(port, eye, tmp_path):
+    def kept() -> set[Path]:
+        return {path for path in guard.private_folder().rglob("*") if path.is_file()}
+
+    letter, before = tmp_path / "letter.jpg", kept()
+    letter.write_text("Dear colleague")
+    for path, event in ((eye(7)[0], "complete"), (str(letter), "error")):
+        sent = send(port, path)
+        assert sent in kept()
+        assert f"event: {event}" in call(port, {"path": str(sent), "meta": {"_type": "gradio.FileData"}})
+        assert kept() <= before, event
+        assert not sent.parent.exists(), "nor the folder that Gradio made for it"
 
 
 def test_the_same_file_is_uploaded_into_folders_of_their_own(port, eye):
@@ -471,7 +535,7 @@ def test_an_explanation_ends_at_its_next_pass_when_stopped(case):
 def test_what_the_clinician_said_during_a_reading_stays(case):
     started = case
     read = Reader(FakePipeline()).read(started, silent)
-    said = review.parse(json.dumps({"opinions": {}, "grade": "2", "note": "seen"}))
+    said = review.accept({"opinions": {}, "grade": "2", "note": "seen"})
     meanwhile = started.changed(0, chosen="left", review=said)
     adopted = Reader(FakePipeline()).settle(meanwhile.adopt(read))
     assert adopted.eye.report.eye == Eye("left", "chosen by the clinician")
@@ -490,9 +554,7 @@ def test_vessels_measured_for_one_eye_do_not_bring_it_back_onto_the_page(eye):
 
 def test_exports_hold_the_review_and_no_name(case):
     case = Reader(FakePipeline()).read(case, silent)
-    said = review.parse(
-        json.dumps({"opinions": {"DR": "agree", "x": "agree", "MH": "<b>"}, "grade": "3", "note": "=1+1"})
-    )
+    said = review.accept({"opinions": {"DR": "agree", "x": "agree", "MH": "<b>"}, "grade": "3", "note": "=1+1"})
     case = case.changed(0, review=said)
     kept = json.loads(cases.as_json(case.eye))
     assert kept["review"] == {"opinions": {"DR": "agree"}, "grade": 3, "note": "=1+1"}
@@ -508,9 +570,65 @@ def test_exports_hold_the_review_and_no_name(case):
     assert "Doe" not in path.read_text() + rows
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"opinions": 3, "grade": 9, "note": null}'])
-def test_a_review_that_makes_no_sense_is_none(text):
-    assert not review.parse(text).given
+def reviews(case) -> list[dict]:
+    """What the page hears of each eye of a case: another word on the same subjects."""
+    words = ({"DR": "agree", "MH": "unsure"}, "1", "of the first"), ({"DR": "disagree", "ODC": "agree"}, "4", "of both")
+    return [
+        {"eye": each.report.photograph.sha256, "opinions": opinions, "grade": grade, "note": note}
+        for each, (opinions, grade, note) in zip(case.eyes, words, strict=True)
+    ]
+
+
+def rows_of(table: str, taken) -> list[dict]:
+    """The rows of one photograph in the CSV of a case."""
+    rows = csv.DictReader(io.StringIO(table))
+    return [row for row in rows if row["photograph_sha256"] == taken.report.photograph.sha256]
+
+
+def written(button) -> str:
+    return Path(button.value["path"]).read_text()
+
+
+@pytest.mark.parametrize("shown", [0, 1])
+def test_a_review_stays_with_the_eye_it_was_made_for(eye, shown):
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case = Reader(FakePipeline()).read(case, silent)
+    answer, heard = Handlers(SimpleNamespace(), Reader(FakePipeline()), []), reviews(case)
+    case = replace(case, shown=shown)
+    for each in reversed(heard):  # the page may have turned to the other eye before the word arrives
+        case = answer.note(json.dumps([each]), case)[0]
+    assert [each.review for each in case.eyes] == [review.accept(each) for each in heard]
+    last = {**heard[1 - shown], "note": "a last word on the other eye"}
+    _, report, table, _ = answer.keep(json.dumps([heard[shown], last]), case)
+    assert json.loads(written(report))["input"]["sha256"] == case.eye.report.photograph.sha256
+    assert json.loads(written(report))["review"] == review.accept(heard[shown]).to_dict()
+    said = [review.accept(each) for each in (heard[shown], last)]
+    for taken, each in zip((case.eyes[shown], case.eyes[1 - shown]), said, strict=True):
+        rows = rows_of(written(table), taken)
+        assert {row["code"]: row["opinion"] for row in rows if row["opinion"]} == each.opinions
+        assert {(row["corrected_grade"], row["note"]) for row in rows} == {(str(each.grade), each.note)}
+    cases.forget(case)
+
+
+def test_a_word_that_was_overtaken_is_sent_again(eye):
+    """The state that `turn` gives back may be of before the last word: the page sends all it heard every time."""
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case = Reader(FakePipeline()).read(case, silent)
+    answer, heard = Handlers(SimpleNamespace(), Reader(FakePipeline()), []), reviews(case)
+    _, report, table, _ = answer.keep(json.dumps(heard), replace(case, shown=1))
+    assert json.loads(written(report))["review"] == review.accept(heard[1]).to_dict()
+    assert [rows_of(written(table), each)[0]["note"] for each in case.eyes] == [each["note"] for each in heard]
+    cases.forget(case)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"eye": "a"}', '[3, {"eye": 3}, {"opinions": {}}]', None])
+def test_what_is_no_review_is_left_out(text):
+    assert review.parse(text) == {}
+
+
+def test_a_review_that_makes_no_sense_says_nothing():
+    (said,) = review.parse('[{"eye": "a", "opinions": 3, "grade": 9, "note": null}]').values()
+    assert not said.given
 
 
 @pytest.mark.parametrize(("suspected", "grade", "told"), [(True, 0, True), (False, 2, True), (True, 1, False)])

@@ -227,11 +227,14 @@ class Handlers:
 
 
 def _reviewed(text: str, case: Case | None) -> Case | None:
-    """The case with the review that the page sent, at the eye it was made for."""
-    whose = review.eye_of(text)
+    """The case with what the page heard, each review at the eye it was made for.
+
+    The page sends all of it every time: where two answers overtake each other, none of it is lost.
+    """
+    said = review.parse(text)
     for number, each in enumerate(case.eyes if case else ()):
-        if case and each.report and each.report.photograph.sha256 == whose:
-            case = case.changed(number, review=review.parse(text))
+        if case and each.report and each.report.photograph.sha256 in said:
+            case = case.changed(number, review=said[each.report.photograph.sha256])
     return case
 
 
