@@ -26,7 +26,7 @@ def check_subject(subject: str) -> None:
         raise ValueError(f"unknown finding {subject!r}; choose one of {', '.join(SUBJECTS)}")
 
 
-def atlas_figure(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> "Figure":
+def atlas_figure(atlas: Atlas, placement: Placement, subject: str = labels.GRADE) -> "Figure":
     """The map of the reference eyes, marked by grade or by one finding, with this eye and its nearest references.
 
     subject: a key of SUBJECTS. Raises ValueError for another, and AtlasError where the placement is of another atlas.
@@ -164,7 +164,7 @@ def evidence_figure(report: Report, evidence: Evidence) -> "Figure":
 
 def _groups(atlas: Atlas, subject: str) -> list[tuple[str, np.ndarray, tuple[str, str]]]:
     """(name, rows, mark) of each group of references, the unknown first so that the known lie on top."""
-    if subject == "GRADE":
+    if subject == labels.GRADE:
         values, names = atlas.grades, [f"{grade} {name}" for grade, name in enumerate(labels.GRADES)]
         marks = MARKS
     else:

@@ -12,13 +12,11 @@ from . import labels
 from .records import Report
 
 OPINIONS = ("agree", "disagree", "unsure")
-GRADE, OEDEMA, CUP = "GRADE", "DME", "VCDR"
+CUP = "VCDR"
 NOTE_LENGTH = 2000
 SUBJECTS = MappingProxyType(
     {
-        **labels.FINDINGS,
-        GRADE: "Diabetic retinopathy grade",
-        OEDEMA: "Macular oedema risk",
+        **labels.SCORES,
         CUP: "Vertical cup-to-disc ratio",
         **{f"map:{each.name}": f"Pictures: {each.title.lower()}" for each in labels.SYNTHESES},
     }
@@ -92,7 +90,7 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
         "package_version": report.provenance.package_version,
         "created": report.provenance.created,
     }
-    found = {OEDEMA: report.dme, **{each.code: each for each in report.findings}}
+    found = {labels.OEDEMA: report.dme, **{each.code: each for each in report.findings}}
     for code, name in SUBJECTS.items():
         row = {**shared, "code": code, "finding": name, "opinion": review.opinions.get(code)}
         if code in found:

@@ -13,7 +13,7 @@ from ..records import Report
 
 SPACES = (labels.FUSED, *(modality.name for modality in labels.MODALITIES))
 TITLES = MappingProxyType({labels.FUSED: "All modalities, fused", **{m.name: m.title for m in labels.MODALITIES}})
-SUBJECTS = MappingProxyType({"GRADE": "Grade of diabetic retinopathy", **labels.FINDINGS})  # what marks can show
+SUBJECTS = MappingProxyType({labels.GRADE: "Grade of diabetic retinopathy", **labels.FINDINGS})  # what marks can show
 NEAREST = 8  # references that an eye is placed between
 _ENDINGS = (".webp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 

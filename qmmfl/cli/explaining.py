@@ -50,7 +50,7 @@ def declare(verbs) -> None:
     place.add_argument("path", metavar="PATH", help="a photograph")
     place.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for numbers, text and map")
     place.add_argument("--references", type=Path, metavar="FOLDER", help="your copy of the data: shows the neighbours")
-    place.add_argument("--by", default="GRADE", type=str.upper, metavar="CODE", help="marks: GRADE or a finding")
+    place.add_argument("--by", default=labels.GRADE, type=str.upper, metavar="CODE", help="marks: GRADE or a finding")
     place.add_argument(
         "--modality", choices=(labels.FUSED, *labels.BY_NAME), default=labels.FUSED, help="default: all, fused"
     )

@@ -4,8 +4,8 @@ from html import escape
 
 from .. import labels
 from ..records import Report
-from ..review import CUP, GRADE, NOTE_LENGTH, OEDEMA, OPINIONS, SUBJECTS, Review
-from .sentences import call, cup_to_disc, grade, oedema, percent, ranked
+from ..review import CUP, NOTE_LENGTH, OPINIONS, SUBJECTS, Review
+from .sentences import GRADE, OEDEMA, call, cup_to_disc, grade, oedema, percent, ranked
 
 NO_WORD = "no word"  # takes an opinion back
 

@@ -21,7 +21,7 @@ _SHAPES = (
 )
 
 
-def similar_html(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> str:
+def similar_html(atlas: Atlas, placement: Placement, subject: str = labels.GRADE) -> str:
     """The map marked by grade or by one finding, this eye, and the nearest references with their labels."""
     values, names = _values(atlas, subject)
     places = atlas.spaces[placement.space].coordinates
@@ -59,7 +59,7 @@ def similar_html(atlas: Atlas, placement: Placement, subject: str = "GRADE") -> 
 
 def _values(atlas: Atlas, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Per reference the index of its mark, 0 is unknown; and what the marks are called."""
-    if subject == "GRADE":
+    if subject == labels.GRADE:
         grades = tuple(f"{number} {name}" for number, name in enumerate(labels.GRADES))
         return atlas.grades.astype(int) + 1, ("not annotated", *grades)
     column = atlas.findings[:, list(labels.FINDINGS).index(subject)].astype(int)

@@ -24,7 +24,9 @@ METHOD = "Method"  # of the control that sentences name
 SIDES = [("Right", "right"), ("Left", "left"), ("Not known", laterality.UNKNOWN)]
 
 
-def everything(case: Case | None, reader: Reader, subject: str = "GRADE", space: str = labels.FUSED) -> dict[str, str]:
+def everything(
+    case: Case | None, reader: Reader, subject: str = labels.GRADE, space: str = labels.FUSED
+) -> dict[str, str]:
     """Part of the page -> HTML, for the eye on the page."""
     eye = case.eye if case else None
     parts = dict.fromkeys(("summary", "reading", "score", "pictures", "boxer", "review", "provenance", "both"), "")

@@ -26,7 +26,7 @@ class Handlers:
         """page: as `layout.lay_out` made it. eyes: the simulated examples."""
         self.page, self.reader, self.eyes = page, reader, eyes
 
-    def show(self, case: Case | None, marks: str = "GRADE", space: str = labels.FUSED) -> dict:
+    def show(self, case: Case | None, marks: str = labels.GRADE, space: str = labels.FUSED) -> dict:
         """Every part of the page for a case."""
         gr, page = gradio(), self.page
         if case:

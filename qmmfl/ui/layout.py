@@ -139,7 +139,7 @@ def _similar(page: SimpleNamespace, reader: Reader) -> None:
     with gr.Row(visible=known is not None):
         page.marks = _choice("marks", "Marks show", [(name, key) for key, name in atlas.SUBJECTS.items()])
         page.space = _choice("space", "Alike in", [(atlas.TITLES[each], each) for each in spaces])
-    page.similar = _put("similar", reader.place(None, "GRADE", labels.FUSED))
+    page.similar = _put("similar", reader.place(None, labels.GRADE, labels.FUSED))
 
 
 def _notice(pipeline: Any) -> str:
