@@ -16,7 +16,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ class Model:
     title: str
     make: Callable[[Config], nn.Module]
     modalities: tuple[str, ...] = _NAMES
-    own: Mapping[str, Any] = MappingProxyType({})
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def models() -> dict[str, Model]:
@@ -83,7 +82,7 @@ def models() -> dict[str, Model]:
     titles = {name: labels.BY_NAME[name].title for name in _NAMES}
     result = {"fusion": Model("Fusion of all modalities", fusion.FusionHeads)}
     # Linear heads cost next to nothing: at the rate and in the steps of a fusion they would be a straw man.
-    flat = MappingProxyType({"steps": 2500, "batch": 256, "rate": 0.01, "decay": 0.01, "validate": 500})
+    flat = {"steps": 2500, "batch": 256, "rate": 0.01, "decay": 0.01, "validate": 500}
     result["colour_heads"] = Model(
         "Colour encoder alone, additive heads learnt until flat", rivals.ColourHeads, own=flat
     )

@@ -211,10 +211,10 @@ def ablations(results: Mapping[str, Any]) -> str:
         clear = "clear of zero" if alone[1] > 0 else "not clear of zero: it may be worth nothing"
         worth = f" Over the photograph alone through the same fusion it gains {shown(alone)}, which is {clear}."
     return (
-        f"{results['eyes']} {results['split']} eyes. All fusions learnt in one budget, heads alone until flat, from the "
-        f"same frozen features{of} of {learnt['fusions']} training eyes, the nets on the photograph alone in a budget of their own from "
-        f"{learnt['photographs']}; {len(results['findings'])} findings in the macro AUC; 95 % bootstrap intervals "
-        f"over patients, of the differences in pairs.{worth}\n\n" + table(head, rows)
+        f"{results['eyes']} {results['split']} eyes. All fusions learnt in one budget, heads alone until flat, from "
+        f"the same frozen features{of} of {learnt['fusions']} training eyes, the nets on the photograph alone in a "
+        f"budget of their own from {learnt['photographs']}; {len(results['findings'])} findings in the macro AUC; 95 % "
+        f"bootstrap intervals over patients, of the differences in pairs.{worth}\n\n" + table(head, rows)
     )
 
 
