@@ -132,8 +132,9 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     """Figures of all that is trained, written to runs/<run>/ablation/<split>.json."""
     split = "test" if recipe.final else "val"
     cases, views = data.load()
+    network = assemble(recipe)[0]
     if recipe.final:
-        rows, features = locked_features(recipe, assemble(recipe)[0])
+        rows, features = locked_features(recipe, network)
         features = feature_cache.pooled(features, recipe.pool)
     else:
         rows, features = _cached(recipe)
@@ -142,6 +143,10 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     logits, titles = {}, {}
     for name, title, made in _scored(recipe, every, features, chosen, views, rows[chosen]):
         logits[name], titles[name] = made, title
+    longer = fusion.FusionHeads(network.config)
+    longer.fusion, longer.heads = network.fusion, network.heads
+    titles["longer"] = "Fusion of all modalities as it is exported: learnt for longer, the mean of several"
+    logits["longer"] = logits_of(longer.eval(), features, chosen)
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
     steps = {name: _steps(recipe, name) for name in (*models(), *PHOTOGRAPHS) if name in logits}
