@@ -25,29 +25,12 @@ DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph cam
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 
 _GRADES = tuple(f"p_grade_{grade}" for grade in range(len(labels.GRADES)))
-_TEXTS = (
-    "input",
-    "status",
-    "reason",
-    "notes",
-    "conflicts",
-    "folder",
-    "sha256",
-    "side",
-    "weights_sha256",
-    "package_version",
-)
+_FIRST = ("input", "status", "reason", "notes", "conflicts", "folder", "sha256", "side")
+_TEXTS = (*_FIRST, "weights_sha256", "package_version")
 _NUMBERS = ("quality", "dme_probability", "vcdr", *_GRADES, *(f"p_{code}" for code in labels.FINDINGS))
 _COUNTS = tuple(f"lesions_{code}" for code in labels.LESIONS)
 SUMMARY_COLUMNS = (
-    "input",
-    "status",
-    "reason",
-    "notes",
-    "conflicts",
-    "folder",
-    "sha256",
-    "side",
+    *_FIRST,
     "gradable",
     "quality",
     "fundus",

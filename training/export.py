@@ -122,7 +122,7 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         promised = {key: kept.metrics[key] for key in ("conformal", *CARRIED) if key in kept.metrics}
         fields = {name: getattr(kept, name) for name in ("grade", "calibrations", "counts", "least_vessels")}
         return {**fields, "metrics": promised}
-    before = weights.read_card(recipe.start).metrics if recipe.start else {}
+    before = weights.read_card(recipe.start).metrics if recipe.start and recipe.start.is_dir() else {}
     rows, features = feature_cache.load(recipe, network)
     cases, _ = data.load()
     targets = Targets([cases[row] for row in rows])

@@ -109,19 +109,10 @@ def _calibres(report: Any, truth: list[np.ndarray]) -> list[list[float]] | None:
     disc = landmarks.find_disc(planes["disc"], planes["cup"])
     if disc is None:
         return None
-    side = len(planes["artery"])
+    frame = landmarks.frame_of(report.grid, truth[0].shape, len(planes["artery"]))
     made = vessels.central_equivalents(planes["artery"], planes["vein"], disc)
-    known = vessels.central_equivalents(*(_squared(mask, report.grid, side) for mask in truth), disc)
+    known = vessels.central_equivalents(*(frame.warp(mask.astype(np.float32)) for mask in truth), disc)
     return None if made is None or known is None else [list(made[:2]), list(known[:2])]
-
-
-def _squared(mask: np.ndarray, grid: tuple[int, int, int, int], side: int) -> np.ndarray:
-    """A mask bool (H, W) of the photograph -> its share of each pixel of the grid, float32 (side, side)."""
-    x, y, width, height = grid
-    around = max(width, height)
-    padded = np.pad(mask.astype(np.float32), around)
-    part = padded[y + around : y + around + height, x + around : x + around + width]
-    return np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA))
 
 
 def _calibre_errors(pairs: np.ndarray, repeats: int) -> dict[str, Any]:
