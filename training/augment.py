@@ -58,13 +58,13 @@ def resolution(squares: Tensor, generator: torch.Generator, coarsest: float, cha
     return (result + noise).clamp(0, 1) * (squares.amax(dim=1, keepdim=True) > 0)
 
 
-def compress(squares: Tensor, generator: torch.Generator, chance: float = 0.3) -> Tensor:
-    """Some squares as they come back from a small, lossy file: fewer pixels, then JPEG of quality 20 to 90."""
+def compress(squares: Tensor, generator: torch.Generator, chance: float = 0.4) -> Tensor:
+    """Some squares as they come back from a small, lossy file: fewer pixels, then JPEG of quality 15 to 90."""
     result = squares.clone()
     side = squares.shape[-1]
     for index in range(len(squares)):
         if torch.rand((), generator=generator) < chance:
-            share, quality = (float(uniform(*span, (), generator)) for span in ((0.5, 1.0), (20, 90)))
+            share, quality = (float(uniform(*span, (), generator)) for span in ((0.5, 1.0), (15, 90)))
             pixels = (squares[index].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
             pixels = cv2.resize(pixels, (round(side * share),) * 2, interpolation=cv2.INTER_AREA)
             stored = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
@@ -73,7 +73,7 @@ def compress(squares: Tensor, generator: torch.Generator, chance: float = 0.3) -
     return result * (squares.amax(dim=1, keepdim=True) > 0)
 
 
-def magnify(tensors: list[Tensor], generator: torch.Generator, most: float = 0.45, chance: float = 0.4) -> list[Tensor]:
+def magnify(tensors: list[Tensor], generator: torch.Generator, most: float = 0.6, chance: float = 0.4) -> list[Tensor]:
     """Some squares as a camera of a narrower field sees them, by up to exp(most): the same part of all (B, C, S, S).
 
     What is left fills the square's own circle, as the canonical square of such a photograph does; 0 outside it.

@@ -175,9 +175,10 @@ def vary(views: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     seen = dict(zip(views, augment.magnify(list(views.values()), generator), strict=True))
     colour = augment.equalise(augment.colour(seen[labels.COLOUR.name], generator), generator, augment.EQUALISED)
-    seen[labels.COLOUR.name] = augment.compress(colour, generator)
+    seen[labels.COLOUR.name] = colour
     turned = augment.turn(list(seen.values()), generator, degrees=20, zoom=0.12, shift=0.03)
-    return dict(zip(seen, turned, strict=True))
+    seen = dict(zip(seen, turned, strict=True))
+    return seen | {labels.COLOUR.name: augment.compress(seen[labels.COLOUR.name], generator)}
 
 
 def _compute(

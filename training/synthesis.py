@@ -59,10 +59,10 @@ def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
             squares = augment.colour(squares, generator, task.colour)
         if recipe.coarsest < 1:
             squares = augment.resolution(squares, generator, recipe.coarsest)
-        if task.robust:
-            squares = augment.compress(squares, generator)
         if task.turned:
             squares, truth, care = augment.turn([squares, truth, care], generator, 30, 0.2, 0.08)
+        if task.robust:
+            squares = augment.compress(squares, generator)  # last: the blocks of a file lie along its rows
         whole = torch.cat(augment.flip([net.prepare(squares), truth, care, squares], generator), dim=1)
         sizes = [net.config.channels, truth.shape[1], 1, 3]
         corners = _corners(whole[:, sizes[0] :][:, : sizes[1]], task.patch, recipe.batch, numbers)
