@@ -42,7 +42,8 @@ def find_gates(card: Card, scores: Scores | None, planes: Planes, reasons: tuple
         reasons = (*reasons, _NO_VESSELS)
     reasons = (*reasons, *(() if fundus_ok else (_NOT_FUNDUS,)), *(() if sharp else (_POOR,)))
     threshold = card.calibrations[GRADABLE].threshold if GRADABLE in card.calibrations else None
-    return Quality(not reasons, gradable, reasons, threshold), Fundus(fundus_ok, is_fundus)
+    unsure = None if card.doubtful_below is None or gradable is None or reasons else gradable < card.doubtful_below
+    return Quality(not reasons, gradable, reasons, threshold, unsure), Fundus(fundus_ok, is_fundus)
 
 
 def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tuple[Finding, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = prose.evidence_text(evidence) + "".join(f"{said}\n" for said in prose.conflicts(report).values())
+    text = prose.evidence_text(evidence) + "".join(f"{said}\n" for said in prose.reservations(report))
     _write_text(folder / "evidence", {**_origin(report), **evidence.to_dict()}, text)
     (folder / "evidence.png").unlink(missing_ok=True)
     if evidence.disc is not None:

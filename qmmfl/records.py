@@ -58,6 +58,7 @@ class Quality:
     score: float | None  # 0..1, probability that the photograph is gradable; None where no network was asked
     reasons: tuple[str, ...] = ()
     threshold: float | None = None  # 0..1, on the score; other faults can make a photograph ungradable above it
+    doubtful: bool | None = None  # gradable, but few that clinicians could read score as low; None where not asked
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
 SCHEMA = 1
 VALIDATION = "validation eyes"  # what a calibration is fitted on, where there are enough
 _DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy", "least_vessels"}
+_DECIDES |= {"doubtful_below"}
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 
 
@@ -83,7 +84,8 @@ class Card:
     lesion_thresholds: lesion -> probability; a lesion without one is not counted. lesions_healthy: lesion -> regions at
     that threshold; nine of ten healthy eyes exceed none of these numbers. plane_errors: plane -> expected
     absolute error 0..1. least_vessels: a photograph in which vessels cover less (`measures.vessel_share`) cannot be
-    read. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. vessel_errors: likewise
+    read. doubtful_below: one that can be read, but whose probability of being gradable is lower, is marked; None marks
+    none. vcdr_error: mean absolute error of the vertical cup-to-disc ratio on the test eyes. vessel_errors: likewise
     of the numbers of `evidence`, calibres as a share. data: what they were trained on, with terms. counts: finding ->
     {split: positive eyes}. metrics: test figures, as the evaluation wrote them.
     """
@@ -103,6 +105,7 @@ class Card:
     plane_errors: Mapping[str, float] = field(default_factory=dict)
     vessel_errors: Mapping[str, float] = field(default_factory=dict)
     least_vessels: float = 0.0
+    doubtful_below: float | None = None
     vcdr_error: float | None = None
     data: tuple[Mapping[str, str], ...] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -242,6 +242,39 @@ def test_the_limit_for_vessels_is_half_of_what_readable_eyes_have():
     assert calibrate.least_vessels(targets.Targets(cases_), shares) == pytest.approx(0.01, abs=3e-4)
 
 
+def test_one_readable_photograph_in_twenty_is_in_doubt():
+    cases_ = [case(n, split="val", gradable=1, fundus=1) for n in range(100)]
+    cases_ += [
+        case(100 + n, split=split, gradable=gradable) for n, (split, gradable) in enumerate([("train", 1), ("val", 0)])
+    ]
+    logits = np.zeros((102, len(OUTPUTS)))
+    logits[:, OUTPUTS.index(GRADABLE)] = [*range(100), -1000, -1000]
+    plain = weights.Calibration(0.1, -2.0, 0.2, weights.VALIDATION)
+    limit = calibrate.doubtful_below(targets.Targets(cases_), logits, plain)
+    assert limit is None, "where they would be refused there is no room for doubt"
+    limit = calibrate.doubtful_below(targets.Targets(cases_), logits, dataclasses.replace(plain, threshold=0.1))
+    below = 1 / (1 + np.exp(2 - 0.1 * np.arange(100))) < limit
+    assert below.sum() == 5
+
+
+def test_a_doubtful_photograph_is_read_and_said_to_be_doubtful(eye):
+    def read(**fields):
+        return pipeline.Pipeline(tiny_network(), tiny_card(**fields), "test", "cpu")(eye.photograph)
+
+    report = read(doubtful_below=1.0)
+    assert report.quality.gradable
+    assert report.quality.doubtful
+    assert report.finding("DR").probability is not None
+    assert prose.reservations(report)[0].startswith("Image quality is in doubt")
+    assert report.to_dict()["quality"]["doubtful"] is True
+    for sure in (read(doubtful_below=0.0), read()):
+        assert not sure.quality.doubtful
+        assert not any("quality" in said for said in prose.reservations(sure))
+    assert read(doubtful_below=1.0, least_vessels=1.01).quality.doubtful is None, (
+        "what is not read is refused, not doubted"
+    )
+
+
 def test_an_undecided_finding_is_said_so(eye):
     unsure = weights.Calibration(1.1, 0.2, 0.4, "validation eyes", 0.0, 1.0)
     card = tiny_card()

@@ -28,6 +28,7 @@ def scored(probability: np.ndarray, **changes) -> scores.Scores:
         grade=(probability > 0.5) * 2,
         lesions=np.stack([probability > 0.5, *[np.full(len(every), np.nan)] * 3], axis=1),
         gradable=np.ones(len(every), bool),
+        doubtful=np.zeros(len(every), bool),
         fundus=np.ones(len(every), bool),
     )
     return scores.Scores(**{**values, **changes})
@@ -93,17 +94,20 @@ def test_gates_count_strangers_and_good_photographs():
     cases = [case(0, "drimdb", gradable=1), case(1, "drimdb", fundus=0), case(2, "ffa_phase", fundus=0), case(3)]
     cases.append(case(4, odir=tuple(int(letter == "C") for letter in data.ODIR_CLASSES)))
     gradable = np.array([False, False, True, True, False])
-    made = scored(np.full(5, 0.5), gradable=gradable, fundus=np.array([True] * 5))
+    doubtful = np.array([False, False, False, True, False])
+    made = scored(np.full(5, 0.5), gradable=gradable, fundus=np.array([True] * 5), doubtful=doubtful)
     noise = scored(np.full(2, 0.5), gradable=np.zeros(2, bool), fundus=np.zeros(2, bool))
     found = reading_figures.gates(cases, made, {"noise": noise})
-    assert found["strangers"]["noise"] == {"pictures": 2, "refused": 2, "not_a_fundus": 2}
+    assert found["strangers"]["noise"] == {"pictures": 2, "refused": 2, "not_a_fundus": 2, "doubtful": 0}
     assert found["strangers"]["angiogram"]["refused"] == 0
     assert found["strangers_refused"] == pytest.approx(3 / 4)
-    assert found["good"]["drimdb"] == {"photographs": 1, "refused": 1, "not_a_fundus": 0, "labelled_good": True}
+    one = {"photographs": 1, "refused": 1, "not_a_fundus": 0, "doubtful": 0}
+    assert found["good"]["drimdb"] == {**one, "labelled_good": True}
+    assert found["good"]["odir5k"]["doubtful"] == 1
     assert found["good"]["odir5k"]["labelled_good"] is False
     assert found["good_refused"] == 0.5, "an eye with a cataract may hide its fundus"
-    assert found["cataract"] == {"photographs": 1, "refused": 1, "not_a_fundus": 0}
-    assert "| noise | 2 | 2 | 2 |" in card_tables.gates({"gates": found})
+    assert found["cataract"] == one
+    assert "| noise | 2 | 2 | 2 | 0 |" in card_tables.gates({"gates": found})
 
 
 class Row:

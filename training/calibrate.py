@@ -18,6 +18,7 @@ from .targets import Targets
 LEAST_TRAINED = 10  # positive training eyes below which a finding is not assessed
 LEAST_CHECKED = 5  # positive validation eyes below which training eyes help to place the threshold, and it is marked
 REFUSED = 0.01  # share of good validation photographs that a gate may refuse
+DOUBTED = 0.05  # share of readable validation photographs whose quality is marked as doubtful
 FOLDS = 5  # of a cross-fitted threshold
 # Of a rare finding the F1 is highest where most calls are wrong; a reader who is called nine times in ten for nothing
 # stops looking.
@@ -195,6 +196,15 @@ def most_together(counts: np.ndarray, share: float = 0.9) -> np.ndarray:
         if (counts <= limits).all(axis=1).mean() >= share:
             break
     return limits.astype(int)
+
+
+def doubtful_below(targets: Targets, logits: np.ndarray, calibration: Calibration) -> float | None:
+    """Probability of being gradable that one in twenty of the readable validation photographs stays below, `DOUBTED`;
+    None where that would refuse them already. logits as in `fit`."""
+    readable = (targets.column(GRADABLE) == 1) & (targets.column(FUNDUS) == 1) & (targets.split == "val")
+    score = calibration.scale * logits[readable, OUTPUTS.index(GRADABLE)] + calibration.offset
+    limit = round(float(np.quantile(1 / (1 + np.exp(-score)), DOUBTED)), 4)
+    return limit if limit > calibration.threshold else None
 
 
 def least_vessels(targets: Targets, shares: np.ndarray) -> float:

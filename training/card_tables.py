@@ -171,25 +171,32 @@ def abstention(metrics: Mapping[str, Any]) -> str:
 
 def gates(metrics: Mapping[str, Any]) -> str:
     """Refused pictures that are no fundus photograph, by kind, and refused good photographs, by data set."""
-    own, keys = metrics.get("gates", {}), ("photographs", "refused", "not_a_fundus")
-    rows = [
-        (kind, str(each["pictures"]), str(each["refused"]), str(each["not_a_fundus"]))
-        for kind, each in own.get("strangers", {}).items()
-    ]
-    rows += [
-        (
-            f"{'good' if each['labelled_good'] else 'all'} photographs, {name}",
-            *(str(each[key]) for key in keys),
-        )
+    own = metrics.get("gates", {})
+    counted = [*own.get("strangers", {}).items()]
+    counted += [
+        (f"{'good' if each['labelled_good'] else 'all'} photographs, {name}", each)
         for name, each in own.get("good", {}).items()
     ]
-    rows += [
-        (f"photographs labelled unreadable, {name}", *(str(each[key]) for key in keys))
-        for name, each in own.get("poor", {}).items()
-    ]
+    counted += [(f"photographs labelled unreadable, {name}", each) for name, each in own.get("poor", {}).items()]
     if clouded := own.get("cataract"):
-        rows.append(("eyes with a cataract, odir5k (not among the good)", *(str(clouded[key]) for key in keys)))
-    return table(("pictures", "number", "refused", "of these as not a fundus"), rows) if rows else ""
+        counted.append(("eyes with a cataract, odir5k (not among the good)", clouded))
+    head = ("pictures", "number", "refused", "of these as not a fundus", "read, quality in doubt")
+    rows = [
+        (
+            what,
+            *(
+                str(n)
+                for n in (
+                    each.get("pictures", each.get("photographs")),
+                    each["refused"],
+                    each["not_a_fundus"],
+                    each.get("doubtful", ""),
+                )
+            ),
+        )
+        for what, each in counted
+    ]
+    return table(head, rows) if rows else ""
 
 
 def ablations(results: Mapping[str, Any]) -> str:

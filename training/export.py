@@ -15,7 +15,7 @@ import torch
 import qmmfl
 from qmmfl import measures, weights
 from qmmfl.fundus import Prep
-from qmmfl.nets import OUTPUTS, Network
+from qmmfl.nets import GRADABLE, OUTPUTS, Network
 from qmmfl.pipeline import Pipeline
 
 from . import calibrate, conformal, data, feature_cache, planes, tasks
@@ -120,7 +120,8 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
             raise SystemExit("--no-calibrate takes calibrations from other weights: name their folder with --start")
         kept = weights.read_card(recipe.start)
         promised = {key: kept.metrics[key] for key in ("conformal", *CARRIED) if key in kept.metrics}
-        fields = {name: getattr(kept, name) for name in ("grade", "calibrations", "counts", "least_vessels")}
+        from_scores = ("grade", "calibrations", "counts", "least_vessels", "doubtful_below")
+        fields = {name: getattr(kept, name) for name in from_scores}
         return {**fields, "metrics": promised}
     before = weights.read_card(recipe.start).metrics if recipe.start and recipe.start.is_dir() else {}
     rows, features = feature_cache.load(recipe, network)
@@ -135,6 +136,7 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         "calibrations": calibrations,
         "counts": _counts(targets),
         "least_vessels": calibrate.least_vessels(targets, shares),
+        "doubtful_below": calibrate.doubtful_below(targets, logits, calibrations[GRADABLE]),
         "metrics": {
             "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)},
             **{key: before[key] for key in CARRIED if key in before},

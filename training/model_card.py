@@ -112,8 +112,11 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             if value is not None:
                 yield title, shown(value), target, reference
     for folder, poor in metrics.get("gates", {}).get("poor", {}).items():
-        share = poor["refused"] / poor["photographs"]
-        yield f"Photographs labelled unreadable in {folder} ({poor['photographs']}), refused", shown(share), "", ""
+        title, share = f"Photographs labelled unreadable in {folder} ({poor['photographs']})", poor["refused"]
+        yield f"{title}, refused", shown(share / poor["photographs"]), "", ""
+        if "doubtful" in poor:
+            marked = shown((share + poor["doubtful"]) / poor["photographs"])
+            yield f"{title}, refused or read with quality in doubt", marked, "", ""
     for title, model, target in ABLATIONS:
         value = _at(metrics.get("ablations", {}), f"models.{model}.fusion_minus.macro_auc")
         if value is not None:

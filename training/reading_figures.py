@@ -214,7 +214,8 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
 
     Good is what its set labels so (EyeQ good or usable, DRIMDB good), or, in sets without such labels, every
     photograph but those of eyes with a cataract, which may hide the fundus and are counted apart. poor: data set ->
-    photographs labelled unreadable (EyeQ reject, DRIMDB bad). refused: by any gate; not_a_fundus: by that gate alone.
+    photographs labelled unreadable (EyeQ reject, DRIMDB bad). refused: by any gate; not_a_fundus: by that gate alone;
+    doubtful: read, but with the mark that quality is in doubt.
     """
     kinds: dict[str, list[int]] = {}
     for number, case in enumerate(cases):
@@ -248,7 +249,8 @@ def _clouded(case: Case) -> bool:
 
 
 def _refused(scores: Scores) -> dict[str, int]:
-    return {"refused": int((~scores.gradable).sum()), "not_a_fundus": int((~scores.fundus).sum())}
+    told = {"refused": ~scores.gradable, "not_a_fundus": ~scores.fundus, "doubtful": scores.doubtful}
+    return {name: int(which.sum()) for name, which in told.items()}
 
 
 def _share(gradable: list[np.ndarray]) -> float:

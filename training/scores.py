@@ -38,7 +38,7 @@ class Scores:
     raw: sigmoid of the logit before calibration; probability: calibrated, both float64 (N, C). called: bool (N, C),
     reported as suspected; undecided: (N, C), 1 or 0. oedema, oedema_undecided: (N,). steps: (N, 5) probabilities
     of the DR grades; grade (N,) int, -1 unknown. lesions: (N, 4), 1 where there are more of one kind than healthy eyes
-    show, else 0, NaN where that is not known. gradable, fundus: bool (N,), what the gates say.
+    show, else 0, NaN where that is not known. gradable, doubtful, fundus: bool (N,), what the gates say.
     """
 
     raw: np.ndarray
@@ -51,6 +51,7 @@ class Scores:
     grade: np.ndarray
     lesions: np.ndarray
     gradable: np.ndarray
+    doubtful: np.ndarray
     fundus: np.ndarray
 
     @classmethod
@@ -74,6 +75,7 @@ class Scores:
             np.array([-1 if row["grade"] is None else row["grade"] for row in rows], int),
             matrix("lesions", len(labels.LESIONS)),
             np.array([row["gradable"] for row in rows], bool),
+            np.array([bool(row["doubtful"]) for row in rows], bool),
             np.array([row["fundus"] for row in rows], bool),
         )
 
@@ -113,6 +115,7 @@ def read(picture: str | np.ndarray) -> dict[str, Any]:
         "grade": report.dr.grade,
         "lesions": [report.lesions[code].beyond for code in labels.LESIONS],
         "gradable": report.quality.gradable,
+        "doubtful": report.quality.doubtful,
         "fundus": report.fundus.is_fundus,
     }
 

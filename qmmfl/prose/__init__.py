@@ -1,7 +1,7 @@
 """Report -> words: sentences, HTML for the page, the PDF to keep. Deterministic, and in one careful vocabulary."""
 
 from .atlas import placement_facts, placement_text
-from .doubts import conflicts
+from .doubts import conflicts, reservations
 from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
@@ -21,5 +21,6 @@ __all__ = [
     "placement_text",
     "ranked",
     "report_pdf",
+    "reservations",
     "vessel_facts",
 ]

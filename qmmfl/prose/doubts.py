@@ -1,4 +1,4 @@
-"""Where what was computed of one eye disagrees with itself, and what to do."""
+"""Where what was computed of one eye may mislead or disagrees with itself, and what to do."""
 
 from .. import labels
 from ..records import Report
@@ -20,6 +20,15 @@ CUP_CONFLICT = (
     "The ratio is measured on the outlines and the finding is a score of its own: check the outlines and the rim of "
     "the disc in the photograph, and refer if in doubt."
 )
+UNCLEAR = (
+    "Image quality is in doubt: of photographs that clinicians could read, one in twenty is judged this poor. Check "
+    "focus, lighting and lashes, and take it again if you can."
+)
+
+
+def reservations(report: Report) -> list[str]:
+    """All that should be weighed before the reading is believed: poor quality, then every conflict."""
+    return [*([UNCLEAR] if report.quality.doubtful else []), *conflicts(report).values()]
 
 
 def conflicts(report: Report) -> dict[str, str]:

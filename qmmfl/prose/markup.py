@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import draw, labels
 from ..records import Finding, Photograph, Report
-from .doubts import conflicts
+from .doubts import reservations
 from .sentences import (
     CAUTIONS,
     GRADE,
@@ -103,7 +103,7 @@ def shares_html(report: Report, code: str) -> str:
 
 def summary_html(report: Report) -> str:
     """The reading at a glance: one sentence, three figures, and for an ungradable photograph what to retake."""
-    doubt = "".join(f'<p class="question">{escape(said)}</p>' for said in conflicts(report).values())
+    doubt = "".join(f'<p class="question">{escape(said)}</p>' for said in reservations(report))
     if not report.quality.gradable:
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report.quality.reasons)
         return (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import draw, labels
 from ..records import Report
 from ..review import Review
-from .doubts import conflicts
+from .doubts import reservations
 from .review import review_rows
 from .sentences import (
     CAUTIONS,
@@ -82,7 +82,7 @@ def _reading(report: Report) -> "list[Figure]":
     findings += [(f.name, percent(f.probability), percent(f.threshold), call(f)) for f in ranked(report) if f.assessed]
     missing = listed([f.name for f in ranked(report) if not f.assessed])
     findings += [("Not assessed", missing)] if missing else []
-    remarks = (*report.quality.reasons, advice(report), *conflicts(report).values(), *report.photograph.notes)
+    remarks = (*report.quality.reasons, advice(report), *reservations(report), *report.photograph.notes)
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
         ("Measurements", facts(report) + [("Note", said) for said in remarks if said], (0.0, 0.27)),

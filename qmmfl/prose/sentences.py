@@ -149,6 +149,7 @@ def quality(report: Report) -> str:
         return "Not judged, because the analysis is incomplete"
     read = report.quality
     words = "Gradable" if read.gradable else "Not gradable"
+    words += ", in doubt" if read.doubtful else ""
     if read.score is None or read.gradable != (read.score >= (read.threshold or 0)):
         return words  # something else than this score decided: the reasons stand beside it
     limit = "" if read.threshold is None else f", threshold {percent(read.threshold)}"
