@@ -37,12 +37,12 @@ NOTE_BROKEN_PROFILE = "The colour profile in the file is not usable and was igno
 NOTE_FIRST = "The file held more than one picture; the first was read."
 NOTE_SIDE = "The DICOM file says that it is a {} eye."
 NOTE_COMPRESSED = (
-    "The file is strongly compressed (JPEG quality about {}): its traces can look like small lesions, and "
-    "the grade comes out too high; export it with a quality of 75 or more."
+    "The file is strongly compressed (JPEG quality about {}): small lesions are lost in it, and its traces can look "
+    "like some; export it with a quality of 90 or more."
 )
 NOTE_SMALL = f"The photograph is small (shortest side under {LOW_SIDE} pixels); small lesions may not show."
 
-LOW_QUALITY = 40  # of JPEG; at 50 the grade still agrees with clinicians', at 20 it does not (training.stress)
+LOW_QUALITY = 40  # of JPEG; at 50 the grade still agrees with clinicians', at 20 less (training.stress)
 _QUANTIZED = 3688  # sum of the brightness steps of a JPEG of quality 50
 
 _CURE = "export it as JPEG or PNG and upload it again"
@@ -92,8 +92,9 @@ def read(source: str | os.PathLike | bytes, name: str | None = "") -> Photograph
             if image.format == "PNG":
                 image.verify()  # decoding alone does not look at the checksums
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            quality = _jpeg_quality(image)
             pixels, notes = _convert(image, name)
-    return Photograph(pixels, name, hashlib.sha256(data).hexdigest(), first + notes)
+    return Photograph(pixels, name, hashlib.sha256(data).hexdigest(), first + notes, jpeg_quality=quality)
 
 
 def from_pixels(pixels: np.ndarray | Image.Image, name: str | None = None) -> Photograph:

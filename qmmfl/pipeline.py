@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from . import __version__, conclusions, fundus, labels, measures, memory, photograph, quality, stages, weights
+from . import (
+    __version__,
+    compression,
+    conclusions,
+    fundus,
+    labels,
+    measures,
+    memory,
+    photograph,
+    quality,
+    stages,
+    weights,
+)
 from .nets import runtime as runtimes
 from .records import Eye, Photograph, Provenance, Report
 from .stages import FIELD_STAGE, FUSION_STAGE, MEASURE_STAGE, STAGES, Outcome, Progress
@@ -99,7 +111,7 @@ class Pipeline:
     def _read(self, picture: Photograph, progress: Progress, override: bool, began: float) -> Report:
         progress(0, len(STAGES), FIELD_STAGE)
         try:
-            square, frame = fundus.canonical(picture.pixels, self.card.prep)
+            square, frame = fundus.canonical(compression.heal(picture, self.card.prep.size), self.card.prep)
         except fundus.FieldError:
             return self._report(picture, began, (quality.BLANK,))
         if not frame.field.circular:

@@ -31,6 +31,7 @@ class Photograph:
     sha256: hexadecimal digest of the file's bytes (of the pixels when there was no file).
     notes: sentences on what had to be converted (for example 16-bit or CMYK input), for the reader.
     side: "right" or "left" where a DICOM file says so, else None.
+    jpeg_quality: 1..100 where the file was a JPEG, else None.
     """
 
     pixels: np.ndarray
@@ -38,6 +39,7 @@ class Photograph:
     sha256: str
     notes: tuple[str, ...] = ()
     side: str | None = None
+    jpeg_quality: int | None = None
 
     @property
     def width(self) -> int:

@@ -14,6 +14,7 @@ FLOORS = {
     "records": 1,
     "dicom": 1,
     "photograph": 2,
+    "compression": 2,
     "fundus": 2,
     "quality": 2,
     "phantom": 2,

@@ -10,6 +10,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import CODES, case
 
+from qmmfl import photograph
 from training import card_tables, conformal, data, model_card, reading_figures, scores, strangers, stress
 
 
@@ -150,8 +151,10 @@ def test_scores_of_a_report_add_up(tiny_folder, eye):
 
 def test_altered_photographs_show_the_same_eye_otherwise(eye):
     made = {name: change(eye.photograph) for name, change in stress.VARIANTS.items()}
+    made |= {name: photograph.read(file).pixels for name, file in made.items() if isinstance(file, bytes)}
     assert (made["as it is"] == eye.photograph).all()
     assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in made.values())
+    assert 0 < np.abs(made["JPEG of quality 50"] - eye.photograph.astype(int)).mean() < 8
     means = {name: picture.mean(axis=(0, 1)) for name, picture in made.items()}
     assert max(made["400 px wide"].shape) == 400
     assert means["underexposed"].sum() < 0.7 * means["as it is"].sum()

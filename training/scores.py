@@ -21,10 +21,11 @@ from tqdm import tqdm
 import qmmfl
 from qmmfl import labels, pipeline, weights
 from qmmfl.nets import runtime
+from qmmfl.records import Photograph
 
 from .recipe import RUNS
 
-_CODE = ("conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "records")
+_CODE = ("compression", "conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "records")
 _CODE += ("stages", "weights")
 _PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
 _DEVICE = "cpu"  # that figures are made on
@@ -98,8 +99,11 @@ def reader() -> pipeline.Pipeline:
     return _reader
 
 
-def read(picture: str | np.ndarray) -> dict[str, Any]:
-    """Scores of one picture, a path or uint8 (H, W, 3), as JSON types. Raises RuntimeError where a network failed."""
+def read(picture: str | np.ndarray | Photograph) -> dict[str, Any]:
+    """Scores of one picture, a path, uint8 (H, W, 3) or a photograph, as JSON types.
+
+    Raises RuntimeError where a network failed.
+    """
     report = reader()(picture, override=True)
     if report.failures:
         raise RuntimeError(f"no figure can be made of a partial report: {report.failures}")

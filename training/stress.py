@@ -29,10 +29,9 @@ def _fewer(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(pixels, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
 
 
-def _stored(quality: int) -> Callable[[np.ndarray], np.ndarray]:
-    def store(pixels: np.ndarray) -> np.ndarray:
-        file = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        return np.ascontiguousarray(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))[..., ::-1])
+def _stored(quality: int) -> Callable[[np.ndarray], bytes]:
+    def store(pixels: np.ndarray) -> bytes:
+        return cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
     return store
 
@@ -57,7 +56,8 @@ def _printed(pixels: np.ndarray) -> np.ndarray:
     return np.where(pixels.max(axis=2, keepdims=True) < _DARK, 255, pixels).astype(np.uint8)
 
 
-VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+# Pixels uint8 (H, W, 3) -> pixels, or the file that they are stored in.
+VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "as it is": lambda pixels: pixels,
     "400 px wide": _fewer,
     "JPEG of quality 50": _stored(50),
@@ -87,7 +87,8 @@ def stress(recipe: Scoring) -> dict[str, Any]:
 
 def _read(what: tuple[str, str]) -> dict[str, Any]:
     path, name = what
-    return scores.read(VARIANTS[name](photograph.read(Path(path)).pixels))
+    made = VARIANTS[name](photograph.read(Path(path)).pixels)
+    return scores.read(photograph.read(made) if isinstance(made, bytes) else made)
 
 
 if __name__ == "__main__":

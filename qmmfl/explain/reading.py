@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import fundus, labels
+from .. import compression, fundus, labels
 from ..nets import GRADE, OEDEMA
 from ..pipeline import Pipeline
 from ..pipeline import Source as Picture
@@ -92,7 +92,8 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
         return source
     if report.failures or not report.planes:
         raise ExplanationError(_refusal(report))
-    square, frame = fundus.canonical(report.photograph.pixels, pipeline.card.prep)
+    prep = pipeline.card.prep
+    square, frame = fundus.canonical(compression.heal(report.photograph, prep.size), prep)
     x = torch.from_numpy(square).to(pipeline.device).permute(2, 0, 1)[None].float() / 255
     planes = {
         m.name: torch.from_numpy(np.stack([report.planes[name].square for name in m.planes]))[None].to(pipeline.device)
@@ -104,7 +105,7 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
         fused = network.fusion(features)
     if not torch.isfinite(fused).all():
         raise ExplanationError(NO_NUMBERS)
-    return Reading(report, frame, square, views, features, fused, pipeline.card.prep)
+    return Reading(report, frame, square, views, features, fused, prep)
 
 
 def stand(report: Report, code: str) -> Standing:
