@@ -22,13 +22,16 @@ _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
 _LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
 _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
+_FIRST = "{run}/synthesis_lesions_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
 _GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
-    f"synthesis lesions --steps 2400 {_LESIONS}",
+    f"synthesis lesions --steps 2400 {_LESIONS} --name synthesis_lesions_first",
+    f"synthesis lesions --steps 1500 {_LESIONS} --rate 0.001 --seed 41 --start {_FIRST} --name synthesis_lesions_on",
+    "soup lesions --parts synthesis_lesions_first,synthesis_lesions_on",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
@@ -60,6 +63,15 @@ STAGES = (
     f"encoders colour --steps 920 --batch 16 --validate 5000 --settled 2 --rate 0.0004 --seed 12 --mixed 0.4"
     f" --start {_COLOURS}_heads/best.pt --name encoder_colour_d",
     "soup colour --parts encoder_colour_c,encoder_colour_d",
+    "heads colour --steps 2000 --batch 256 --rate 0.01 --validate 500",
+    f"encoders colour --steps 510 --batch 16 --validate 5000 --settled 2 --rate 0.0004 --seed 13 --mixed 0.4"
+    f" --start {_COLOURS}_heads/best.pt --name encoder_colour_e",
+    f"encoders colour --steps 545 --batch 16 --validate 5000 --settled 2 --rate 0.0005 --seed 14 --mixed 0.4"
+    f" --start {_COLOURS}_heads/best.pt --name encoder_colour_f",
+    "soup colour --parts encoder_colour_heads,encoder_colour_e,encoder_colour_f --name encoder_colour_calm",
+    f"encoders colour --steps 724 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 15"
+    f" --start {_COLOURS}_calm/best.pt --name encoder_colour_g",
+    "soup colour --parts encoder_colour_calm,encoder_colour_g",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     f"fusion --steps 800 {_FUSION} --name fusion_coarse",
