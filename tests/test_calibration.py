@@ -266,6 +266,7 @@ def test_a_doubtful_photograph_is_read_and_said_to_be_doubtful(eye):
     assert report.quality.doubtful
     assert report.finding("DR").probability is not None
     assert prose.reservations(report)[0].startswith("Image quality is in doubt")
+    assert prose.headline(report).startswith("Image quality in doubt: ")
     assert report.to_dict()["quality"]["doubtful"] is True
     for sure in (read(doubtful_below=0.0), read()):
         assert not sure.quality.doubtful

@@ -109,7 +109,9 @@ def headline(report: Report) -> str:
         found.append(f"Macular oedema by its risk signs ({percent(report.dme.probability)}; OCT decides)")
     nothing = _NEITHER if report.finding("NORMAL").suspected is False else f"{_NOTHING}; this does not exclude disease."
     said = f"Suspicion of {listed(found)}." if found else nothing
-    return said if report.quality.gradable else f"Not gradable, shown on request, not to be relied on: {said}"
+    if not report.quality.gradable:
+        return f"Not gradable, shown on request, not to be relied on: {said}"
+    return f"Image quality in doubt: {said}" if report.quality.doubtful else said
 
 
 def advice(report: Report) -> str | None:
