@@ -26,8 +26,8 @@ ATLAS, LICENCE = "atlas.safetensors", "LICENSE"
 EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
 SCHEMA = 1
 VALIDATION = "validation eyes"  # what a calibration is fitted on, where there are enough
-_DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy", "least_vessels"}
-_DECIDES |= {"doubtful_below"}
+_DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy"}
+_DECIDES |= {"least_vessels", "doubtful_below"}
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 
 
