@@ -232,7 +232,7 @@ def test_heads_are_fitted_to_an_encoder_that_stays_as_it_is(tmp_path, monkeypatc
     monkeypatch.setattr(heads, "Config", tiny_config)
     for module in (heads, loop):
         monkeypatch.setattr(module, "RUNS", tmp_path)
-    heads.fit("colour", recipe.Recipe(steps=200, batch=16, rate=0.1, validate=200))
+    heads.fit("colour", heads.HeadsRecipe(steps=200, batch=16, rate=0.1, validate=200))
     learner = encoders.Classifier(tiny_config(), "colour").eval()
     loop.load_start(learner, tmp_path / "first" / "encoder_colour_heads" / "best.pt", "")
     for name, value in encoder.state_dict().items():

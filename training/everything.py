@@ -17,7 +17,7 @@ from qmmfl import labels, weights
 from .recipe import RUNS, parse
 
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
-_STEPS = {labels.LESION_MAPS.name: 6000}  # the plane that grades best, and still gaining after 800
+_STEPS = {labels.LESION_MAPS.name: 10_000}  # the plane that grades best, and still gaining after these
 _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
 _LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
@@ -63,12 +63,12 @@ STAGES = (
     f"encoders colour --steps 920 --batch 16 --validate 5000 --settled 2 --rate 0.0004 --seed 12 --mixed 0.4"
     f" --start {_COLOURS}_heads/best.pt --name encoder_colour_d",
     "soup colour --parts encoder_colour_c,encoder_colour_d",
-    "heads colour --steps 2000 --batch 256 --rate 0.01 --validate 500",
+    "heads colour --steps 2000 --batch 256 --rate 0.01 --validate 500 --name encoder_colour_refit",
     f"encoders colour --steps 510 --batch 16 --validate 5000 --settled 2 --rate 0.0004 --seed 13 --mixed 0.4"
-    f" --start {_COLOURS}_heads/best.pt --name encoder_colour_e",
+    f" --start {_COLOURS}_refit/best.pt --name encoder_colour_e",
     f"encoders colour --steps 545 --batch 16 --validate 5000 --settled 2 --rate 0.0005 --seed 14 --mixed 0.4"
-    f" --start {_COLOURS}_heads/best.pt --name encoder_colour_f",
-    "soup colour --parts encoder_colour_heads,encoder_colour_e,encoder_colour_f --name encoder_colour_calm",
+    f" --start {_COLOURS}_refit/best.pt --name encoder_colour_f",
+    "soup colour --parts encoder_colour_refit,encoder_colour_e,encoder_colour_f --name encoder_colour_calm",
     f"encoders colour --steps 724 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 15"
     f" --start {_COLOURS}_calm/best.pt --name encoder_colour_g",
     "soup colour --parts encoder_colour_calm,encoder_colour_g",

@@ -136,7 +136,9 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         "calibrations": calibrations,
         "counts": _counts(targets),
         "least_vessels": calibrate.least_vessels(targets, shares),
-        "doubtful_below": calibrate.doubtful_below(targets, logits, calibrations[GRADABLE]),
+        "doubtful_below": (
+            calibrate.doubtful_below(targets, logits, calibrations[GRADABLE]) if GRADABLE in calibrations else None
+        ),
         "metrics": {
             "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)},
             **{key: before[key] for key in CARRIED if key in before},

@@ -8,6 +8,7 @@ colour encoder on validation eyes .875 of the summary AUC, fitted .885. From hea
 from fitted ones 920 at .894 and .899; those runs differ in rate and length too, so that is no measure of the heads.
 """
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,6 +23,15 @@ from .assemble import assemble
 from .recipe import RUNS, Recipe, parse
 
 
+@dataclasses.dataclass(frozen=True)
+class HeadsRecipe(Recipe):
+    """name: of the classifier below the run, by default encoder_<modality>_heads; heads of another start want another,
+    since a run that is found is gone on with.
+    """
+
+    name: str = ""
+
+
 class Probe(nn.Module):
     """A classifier's heads alone: means of features (B, D) -> what `encoders.Classifier` says."""
 
@@ -34,7 +44,7 @@ class Probe(nn.Module):
         return self.heads(means[:, None, :, None, None]), self.extras(means)
 
 
-def fit(modality: str, recipe: Recipe) -> encoders.Classifier:
+def fit(modality: str, recipe: HeadsRecipe) -> encoders.Classifier:
     """Fit the heads of a run's encoder, or of the exported one, and write them with it; returns both."""
     cases, views = data.load()
     usable = np.ones(len(cases), bool)
@@ -63,9 +73,10 @@ def fit(modality: str, recipe: Recipe) -> encoders.Classifier:
     def validate(module: nn.Module) -> dict[str, float]:
         return targets.figures(every, checked, module(means[checked].to(device))[0].cpu().numpy())
 
-    probe = loop.fit(f"heads_{modality}", Probe(classifier), draw, loss, recipe, validate)
+    name = recipe.name or f"encoder_{modality}_heads"
+    probe = loop.fit(f"{name}_fit", Probe(classifier), draw, loss, recipe, validate)
     classifier.load_state_dict(classifier.state_dict() | probe.state_dict())
-    folder = RUNS / recipe.run / f"encoder_{modality}_heads"
+    folder = RUNS / recipe.run / name
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"averaged": classifier.cpu().state_dict(), "step": 0}, folder / "best.pt")
     return classifier
@@ -83,6 +94,6 @@ def means_of(network: Network, modality: str, views: np.ndarray, rows: np.ndarra
 
 
 if __name__ == "__main__":
-    chosen_recipe, chosen_modality = parse(Recipe, modality=[m.name for m in labels.MODALITIES])
+    chosen_recipe, chosen_modality = parse(HeadsRecipe, modality=[m.name for m in labels.MODALITIES])
     torch.manual_seed(chosen_recipe.seed)
     fit(chosen_modality, chosen_recipe)
