@@ -30,6 +30,8 @@ from .assemble import assemble
 from .recipe import RUNS, parse
 from .targets import Targets
 
+EXPORTED = "longer"  # the fusion of the run, as it is exported
+ALONE = "exported_colour"  # what its recipe makes of the photograph alone, "fusion_colour" of the run
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
 
 
@@ -145,8 +147,14 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         logits[name], titles[name] = made, title
     longer = fusion.FusionHeads(network.config)
     longer.fusion, longer.heads = network.fusion, network.heads
-    titles["longer"] = "Fusion of all modalities as it is exported: learnt for longer, the mean of several"
-    logits["longer"] = logits_of(longer.eval(), features, chosen)
+    titles[EXPORTED] = "Fusion of all modalities as it is exported: learnt for longer, the mean of several"
+    logits[EXPORTED] = logits_of(longer.eval(), features, chosen)
+    paired = {}
+    if (RUNS / recipe.run / "fusion_colour" / "best.pt").exists():
+        alone = fusion.FusionHeads(network.config)
+        alone.load_state_dict(loop.best_state(recipe, "fusion_colour"))
+        titles[ALONE] = "Only: Colour photograph, learnt as long as the one that is exported, the mean of as many"
+        paired = {EXPORTED: logits[EXPORTED], ALONE: logits_of(alone.eval(), features, chosen, (labels.COLOUR.name,))}
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
     steps = {name: _steps(recipe, name) for name in (*models(), *PHOTOGRAPHS) if name in logits}
@@ -166,7 +174,8 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "steps": steps,
         "titles": titles,
-        "models": comparison.compare(every, logits, codes, recipe.repeats),
+        "models": comparison.compare(every, logits, codes, recipe.repeats)
+        | (comparison.compare(every, paired, codes, recipe.repeats, EXPORTED) if paired else {}),
     }
     result = json.loads(json.dumps(result), parse_float=lambda t: round(float(t), 4), parse_constant=lambda _: None)
     (RUNS / recipe.run / feature_cache.ABLATION / f"{split}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -181,20 +181,10 @@ def gates(metrics: Mapping[str, Any]) -> str:
     if clouded := own.get("cataract"):
         counted.append(("eyes with a cataract, odir5k (not among the good)", clouded))
     head = ("pictures", "number", "refused", "of these as not a fundus", "read, quality in doubt")
+    keys = ("pictures", "refused", "not_a_fundus", "doubtful")
     rows = [
-        (
-            what,
-            *(
-                str(n)
-                for n in (
-                    each.get("pictures", each.get("photographs")),
-                    each["refused"],
-                    each["not_a_fundus"],
-                    each.get("doubtful", ""),
-                )
-            ),
-        )
-        for what, each in counted
+        (what, *(str(numbers.get(key, "")) for key in keys))
+        for what, numbers in ((what, {"pictures": each.get("photographs"), **each}) for what, each in counted)
     ]
     return table(head, rows) if rows else ""
 
@@ -210,13 +200,16 @@ def ablations(results: Mapping[str, Any]) -> str:
         + tuple(shown(each.get(key)) for key in sets_)
         for name, each in own.items()
     ]
-    head = ("model", "ODIR macro AUC", "fusion less it", *(f"referable DR, {key[10:]}" for key in sets_))
+    head = ("model", "ODIR macro AUC", "fusion less it, in its budget", *(f"referable DR, {key[10:]}" for key in sets_))
     learnt, of = results["learnt"], f" by weights {results['weights'][:8]}" if "weights" in results else ""
-    alone = own.get("only_colour", {}).get("fusion_minus", {}).get("macro_auc")
     worth = ""
-    if alone and None not in alone:
-        clear = "clear of zero" if alone[1] > 0 else "not clear of zero: it may be worth nothing"
-        worth = f" Over the photograph alone through the same fusion it gains {shown(alone)}, which is {clear}."
+    for name, which in (("only_colour", "it"), ("exported_colour", "the one that is exported")):
+        alone = own.get(name, {}).get("fusion_minus", {}).get("macro_auc")
+        if alone and None not in alone:
+            clear = "clear of zero" if alone[1] > 0 else "not clear of zero: it may be worth nothing"
+            worth += (
+                f" Over the photograph alone through the same fusion {which} gains {shown(alone)}, which is {clear}."
+            )
     return (
         f"{results['eyes']} {results['split']} eyes. All fusions learnt in one budget, heads alone until flat, from "
         f"the same frozen features{of} of {learnt['fusions']} training eyes, the nets on the photograph alone in a "

@@ -42,26 +42,26 @@ def figures(every: Targets, logits: np.ndarray, rows: np.ndarray, codes: Sequenc
 
 
 def compare(
-    every: Targets, logits: Mapping[str, np.ndarray], codes: Sequence[str], repeats: int = 500
+    every: Targets, logits: Mapping[str, np.ndarray], codes: Sequence[str], repeats: int = 500, base: str = BASE
 ) -> dict[str, dict[str, Any]]:
     """Model -> its figures as [value, low, high], and "fusion_minus": {figure: [difference, low, high]}.
 
-    logits: model -> (N, len(OUTPUTS)), the same eyes in the same order; BASE must be among them. Every draw of
+    logits: model -> (N, len(OUTPUTS)), the same eyes in the same order; base: the fusion among them. Every draw of
     patients is the same for all models: the intervals of the differences are paired.
     """
     names = list(logits)
-    base = names.index(BASE)
+    first = names.index(base)
     keys = ["macro_auc", *(f"referable_{folder}" for folder in GRADED)]
 
     def statistics(rows: np.ndarray) -> list[float]:
         values = np.array([list(figures(every, logits[name], rows, codes).values()) for name in names])
-        return np.concatenate([values.ravel(), (values[base] - values).ravel()]).tolist()
+        return np.concatenate([values.ravel(), (values[first] - values).ravel()]).tolist()
 
     bounded = np.array(metrics.bounds(statistics, every.group, repeats)).reshape(2, len(names), len(keys), 3)
     result: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(names):
         own, less = ({k: v.tolist() for k, v in zip(keys, b[i], strict=True) if not np.isnan(v[0])} for b in bounded)
-        result[name] = own if name == BASE else {**own, "fusion_minus": less}
+        result[name] = own if name == base else {**own, "fusion_minus": less}
     return result
 
 

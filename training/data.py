@@ -8,28 +8,31 @@ repository. A label of -1 means "not annotated", never "absent".
 import csv
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from qmmfl import fundus, labels, photograph
+from qmmfl import compression, fundus, labels, photograph
 from qmmfl.nets import Config
 
-from . import negatives, tables
+from . import negatives, retakes, tables
 from .recipe import FRESH, RUNS
 
 CACHE = RUNS / "cache"
 VIEW = Config().view  # [px] side of a plane as its encoder sees it
 COLOUR_VIEW = Config().seen(labels.COLOUR.name)  # [px] side of the cached photographs
 FOLDERS = ("odir5k", "stare", "idrid", "rahim", "eyepacs", "eyepacs_equalized", "aptos_severe", "palm", "drimdb")
+RETAKE = "retake"  # split of the training eyes' other photographs, see `retakes`
+LEARNT = ("train", RETAKE)  # splits that encoders and fusion learn from; eyes are counted and compared in "train" alone
 CODES = tuple(labels.FINDINGS)
 # Sets chosen by their grade, and the lowest there. A net that learnt from them that an eye is ill would have learnt
 # their cameras: they teach how severe it is, alone.
 LEAST_GRADE = {"aptos_severe": 2}
+_EVERYWHERE = ("DR", "NORMAL")  # what a part of the retina shows
 _DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
 ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other
 
@@ -120,7 +123,7 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
 def square_of(path: str | Path, prep: fundus.Prep) -> np.ndarray:
     """Canonical square uint8 (size, size, 3) of a photograph; all black where no field of view is visible."""
     try:
-        return fundus.canonical(photograph.read(path).pixels, prep)[0]
+        return fundus.canonical(compression.heal(photograph.read(path), prep.size), prep)[0]
     except fundus.FieldError:
         return np.zeros((prep.size, prep.size, 3), np.uint8)
 
@@ -147,15 +150,41 @@ def write_negatives(table: list[Case]) -> Iterator[Case]:
         yield Case("negatives", str(path), split, groups.get(source, path.stem), unknown, **known)
 
 
+def write_retakes(table: list[Case], pool: Executor) -> Iterator[Case]:
+    """Make the pictures of `retakes` below runs/cache, those that are there already excepted; a case of each.
+
+    What is known of the eye is known of its retake, but not that it can be graded, nor where only a part of it is seen
+    any finding but retinopathy, which leaves its traces all over the retina.
+    """
+    folder = CACHE / "retakes"
+    folder.mkdir(parents=True, exist_ok=True)
+    sources: dict[str, dict[str, Case]] = {}
+    for case in table:
+        if case.split == "train":
+            sources.setdefault(case.folder, {})[case.path] = case
+    for name, step in retakes.EVERY.items():
+        chosen = sorted(sources.get(name, ()))[::step]
+        paths = [folder / f"{name}_{number}.jpg" for number in range(len(chosen))]
+        seeds = [retakes.SEED + number for number in range(len(chosen))]
+        made = pool.map(retakes.write, chosen, seeds, paths, chunksize=8)
+        for source, seed, path, there in zip(chosen, seeds, paths, made, strict=True):
+            if there:
+                case = sources[name][source]
+                pairs = zip(CODES, case.findings, strict=True)
+                seen = [-1 if retakes.narrowed(seed) and code not in _EVERYWHERE else value for code, value in pairs]
+                yield replace(case, path=str(path), split=RETAKE, findings=tuple(seen), gradable=-1, odir=())
+
+
 def build(data: Path, workers: int = 2) -> None:
     """Write runs/cache/views.npy, uint8 (N, COLOUR_VIEW, COLOUR_VIEW, 3), and cases.json, both in the same order."""
     CACHE.mkdir(parents=True, exist_ok=True)
     table = list(cases(data))
     table += write_negatives(table)
     prep = fundus.Prep()
-    shape = (len(table), COLOUR_VIEW, COLOUR_VIEW, 3)
-    views = np.lib.format.open_memmap(CACHE / "views.part.npy", "w+", np.uint8, shape)
     with ProcessPoolExecutor(workers, FRESH) as pool:
+        table += write_retakes(table, pool)
+        shape = (len(table), COLOUR_VIEW, COLOUR_VIEW, 3)
+        views = np.lib.format.open_memmap(CACHE / "views.part.npy", "w+", np.uint8, shape)
         paths = [case.path for case in table]
         for index, view in enumerate(pool.map(partial(_view_of, prep=prep), paths, chunksize=32)):
             views[index] = view
@@ -173,7 +202,7 @@ def load() -> tuple[list[Case], np.ndarray]:
     """
     rows = json.loads((CACHE / "cases.json").read_text())
     table = [Case(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
-    tables.check_splits((case.path, case.group, case.split) for case in table)
+    tables.check_splits((case.path, case.group, "train" if case.split == RETAKE else case.split) for case in table)
     return table, np.load(CACHE / "views.npy", mmap_mode="r")
 
 

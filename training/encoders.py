@@ -83,7 +83,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
     every, side = targets.Targets(cases), Config().seen(modality)
     device = loop.device_of(recipe)
-    rows = np.flatnonzero((every.split == "train") & usable)
+    rows = np.flatnonzero(np.isin(every.split, data.LEARNT) & usable)
     if modality == labels.DISC_CUP.name:
         every.extras[rows, 2] = [ratio(views[row]) for row in rows]
     drawn = chances(every, rows)
@@ -114,7 +114,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
 
 
 def chances(every: targets.Targets, rows: np.ndarray) -> np.ndarray:
-    """How likely each of the training rows is to be drawn (len(rows),): see `Targets.sampling`; copies count half."""
+    """How likely each of the rows to learn is drawn (len(rows),): see `Targets.sampling`; equalised ones count half."""
     drawn = every.sampling(rows) * np.where(every.folder[rows] == "eyepacs_equalized", 0.5, 1)
     return drawn / drawn.sum()
 

@@ -25,7 +25,16 @@ _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
 _FIRST = "{run}/synthesis_lesions_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
-_GOING_ON = f"{_FUSION} --steps 300 --start {{run}}/fusion_coarse/best.pt"
+_GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --seed {1}"
+
+
+def _fusion(name: str, options: str, drop: str = "") -> tuple[str, ...]:
+    """A fusion, and four that go on from it, two of them with `drop`, for their mean."""
+    parts = [f"fusion {options} {_GOING_ON.format(name, seed)}{drop if seed > 2 else ''}" for seed in (1, 2, 3, 4)]
+    mean = f"soup fusion --parts {','.join(f'{name}_{seed}' for seed in (1, 2, 3, 4))} --name {name}"
+    return f"fusion {options} --steps 800 --name {name}_coarse", *parts, mean
+
+
 STAGES = (
     "synthesis disc_cup --steps 1500 --validate 250 --squares 8 --coarsest 0.5",
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
@@ -74,10 +83,7 @@ STAGES = (
     "soup colour --parts encoder_colour_calm,encoder_colour_g",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
-    f"fusion --steps 800 {_FUSION} --name fusion_coarse",
-    *(f"fusion {_GOING_ON} --name fusion_{seed} --seed {seed}" for seed in (1, 2)),
-    *(f"fusion {_GOING_ON} --name fusion_{seed} --seed {seed} --drop 0.3" for seed in (3, 4)),
-    "soup fusion --parts fusion_1,fusion_2,fusion_3,fusion_4",
+    *_fusion("fusion", _FUSION, " --drop 0.3"),
     "export --out weights",
 )
 FIGURES = (
@@ -88,6 +94,7 @@ FIGURES = (
     "planes --start weights",
     "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --decay 1 --pool 2 --guided 0.2"
     " --start weights",
+    *_fusion("fusion_colour", f"{_FUSION} --modalities colour --start weights"),
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 240 --batch 32 --side 160 --rate 0.002 --validate 240",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",

@@ -1,9 +1,8 @@
 """Features of the frozen encoders, computed once, so that the fusion trains in minutes on two CPU cores.
 
-`python -m training.feature_cache --copies 2` writes below runs/<run> the features of every case whose planes are
-cached, features.npy with the cases' rows.npy, and twice those of the training eyes turned and recoloured,
-features_1.npy and features_2.npy, which keep the fusion from learning single photographs by heart. `--anew colour`
-makes them again where that encoder was trained anew, and takes what the others gave from the cache.
+`python -m training.feature_cache` writes below runs/<run> the features of every case whose planes are cached,
+features.npy with the cases' rows.npy. `--anew colour` makes them again where that encoder was trained anew, and takes
+what the others gave from the cache.
 """
 
 import copy
@@ -24,7 +23,7 @@ from qmmfl.nets import Network, runtime
 from qmmfl.nets.blocks import fold_norms
 from qmmfl.nets.network import colour_view
 
-from . import augment, data, loop, planes
+from . import data, loop, planes
 from .assemble import assemble
 from .recipe import RUNS, Recipe, parse
 
@@ -36,12 +35,8 @@ WORKERS = 2  # threads that compute, of one core each, where the recipe names no
 
 @dataclasses.dataclass(frozen=True)
 class FeaturesRecipe(Recipe):
-    """copies: of the training eyes, turned and recoloured.
+    """anew: comma-separated modalities whose features are made again."""
 
-    anew: comma-separated modalities whose features are made again, and copies with them.
-    """
-
-    copies: int = 0
     anew: str = ""
 
 
@@ -58,29 +53,15 @@ def load(recipe: Recipe, network: Network, anew: Sequence[str] = ()) -> tuple[np
         if aside and not anew:
             raise RuntimeError("making some features anew was stopped; run training.feature_cache --anew ... again")
         kept = _kept(folder, anew) if aside else None
-        _compute(folder / "features.npy", rows, recipe, network, lambda views, _: views, kept)
+        _compute(folder / "features.npy", rows, recipe, network, kept)
         np.save(folder / "rows.npy", rows)
         for name in _CACHED:
             (folder / f"old_{name}").unlink(missing_ok=True)
     return np.load(folder / "rows.npy"), np.load(folder / "features.npy", mmap_mode="r")
 
 
-def load_copies(recipe: Recipe, network: Network, copies: int) -> list[np.ndarray]:
-    """As `load`, of the turned and recoloured copies: float16 (t, M, D, h, w) of the t training cases, in order."""
-    rows, _ = load(recipe, network)
-    cases, _ = data.load()
-    learnt = np.array([row for row in rows if cases[row].split == "train"])
-    paths = [RUNS / recipe.run / f"features_{number}.npy" for number in range(1, copies + 1)]
-    for number, path in enumerate(paths, 1):
-        if not path.exists():
-            _compute(path, learnt, recipe, network, lambda seen, part, copy=number: vary(seen, copy * 100_000 + part))
-    return [np.load(path, mmap_mode="r") for path in paths]
-
-
 def set_aside(folder: Path) -> None:
     """Make `load` compute the features of a run's folder again, though not those that it may keep; see `--anew`."""
-    for path in folder.glob("features_[0-9]*.npy"):
-        path.unlink()
     shutil.rmtree(folder / ABLATION, ignore_errors=True)  # its nets and test features are of the old ones
     for name in _CACHED:
         if (folder / name).exists():
@@ -166,33 +147,14 @@ def pooled(features: np.ndarray, cells: int) -> np.ndarray:
     return result
 
 
-def vary(views: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """The same eyes photographed otherwise: all views enlarged, turned and moved alike, colours as by another camera.
-
-    views: float32 (n, k, v, v) in 0..1 by modality, likewise returned; what moves in from outside is black, as the
-    surround of the field of view is in every view.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    seen = dict(zip(views, augment.magnify(list(views.values()), generator), strict=True))
-    colour = augment.equalise(augment.colour(seen[labels.COLOUR.name], generator), generator, augment.EQUALISED)
-    seen[labels.COLOUR.name] = colour
-    turned = augment.turn(list(seen.values()), generator, degrees=20, zoom=0.12, shift=0.03)
-    seen = dict(zip(seen, turned, strict=True))
-    return seen | {labels.COLOUR.name: augment.compress(seen[labels.COLOUR.name], generator)}
-
-
 def _compute(
     path: Path,
     rows: np.ndarray,
     recipe: Recipe,
     network: Network,
-    change: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
     kept: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> None:
-    """Write the features of some cases.
-
-    change: a part's views by modality and its number -> what the encoders see. kept: see `_kept`.
-    """
+    """Write the features of some cases, but those that are `kept`, see `_kept`."""
     _, views = data.load()
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES} | {labels.COLOUR.name: views}
     grid, config, device = data.VIEW // 16, network.config, loop.device_of(recipe)
@@ -206,7 +168,7 @@ def _compute(
         unknown = np.full((len(chosen), *shape[2:]), np.nan, np.float16)
         found = {name: kept(chosen, name) if kept else unknown.copy() for name in stores}
         todo = {name: np.isnan(each[:, 0, 0, 0]) for name, each in found.items()}
-        seen = change({name: tensor(store[chosen[todo[name]]]).to(device) for name, store in stores.items()}, start)
+        seen = {name: tensor(store[chosen[todo[name]]]).to(device) for name, store in stores.items()}
         for number, modality in enumerate(labels.MODALITIES):
             missing = todo[modality.name]
             if missing.any():
@@ -223,8 +185,6 @@ def _compute(
 
 if __name__ == "__main__":
     chosen_recipe = parse(FeaturesRecipe)[0]
-    assembled = assemble(chosen_recipe)[0]
     if chosen_recipe.anew:
         set_aside(RUNS / chosen_recipe.run)
-        load(chosen_recipe, assembled, chosen_recipe.anew.split(","))
-    load_copies(chosen_recipe, assembled, chosen_recipe.copies)
+    load(chosen_recipe, assemble(chosen_recipe)[0], chosen_recipe.anew.split(","))

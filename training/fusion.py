@@ -27,15 +27,13 @@ from .recipe import Recipe, parse
 class FusionRecipe(Recipe):
     """modalities: comma-separated names to keep, the others are zero; "all" keeps all.
 
-    pool: cells of the features along a side that are averaged first. copies: of the training eyes, turned and
-    recoloured, that are learnt beside them. drop: chance that an eye is learnt without a modality, each on its own:
-    encoders know the training eyes by heart, and a fusion that always sees all would trust the best of them too much.
-    guided: what `guidance` weighs, beside the loss of the heads.
+    pool: cells of the features along a side that are averaged first. drop: chance that an eye is learnt without a
+    modality, each on its own: encoders know the training eyes by heart, and a fusion that always sees all would trust
+    the best of them too much. guided: what `guidance` weighs, beside the loss of the heads.
     """
 
     modalities: str = "all"
     pool: int = 1
-    copies: int = 0
     drop: float = 0.0
     guided: float = 0.0
     name: str = "fusion"
@@ -65,18 +63,15 @@ def train(recipe: FusionRecipe) -> nn.Module:
     """Train fusion and heads; returns the averaged module."""
     network, _ = assemble(recipe)
     rows, features = feature_cache.load(recipe, network)
-    copies = feature_cache.load_copies(recipe, network, recipe.copies)
     # In memory: 230 kB per case, a quarter of it where pool is 2.
-    features, *copies = (feature_cache.pooled(each, recipe.pool) for each in (features, *copies))
+    features = feature_cache.pooled(features, recipe.pool)
     cases, _ = data.load()
     every = targets.Targets([cases[row] for row in rows])
     wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
     module = FusionHeads(network.config)
     loop.load_start(module, recipe.start, "")
-    if recipe.guided and copies:
-        raise SystemExit("--guided knows the places in eyes as they are: leave out --copies")
     guide = open_guide(recipe.guided, recipe.run, rows, features.shape[-1], every)
-    return fit(recipe.name, module, recipe, every, features, wanted, copies, recipe.drop, guide)
+    return fit(recipe.name, module, recipe, every, features, wanted, recipe.drop, guide)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,24 +93,6 @@ def silence(modalities: Collection[str]) -> Tensor:
     return torch.tensor([float(m.name in modalities) for m in labels.MODALITIES])[:, None, None, None]
 
 
-def mixed(
-    cached: np.ndarray,
-    copies: Sequence[np.ndarray],
-    learnt: np.ndarray,
-    chosen: np.ndarray,
-    numbers: np.random.Generator,
-) -> np.ndarray:
-    """Features (n, M, D, h, w) of the chosen cases, each as it is or, as often, one of its copies.
-
-    cached: of all cases. copies: of the cases `learnt`, whose numbers ascend, and of which the chosen are.
-    """
-    seen = cached[chosen]
-    for place, copy in enumerate(numbers.integers(len(copies) + 1, size=len(chosen))):
-        if copy:
-            seen[place] = copies[copy - 1][np.searchsorted(learnt, chosen[place])]
-    return seen
-
-
 def fit(
     name: str,
     module: nn.Module,
@@ -123,19 +100,17 @@ def fit(
     every: targets.Targets,
     cached: np.ndarray,
     modalities: Collection[str],
-    copies: Sequence[np.ndarray] = (),
     drop: float = 0.0,
     guide: Guide | None = None,
 ) -> nn.Module:
     """Train a module, features (B, M, D, h, w) -> logits (B, outputs), on the cached features of all cases `every`.
 
-    module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. copies: the features of
-    the training cases seen otherwise, (t, M, D, h, w) each, drawn as often as the cases themselves. drop: see the
-    recipe. guide: where scores should come from. Returns the averaged module.
+    module.heads.cuts are the cut points of the grade. Modalities that are not named are zero. drop: see the recipe.
+    guide: where scores should come from. Returns the averaged module.
     """
     device = loop.device_of(recipe)
     keep = silence(modalities).to(device)
-    learnt = np.flatnonzero(every.split == "train")
+    learnt = np.flatnonzero(np.isin(every.split, data.LEARNT))
     chances = every.sampling(learnt)
     checked = np.flatnonzero(every.split == "val")
 
@@ -145,7 +120,7 @@ def fit(
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(learnt, recipe.batch, p=chances)
-        seen = take(mixed(cached, copies, learnt, chosen, numbers))
+        seen = take(cached[chosen])
         other = bool(torch.rand((), generator=generator) < 0.5)
         if other:
             seen = seen.flip(-1)  # the other eye

@@ -51,14 +51,14 @@ def fit(modality: str, recipe: HeadsRecipe) -> encoders.Classifier:
     if modality != labels.COLOUR.name:
         views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
     every = targets.Targets(cases)
-    rows = np.flatnonzero(np.isin(every.split, ("train", "val")) & usable)
+    rows = np.flatnonzero(np.isin(every.split, (*data.LEARNT, "val")) & usable)
     if modality == labels.DISC_CUP.name:
         every.extras[rows, 2] = [encoders.ratio(views[row]) for row in rows]
     network, every = assemble(recipe)[0], every.at(rows)
     classifier = encoders.Classifier(Config(), modality)
     classifier.encoder.load_state_dict(network.encoders[modality].state_dict())
     means = torch.from_numpy(means_of(network, modality, views, rows, recipe))
-    learnt, checked = (np.flatnonzero(every.split == split) for split in ("train", "val"))
+    learnt, checked = (np.flatnonzero(np.isin(every.split, splits)) for splits in (data.LEARNT, ("val",)))
     chances, device = encoders.chances(every, learnt), loop.device_of(recipe)
 
     def draw(generator: torch.Generator) -> loop.Batch:
