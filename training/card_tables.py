@@ -207,9 +207,7 @@ def ablations(results: Mapping[str, Any]) -> str:
         alone = own.get(name, {}).get("fusion_minus", {}).get("macro_auc")
         if alone and None not in alone:
             clear = "clear of zero" if alone[1] > 0 else "not clear of zero: it may be worth nothing"
-            worth += (
-                f" Over the photograph alone through the same fusion {which} gains {shown(alone)}, which is {clear}."
-            )
+            worth += f" Over the photograph alone through the same fusion {which} gains {shown(alone)}, {clear}."
     return (
         f"{results['eyes']} {results['split']} eyes. All fusions learnt in one budget, heads alone until flat, from "
         f"the same frozen features{of} of {learnt['fusions']} training eyes, the nets on the photograph alone in a "
