@@ -53,7 +53,8 @@ def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tu
     if find_grade(card, scores, withheld).grade or find_oedema(card, scores, withheld).suspected:
         why = why or _GRADED
     if why:  # "No listed abnormality flagged" must not stand beside one that is
-        found = [replace(f, suspected=False, reason=why) if f.code == "NORMAL" and f.suspected else f for f in found]
+        withdrawn = {"suspected": False, "undecided": None, "reason": why}  # what it is decides another score now
+        found = [replace(f, **withdrawn) if f.code == "NORMAL" and f.suspected else f for f in found]
     return tuple(found)
 
 

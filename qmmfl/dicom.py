@@ -22,6 +22,7 @@ from PIL import Image
 KINDS = ("JPEG", "JPEG2000")  # of compressed pixels, what Pillow decodes
 NOTE_TEXT = "The DICOM file says that text is burnt into its pixels: look for a name before you share a picture."
 DAMAGED = "the DICOM file is damaged or incomplete"
+STEPS = "quantization"  # in the picture's info: of the JPEG inside, as Pillow has them of a JPEG file
 NO_READER = "it is a DICOM file and pydicom is not installed"
 INSTALL = "install qmmfl[dicom], or export it as JPEG or PNG and upload it again"
 
@@ -81,7 +82,9 @@ def read(data: bytes, check: Callable[[int, int], None]) -> tuple[Image.Image, s
         if header.get("BitsAllocated") != 8:
             raise DicomError("it is a DICOM file with more than 8 bits per channel")
         check(int(header.Columns), int(header.Rows))
-        picture = Image.fromarray(_pixels(header))
+        pixels, steps = _pixels(header)
+        picture = Image.fromarray(pixels)
+        picture.info[STEPS] = steps
         if header.get("ICCProfile"):
             picture.info["icc_profile"] = bytes(header.ICCProfile)
         side = _SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality")))
@@ -94,12 +97,14 @@ def encapsulate(source: bytes, pdf: bytes, side: str | None, created: str) -> by
     source: the DICOM file of the photograph. pdf: the report. side: of the eye. created: ISO 8601, when.
     Raises DicomError where the patient and the study cannot be copied.
     """
-    whose = _open(source, (*_WHOSE, "SOPClassUID", "SOPInstanceUID"))
+    whose = _open(source, (*_WHOSE, "SOPClassUID", "SOPInstanceUID", "BurnedInAnnotation"))
     with _quietly():
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
         made = _document(pdf, datetime.fromisoformat(created), side)
+        # The report shows the photograph, and what is burnt into it: unless its maker knows better, say so.
+        made.BurnedInAnnotation = "NO" if whose.get("BurnedInAnnotation") == "NO" else "YES"
         made.file_meta = FileMetaDataset()
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         for name in _WHOSE:
@@ -131,7 +136,7 @@ def _document(pdf: bytes, when: datetime, side: str | None) -> Any:
     made.Modality, made.SeriesDescription = "DOC", "Research report, not for diagnosis"
     made.Laterality = {"right": "R", "left": "L"}.get(side or "", "")
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = "qmmfl", "qmmfl", __version__
-    made.ConversionType, made.BurnedInAnnotation, made.RecognizableVisualFeatures = "WSD", "NO", "NO"
+    made.ConversionType, made.RecognizableVisualFeatures = "WSD", "NO"
     made.ContentDate, made.ContentTime = f"{when:%Y%m%d}", f"{when:%H%M%S}"
     made.AcquisitionDateTime, made.VerificationFlag = "", "UNVERIFIED"
     made.DocumentTitle, made.ConceptNameCodeSequence = "qmmfl report", []
@@ -158,16 +163,18 @@ def _open(data: bytes, names: tuple[str, ...]) -> Any:
         return pydicom.dcmread(io.BytesIO(data), specific_tags=list(names))
 
 
-def _pixels(header: Any) -> Any:
-    """uint8 (h, w, 3) RGB of an opened file."""
+def _pixels(header: Any) -> tuple[Any, dict[int, list[int]]]:
+    """uint8 (h, w, 3) RGB of an opened file, and the quantization tables where it is a JPEG inside."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import pixel_array
 
+    steps = {}
     if header.file_meta.TransferSyntaxUID in _JPEG:  # the picture inside may claim another size than the file
         with Image.open(io.BytesIO(get_frame(header.PixelData, 0, number_of_frames=1)), formats=KINDS) as inside:
             if inside.size != (header.Columns, header.Rows):
                 raise DicomError("it is a DICOM file that says another size than its picture has")
-    return pixel_array(header, raw=False)
+            steps = getattr(inside, "quantization", {})  # JPEG 2000 has none
+    return pixel_array(header, raw=False), steps
 
 
 @contextlib.contextmanager

@@ -211,6 +211,14 @@ def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=method)
 
 
+def printable(text: str) -> bool:
+    """Whether the font of the pages has every character of a text."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return all(font.get_char_index(ord(character)) for character in text if not character.isspace())
+
+
 def sheet(
     title: str,
     notice: str,
@@ -238,7 +246,9 @@ def sheet(
         lines = wrap(text, x, size, bold, end)
         for number, each in enumerate(lines):
             baseline = at - (number + 0.8) * line * size / 7.5
-            pages[-1].text(left + x * width, baseline, each, fontsize=size, weight="bold" if bold else "normal")
+            pages[-1].text(
+                left + x * width, baseline, each, fontsize=size, weight="bold" if bold else "normal", parse_math=False
+            )
         return len(lines) * line * size / 7.5
 
     def begin(words: str) -> float:

@@ -20,6 +20,8 @@ _WHITE = 225  # [0..255] a border whose darkest channel is brighter is white
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim
 _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not a circle
 _LIT = 0.12  # of the way from the border's brightness to the field's, what is brighter is the field
+_SECOND = 0.4  # of the field's area: what is lit beside it and as large is another eye, no caption
+_COMPACT = 0.6  # of its box: a disc fills .79
 _RIM_SHARE = 0.15  # of a full circle that must be visible as rim to trust the fit
 
 
@@ -29,12 +31,16 @@ class FieldError(ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """The circular field of view in [px] of the photograph. `circular` is False where no rim was visible."""
+    """The circular field of view in [px] of the photograph.
+
+    circular: False where no rim was visible. alone: False where another one, hardly smaller, lies beside it.
+    """
 
     x: float
     y: float
     radius: float
     circular: bool
+    alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -138,13 +144,14 @@ def find_field(pixels: np.ndarray) -> Field:
     for factor in (1 / step, min(1.0, _WORKING_SIDE * step / max(height, width))):
         if factor < 1:
             small = cv2.resize(small, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    lit = _lit(cv2.GaussianBlur(_on_black(small), (0, 0), 1.0))
+    lit, second = _lit(cv2.GaussianBlur(_on_black(small), (0, 0), 1.0))
     ratio = np.array([width / small.shape[1], height / small.shape[0]])
     x0, y0, w, h = cv2.boundingRect(lit)
     fit = _fit_circle(_rim(lit), (x0, y0, w, h))
     x, y, radius = fit if fit is not None else (x0 + (w - 1) / 2, y0 + (h - 1) / 2, max(w, h) / 2)
+    alone = second is None or bool(np.hypot(*(second - (x, y))) < radius)
     x, y = (np.array([x, y]) + 0.5) * ratio - 0.5
-    return Field(float(x), float(y), float(radius * ratio.mean()), fit is not None)
+    return Field(float(x), float(y), float(radius * ratio.mean()), fit is not None, alone)
 
 
 def find_frame(pixels: np.ndarray, prep: Prep) -> Frame:
@@ -180,8 +187,11 @@ def visible_part(square: np.ndarray, prep: Prep) -> float:
     return float((inside > _LIT * np.percentile(inside, 95)).mean())
 
 
-def _lit(small: np.ndarray) -> np.ndarray:
-    """uint8 (h, w) of 0/255: the largest connected region that is brighter than the camera's border."""
+def _lit(small: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 (h, w) of 0/255: the largest connected region that is brighter than the camera's border.
+
+    And the centre (2,) of a second one that could be another eye.
+    """
     red, green, blue = cv2.split(small)  # whole planes: numpy is slow along an axis of three
     bright = cv2.max(cv2.max(red, green), blue).astype(np.float32)
     top = float(np.percentile(bright, 99))
@@ -190,12 +200,24 @@ def _lit(small: np.ndarray) -> np.ndarray:
     border = min(float(np.percentile(bright, 1)), 0.5 * top)
     lit = (bright > border + _LIT * (top - border)).astype(np.uint8)
     lit = cv2.morphologyEx(lit, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(lit)
+    count, regions, stats, centres = cv2.connectedComponentsWithStats(lit)
     if count < 2:
         raise FieldError("no field of view is visible")
-    largest = (regions == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
+    first, *others = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+    second = next((centres[each] for each in others[:1] if _is_eye(stats[each], stats[first])), None)
+    largest = (regions == first).astype(np.uint8)
     outline, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(largest, outline, -1, 255, cv2.FILLED) * np.uint8(255)
+    return cv2.drawContours(largest, outline, -1, 255, cv2.FILLED) * np.uint8(255), second
+
+
+def _is_eye(region: np.ndarray, first: np.ndarray) -> bool:
+    """Whether a region is about as large as the first and compact; both rows of connectedComponentsWithStats."""
+    width, height, area = (int(region[each]) for each in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA))
+    return (
+        area >= _SECOND * first[cv2.CC_STAT_AREA]
+        and area >= _COMPACT * width * height
+        and 2 * min(width, height) > max(width, height)
+    )
 
 
 def _on_black(pixels: np.ndarray) -> np.ndarray:

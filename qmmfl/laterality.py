@@ -9,15 +9,20 @@ SIDES = ("right", "left")
 OPEN, UNKNOWN, CHOSEN = "not settled", "not known", "chosen by the clinician"
 CONTRARY = "disc and fovea tell different sides"
 AGAINST_TAG = f"{CHOSEN}, against the DICOM tag"  # which is the acquisition's own record, so that a slip must show
-_TOKENS = {"od": "right", "right": "right", "r": "right", "re": "right", "os": "left", "left": "left", "l": "left"}
-_TOKENS["le"] = "left"
+_TOKENS = {"od": "right", "right": "right", "r": "right", "os": "left", "left": "left", "l": "left"}
+_CAPITALS = {"RE": "right", "LE": "left"}  # words of many a name and language besides
 
 
 def find_in_name(name: str | None) -> str | None:
-    """The side that a file name tells by a word of its own (OD, OS, right, L, ...); None if it tells none or both."""
+    """The side that a file name tells by a word of its own (OD, OS, right, L, ...); None if it tells none or both.
+
+    RE and LE count in capitals and where no other word follows them (12_RE.jpg, not LE_GOFF.jpg).
+    """
     stem = re.sub(r"\.\w{2,5}$", "", name or "")
-    words = re.split(r"[^A-Za-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem))
+    words = re.findall(r"[A-Za-z]+|[0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem))
     found = {_TOKENS[word.lower()] for word in words if word.lower() in _TOKENS}
+    followed = zip(words, [*words, ""][1:], strict=True)
+    found |= {_CAPITALS[word] for word, after in followed if word in _CAPITALS and not after.isalpha()}
     return found.pop() if len(found) == 1 else None
 
 

@@ -124,7 +124,8 @@ def _from_dicom(data: bytes, name: str | None) -> Photograph:
     with _in_our_words(name):
         pixels, more = _convert(image, name)
     notes += (NOTE_SIDE.format(side),) if side else ()
-    return Photograph(pixels, name, hashlib.sha256(data).hexdigest(), notes + more, side)
+    digest = hashlib.sha256(data).hexdigest()
+    return Photograph(pixels, name, digest, notes + more, side, jpeg_quality=_jpeg_quality(image))
 
 
 @contextlib.contextmanager
@@ -192,7 +193,7 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
 
 def _jpeg_quality(image: Image.Image) -> int | None:
     """Quality 1..100 by which libjpeg would have made these quantization steps; None where there are none."""
-    steps = getattr(image, "quantization", None)
+    steps = getattr(image, "quantization", image.info.get(dicom.STEPS))
     if not steps:
         return None
     scale = 100 * sum(next(iter(steps.values()))) / _QUANTIZED

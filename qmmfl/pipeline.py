@@ -119,7 +119,7 @@ class Pipeline:
         part = fundus.visible_part(square, self.card.prep)
         if part < fundus.LEAST_PART:
             picture = replace(picture, notes=(*picture.notes, fundus.NOTE_PART.format(part)))
-        faults = quality.find_faults(square)
+        faults = (*(() if frame.field.alone else (quality.TWO,)), *quality.find_faults(square))
         if faults and not override:
             return self._report(picture, began, faults)
         with self._lock:  # only the networks want all cores; what stands before and after overlaps with other readers

@@ -12,6 +12,7 @@ BRIGHT = "It is overexposed: lower the flash and take it again."
 BLANK = "No field of view is visible: it is black or of one colour. Take it again with the eye aligned."
 FLAT = "It shows no structure: check the focus and that the shutter was open, and take it again."
 GREY = "It is not a colour photograph; the networks were trained on colour. Upload the colour original."
+TWO = "It shows two fields of view, and one alone can be read: save each eye as a picture of its own."
 PLAIN = "Much of it is of exactly one colour, like a drawing or a screen: upload the photograph itself."
 
 _DARK, _BRIGHT = 12.0, 245.0  # [0..255] median brightness inside the field

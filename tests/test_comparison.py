@@ -35,7 +35,9 @@ def test_differences_are_paired_by_patient(numbers):
     results["learnt"] = {"fusions": 5508, "photographs": 10307}
     page = card_tables.ablations(results)
     assert "| Noise |" in page
-    assert "from the same frozen features of 5508 training eyes" in page
+    assert "from the same frozen features of 5508 training photographs, nets on the photograph alone" in page
+    beside = card_tables.ablations({**results, "nets": ["noise"]})
+    assert "in a budget of their own from 10307" in beside
     outlived = card_tables.ablations({**results, "weights": "abcdef1234567890"})
     assert "features by weights abcdef12 of 5508" in outlived
     for alone, said in (("twin", ", not clear of zero: it may be worth nothing."), ("noise", "), clear of zero.")):

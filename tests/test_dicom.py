@@ -15,7 +15,7 @@ import pytest
 from fakes import FakePipeline
 from test_ui import silent, upload
 
-from qmmfl import cli, dicom, laterality, photograph, prose, results, review, runs, screening
+from qmmfl import cli, compression, dicom, laterality, photograph, prose, results, review, runs, screening
 from qmmfl.records import Eye, PhotographError
 from qmmfl.ui import cases
 from qmmfl.ui.reader import Reader
@@ -116,6 +116,17 @@ def test_the_picture_and_the_side_are_read_and_nothing_else(pixels, kind, capfd,
     assert photograph.NOTE_SIDE.format("right") in read.notes
     told = f"{read.notes}{read.name}{caplog.text}{capfd.readouterr()}{[str(each.message) for each in recwarn]}"
     assert not any(word in told for word in ("ster", NUMBER, BORN))
+
+
+def test_a_coarse_picture_inside_is_told_and_healed_as_its_file_would_be(pixels):
+    stored = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20])[1].tobytes()
+    inside = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": encapsulate([stored])}
+    file, wrapped = photograph.read(stored), photograph.read(written(dataset(pixels, **inside), JPEGBaseline8Bit))
+    assert file.jpeg_quality == wrapped.jpeg_quality == 20
+    assert photograph.NOTE_COMPRESSED.format(20) in wrapped.notes
+    healed = compression.heal(wrapped, 1024).astype(int)
+    assert np.abs(healed - wrapped.pixels).mean() > 0.3
+    assert photograph.read(written(dataset(pixels))).jpeg_quality is None
 
 
 def test_a_side_is_read_from_either_tag_or_not_at_all(pixels):
@@ -304,6 +315,13 @@ def test_a_source_that_names_nobody_gives_a_document_of_nobody(pixels):
     assert (str(made.PatientName), made.PatientID, made.Laterality) == ("", "", "")
     assert made.StudyInstanceUID
     assert made.EncapsulatedDocumentLength == 8
+
+
+@pytest.mark.parametrize(("said", "told"), [("NO", "NO"), ("YES", "YES"), (None, "YES")])
+def test_text_that_may_be_in_the_photograph_is_told_of_the_report(pixels, said, told):
+    source = written(dataset(pixels, BurnedInAnnotation=said))
+    out = dicom.encapsulate(source, b"%PDF-1.4", None, "2026-01-02T03:04:05+00:00")
+    assert pydicom.dcmread(io.BytesIO(out)).BurnedInAnnotation == told
 
 
 @pytest.mark.slow

@@ -374,7 +374,7 @@ def test_where_the_disc_tells_no_side_the_fovea_does(seed, tmp_path):
     reader = Reader(Doubtful())
     case = reader.read(Case(tmp_path, (Taken(tmp_path / "eye.png"),)), lambda *_: None)
     assert case.eye.evidence.fovea.seen
-    assert case.eye.seen == Eye(eye.side, "places of disc and fovea")
+    assert case.eye.seen == Eye(eye.side, "places of disc and fovea") == evidence.sided(exact_report(eye)).eye
     assert reader.settle(case).eye.report.eye.side == eye.side
     other = {"right": "left", "left": "right"}[eye.side]
     assert "Which eye is it?" in case.changed(0, named=other).questions()[0], "it speaks against a file name"
@@ -391,6 +391,8 @@ def test_a_contradiction_about_the_side_stays_until_the_clinician_decides(exact,
     reader = Reader(Mistaken())
     case = reader.settle(reader.read(Case(tmp_path, (Taken(tmp_path / "eye.png"),)), lambda *_: None))
     assert case.eye.report.eye == Eye(None, laterality.CONTRARY)
+    alone = laterality.settled(evidence.sided(replace(exact, eye=Eye(other, "position of the optic disc"))))
+    assert alone.eye == Eye(None, laterality.CONTRARY), "also where nobody can be asked"
     assert case.eye.evidence.side is None
     assert case.eye.evidence.contradicts
     decided = reader.settle(case.changed(0, chosen=exact.eye.side))

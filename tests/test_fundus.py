@@ -119,6 +119,28 @@ def test_crop_without_rim_keeps_what_is_lit(large):
     assert 80 < found.radius < 160
 
 
+@pytest.mark.parametrize("surround", [0, 255])
+@pytest.mark.parametrize("across", [True, False])
+def test_a_second_eye_beside_the_first_is_seen(large, surround, across):
+    eye = large.photograph
+    pair = np.concatenate([eye, eye[:, ::-1]], axis=int(across))
+    pair = np.where(pair.max(axis=2, keepdims=True) < 12, surround, pair).astype(np.uint8)
+    assert not fundus.find_field(pair).alone
+    assert fundus.find_field(eye).alone
+
+
+def test_what_stands_beside_an_eye_and_is_none_is_no_second_eye(large):
+    eye = large.photograph
+    caption = np.zeros_like(eye)
+    cv2.putText(caption, "OD 45", (20, 200), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 255), 12)
+    small = np.zeros_like(eye)
+    small[:150, :150] = cv2.resize(eye, (150, 150), interpolation=cv2.INTER_AREA)
+    torn = eye.copy()
+    torn[len(eye) // 2 - 20 : len(eye) // 2 + 20] = 0  # a dark band across it
+    for picture in (np.hstack([eye, caption]), np.hstack([eye, small]), torn):
+        assert fundus.find_field(picture).alone
+
+
 def test_frames_of_the_examples_are_golden():
     """The crop of every example to half a pixel, so that another OpenCV cannot move it unnoticed."""
     expected = json.loads(GOLDEN.read_text())

@@ -19,6 +19,10 @@ NOTHING, RIGHT = Eye(None, None), Eye("right", BY_DISC)
         ("eye_left.webp", "left"),
         ("imageRight1.png", "right"),
         ("LE.png", "left"),
+        ("12_RE_2024.png", "right"),
+        ("LE_GOFF_Marie.jpg", None),
+        ("Re-take 12.jpg", None),
+        ("photo_le_12.jpg", None),
         ("Model.jpg", None),  # od inside a word
         ("left_right.jpg", None),
         ("photograph.jpg", None),

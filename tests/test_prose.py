@@ -467,6 +467,22 @@ def test_the_first_page_holds_every_finding_and_every_measurement(report):
         assert letters(name, value) in said
 
 
+@pytest.mark.parametrize("note", ["cup $0.6 to $0.7", "see $\\foo$ and 5 % of ^ or _"])
+def test_a_note_is_printed_as_it_was_written(report, monkeypatch, note):
+    review = Review({"DR": "agree"}, None, note)
+    assert paper.report_pdf(report, review).startswith(b"%PDF")
+    monkeypatch.setattr(paper, "bind", lambda title, created, pages: pages)
+    said = [text for text in paper.report_pdf(report, review)[-1].texts if text.get_text() == note]
+    assert [text.get_parse_math() for text in said] == [False]
+
+
+def test_what_cannot_be_printed_of_a_note_is_said(report, monkeypatch):
+    monkeypatch.setattr(paper, "bind", lambda title, created, pages: pages)
+    for note, lost in (("µ-aneurysm, naïve, β", 0), ("右眼", 1), ("seen 🙂", 1)):
+        page = paper.report_pdf(report, Review({"DR": "agree"}, None, note))[-1]
+        assert letters(*(text.get_text() for text in page.texts)).count(letters("stands as boxes")) == lost, note
+
+
 def test_the_page_of_the_review_holds_what_the_clinician_said(report, monkeypatch):
     monkeypatch.setattr(paper, "bind", lambda title, created, pages: pages)
     note = "Two bleedings above the arcade, of which one was not there in March; " * 3

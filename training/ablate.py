@@ -147,7 +147,9 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         logits[name], titles[name] = made, title
     longer = fusion.FusionHeads(network.config)
     longer.fusion, longer.heads = network.fusion, network.heads
-    titles[EXPORTED] = "Fusion of all modalities as it is exported: learnt for longer, the mean of several"
+    titles[EXPORTED] = (
+        "Fusion of all modalities as it is exported: learnt for longer, the mean of several; on means of cells"
+    )
     logits[EXPORTED] = logits_of(longer.eval(), features, chosen)
     paired = {}
     if (RUNS / recipe.run / "fusion_colour" / "best.pt").exists():
@@ -173,6 +175,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "findings": codes,
         "seed": recipe.seed,
         "steps": steps,
+        "nets": list(PHOTOGRAPHS),
         "titles": titles,
         "models": comparison.compare(every, logits, codes, recipe.repeats)
         | (comparison.compare(every, paired, codes, recipe.repeats, EXPORTED) if paired else {}),
@@ -217,9 +220,9 @@ def _trained(recipe: AblationRecipe, name: str, make: Callable[[Config], nn.Modu
 
 
 def _learnt(recipe: AblationRecipe, cases: list[data.Case]) -> dict[str, int]:
-    """Training eyes of the fusions, those whose planes the run has, and of the nets on the photograph alone."""
-    train = np.array([case.split == "train" for case in cases])
-    return {"fusions": int(train[np.load(RUNS / recipe.run / "rows.npy")].sum()), "photographs": int(train.sum())}
+    """Photographs of fundi, retakes too, that the fusions learn from (those with planes), and nets on them alone."""
+    learnt = np.array([case.split in data.LEARNT and case.fundus == 1 and case.folder != "negatives" for case in cases])
+    return {"fusions": int(learnt[np.load(RUNS / recipe.run / "rows.npy")].sum()), "photographs": int(learnt.sum())}
 
 
 def _steps(recipe: AblationRecipe, name: str) -> int:

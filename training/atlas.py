@@ -97,7 +97,7 @@ def choose(every: Targets, recipe: AtlasRecipe) -> tuple[np.ndarray, np.ndarray,
         for mask in (
             sound & labelled & (every.split == "train"),
             sound & labelled & (every.split == "val"),
-            every.column("FUNDUS") == 0,
+            (every.column("FUNDUS") == 0) & (every.split == "val"),
         )
     ]
     return np.sort(found[0]), np.sort(found[1]), np.sort(found[2])

@@ -32,6 +32,7 @@ CODES = tuple(labels.FINDINGS)
 # Sets chosen by their grade, and the lowest there. A net that learnt from them that an eye is ill would have learnt
 # their cameras: they teach how severe it is, alone.
 LEAST_GRADE = {"aptos_severe": 2}
+_YOUNGEST = 10  # [years] 1, which stands there of 26 eyes and no age near it, is somebody's "unknown"
 _EVERYWHERE = ("DR", "NORMAL")  # what a part of the retina shows
 _DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
 ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other
@@ -53,7 +54,7 @@ class Case:
     oedema: int = -1  # 1: referable risk of macular oedema
     gradable: int = -1
     fundus: int = 1
-    age: int = -1
+    age: int = -1  # [years]
     female: int = -1
     odir: tuple[int, ...] = ()
 
@@ -91,12 +92,14 @@ def cases(data: Path) -> Iterator[Case]:
 
 def _case(folder: str, row: dict[str, str], data: Path) -> Case:
     findings = dict.fromkeys(CODES, -1)
-    grade = int(row.get("dr_grade") or -1)
+    grade, age = (int(row.get(name) or -1) for name in ("dr_grade", "age"))
     if row.get("uncertain") != "1":
         findings |= {code: int(row[f"m_{code}"]) for code in CODES if row.get(f"m_{code}", "") != ""}
     if folder not in ("odir5k", "stare", *LEAST_GRADE) and grade >= 0:
         findings["DR"] = int(grade > 0)
         findings["NORMAL"] = 0 if grade > 0 else -1
+    if findings["DR"] == 0:
+        grade = 0  # what no retinopathy is, whatever else the eye has: else only healthy eyes would teach it
     if folder == "palm" and "not pathological" not in row["category"]:
         findings["MYA"] = int(row["pathological_myopia"])
     oedema = {-1: -1, 2: 1}.get(int(row["dme_risk"]), 0) if "dme_risk" in row else int(row.get("maculopathy", -1))
@@ -114,7 +117,7 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
         oedema,
         -1 if folder == "eyepacs_equalized" else gradable,
         int(sharp != "outlier"),
-        int(row.get("age") or -1),
+        age if age >= _YOUNGEST else -1,
         {"Female": 1, "Male": 0}.get(row.get("sex", ""), -1),
         tuple(int(row[f"eye_{letter}"]) for letter in ODIR_CLASSES) if "eye_N" in row else (),
     )
@@ -164,8 +167,8 @@ def write_retakes(table: list[Case], pool: Executor) -> Iterator[Case]:
             sources.setdefault(case.folder, {})[case.path] = case
     for name, step in retakes.EVERY.items():
         chosen = sorted(sources.get(name, ()))[::step]
-        paths = [folder / f"{name}_{number}.jpg" for number in range(len(chosen))]
         seeds = [retakes.SEED + number for number in range(len(chosen))]
+        paths = [folder / f"{name}_{Path(eye).stem}_{seed}.jpg" for eye, seed in zip(chosen, seeds, strict=True)]
         made = pool.map(retakes.write, chosen, seeds, paths, chunksize=8)
         for source, seed, path, there in zip(chosen, seeds, paths, made, strict=True):
             if there:

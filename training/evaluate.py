@@ -97,12 +97,13 @@ def _read_stranger(what: tuple[str, int, str]) -> dict[str, Any]:
 if __name__ == "__main__":
     settings = parse(EvaluateRecipe)[0]
     found = evaluate(settings)
-    print(*(f"{title}: {value}" for title, value, _, _ in model_card.rows(found)), sep="\n")
+    card = weights.read_card(settings.weights)
+    card = dataclasses.replace(card, metrics={**card.metrics, **found})
+    print(*(f"{title}: {value}" for title, value, _, _ in model_card.rows(card)), sep="\n")
     if settings.limit < WHOLE or not settings.planes:
         raise SystemExit("a rehearsal: the card was left alone")
-    card = weights.read_card(settings.weights)
     error, tubes = found["synthesis"]["disc_cup"]["vcdr_error"][0], found["synthesis"]["vessels"]
     off = {name.removesuffix("_error"): tubes[name][0] for name in plane_figures.CALIBRES if name in tubes}
-    card = dataclasses.replace(card, metrics={**card.metrics, **found}, vcdr_error=error, vessel_errors=off)
+    card = dataclasses.replace(card, vcdr_error=error, vessel_errors=off)
     weights.save_card(settings.weights, card)
     model_card.write(settings.weights)

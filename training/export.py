@@ -50,6 +50,10 @@ MOST_OFF = 0.1  # [logit] a score in use off the cached one; planes of 8 bits an
 LIMITS = (
     "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",
     "Strongly compressed files, narrow fields and dark pictures move the grade; the card says how far.",
+    "Learnt and tested on photographs as public sets hold them: shrunk to 224 to 1024 pixels, IDRiD's cropped to the "
+    "field, stored again; a camera's full picture is scaled to 1024 pixels and was not among them.",
+    "Some findings are learnt from what was recorded of the eye, which stands for them: optic disc cupping from known "
+    "or suspected glaucoma, media haze mostly from cataract.",
     "Single-field estimate; OCT-only disease, the periphery, pressure and function are not assessed.",
     "Angiograms show no leakage, non-perfusion or timing; spectral bands are estimates from three channels.",
     "The fusion was told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc lie: "

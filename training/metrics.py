@@ -149,6 +149,16 @@ def interval(values: np.ndarray, statistic=np.mean, repeats: int = 1000, seed: i
     return float(low), float(high)
 
 
+def proportion(part: int, whole: int) -> list[float]:
+    """[share, low, high]: the share and its 95 % interval (Wilson 1927), which is one where none was counted, too."""
+    if not whole:
+        return [float("nan")] * 3
+    z2, share = 1.959964**2, part / whole
+    middle = (share + z2 / (2 * whole)) / (1 + z2 / whole)
+    half = (z2 * (share * (1 - share) / whole + z2 / (4 * whole**2))) ** 0.5 / (1 + z2 / whole)
+    return [share, middle - half, middle + half]
+
+
 def group_draws(groups: Sequence[str] | np.ndarray, repeats: int, seed: int = 0) -> Iterator[np.ndarray]:
     """Bootstrap draws of whole groups: row numbers int64, as many groups with replacement as there are.
 

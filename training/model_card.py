@@ -27,13 +27,20 @@ SYNTHESIS = (
     ("Artery Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.artery_dice", ">= .62", ".50 to .67"),
     ("Vein Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.vein_dice", ">= .66", ".50 to .67"),
     (
-        "Fovea seen as a dark spot, IDRiD test: mean distance from the marked one [disc diameters]",
+        "Fovea, mean distance from the marked one [disc diameters], IDRiD test "
+        "(the {0[fovea][seen]} of {0[fovea][eyes]} eyes where it is seen as a dark spot)",
         "fovea.error",
         "",
         "",
     ),
     ("The same, share within the error that reports give", "fovea.within", "about .90", ""),
-    ("Artery calibre, mean absolute error as a share, DRIVE and LES-AV tests", "vessels.artery_calibre_error", "", ""),
+    (
+        "Artery calibre, mean absolute error as a share, DRIVE and LES-AV tests "
+        "({0[vessels][calibre_eyes]} eyes with enough vessels around the disc)",
+        "vessels.artery_calibre_error",
+        "",
+        "",
+    ),
     ("Vein calibre, likewise", "vessels.vein_calibre_error", "", ""),
     ("Artery-vein ratio, mean absolute error", "vessels.artery_vein_ratio_error", "", ""),
     ("Artery-vein ratio, standard deviation between these eyes", "vessels.artery_vein_ratio_spread", "", ""),
@@ -68,8 +75,15 @@ SYNTHESIS = (
     ("Right calls of that classifier on real frames, leave one out", "ffa_arterial.classifier_accuracy", "", ""),
     *((f"Band {nm} nm, median relative error, simulated eyes", f"msi.msi_{nm}", "", "") for nm in labels.BANDS),
     ("All bands, error over that of a per-pixel regressor", "msi.ratio_to_pixel_regressor", "<= 1.5", "1"),
-    ("Colours given back, mean absolute log ratio, ODIR test", "msi.colours.odir5k", "", ""),
-    ("Colours given back, IDRiD test", "msi.colours.idrid", "", ""),
+    *(
+        (
+            f"Red and green given back, mean absolute log ratio, {name} test ({{0[msi][colour_eyes]}} eyes)",
+            f"msi.colours.{folder}",
+            "",
+            "",
+        )
+        for folder, name in (("odir5k", "ODIR"), ("idrid", "IDRiD"), ("rahim", "Rahim"), ("stare", "STARE"))
+    ),
 )
 CLASSIFICATION = (
     ("ODIR macro AUC, findings with at least 10 test eyes", "odir5k.macro_auc", ">= .85", ""),
@@ -98,36 +112,34 @@ GATES = (
 )
 ABLATIONS = (  # fusions retrained on the same frozen features; differences of the ODIR macro AUC, paired
     ("Fusion above the photograph alone through the same fusion, macro AUC", "only_colour", "> 0"),
+    ("The fusion that is exported above the photograph alone, learnt as long", "exported_colour", "> 0"),
     ("Fusion above the photograph alone with additive heads", "colour_heads", "> 0"),
     ("Fusion above the paper's fusion block", "paper", "> 0"),
 )
 
 
-def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def rows(card: weights.Card) -> Iterator[tuple[str, str, str, str]]:
     """(title, value with its interval, target, reference) of every figure that the card holds."""
+    metrics = card.metrics
     parts = (("synthesis", SYNTHESIS), ("classification", CLASSIFICATION), ("gates", GATES))
     for part, figures in parts:
         for title, path, target, reference in figures:
             value = _at(metrics.get(part, {}), path)
             if value is not None:
-                yield title, shown(value), target, reference
+                yield title.format(metrics[part]), shown(value), target, reference
     for folder, poor in metrics.get("gates", {}).get("poor", {}).items():
         title, share = f"Photographs labelled unreadable in {folder} ({poor['photographs']})", poor["refused"]
         yield f"{title}, refused", shown(share / poor["photographs"]), "", ""
         if "doubtful" in poor:
             marked = shown((share + poor["doubtful"]) / poor["photographs"])
             yield f"{title}, refused or read with quality in doubt", marked, "", ""
+    ablations = metrics.get("ablations", {})
+    by = ablations.get("weights", card.sha256)
+    others = "" if by == card.sha256 else f" (by weights {by[:8]}, not these)"
     for title, model, target in ABLATIONS:
-        value = _at(metrics.get("ablations", {}), f"models.{model}.fusion_minus.macro_auc")
+        value = _at(ablations, f"models.{model}.fusion_minus.macro_auc")
         if value is not None:
-            yield title, shown(value), target, ""
-
-
-def own(card: weights.Card) -> dict[str, Any]:
-    """The card's metrics but ablations of other weights' features, whose section names those weights."""
-    ablations = card.metrics.get("ablations", {})
-    theirs = "ablations" if ablations.get("weights") != card.sha256 else ""
-    return {name: found for name, found in card.metrics.items() if name != theirs}
+            yield title + others, shown(value), target, ""
 
 
 def page(card: weights.Card) -> str:
@@ -149,10 +161,11 @@ def page(card: weights.Card) -> str:
         "## Limits",
         "\n".join(f"- {limit}" for limit in card.limits),
         "## Test figures",
-        "Test split of each set, photographs at their own resolution, shipped weights and pipeline, gates overridden; "
+        "Test split of each set, shipped weights and pipeline, gates overridden; photographs as they were gathered, at "
+        "the size they have there: most were shrunk before (see Limits), so that no figure is of a camera's own file. "
         f"95 % bootstrap interval over {_drawn(card.metrics)} (over tiles of the image for the angiogram pairs, which "
         "are few). `python -m training.evaluate` computes them again.",
-        table(("figure", "value (95 % interval)", "first target", "reference"), rows(own(card))),
+        table(("figure", "value (95 % interval)", "first target", "reference"), rows(card)),
         *sections(card.metrics),
         "## Findings",
         table(("code", "finding", "training eyes", "threshold", "calibrated on"), ()) + "\n" + "\n".join(assessed),
@@ -178,7 +191,7 @@ def _at(metrics: Any, path: str) -> Any:
 def with_figures(readme: str, card: weights.Card) -> str:
     """The README with its table, between two marks, filled from the card."""
     before, rest = readme.split(BEGIN)
-    body = table(("figure", "test value (95 % interval)"), [(title, value) for title, value, _, _ in rows(own(card))])
+    body = table(("figure", "test value (95 % interval)", "first target"), [each[:3] for each in rows(card)])
     return f"{before}{BEGIN}\n\n{body}\n\n{END}{rest.split(END)[1]}"
 
 

@@ -22,7 +22,7 @@ LEAST = 10  # positive test eyes of a finding that counts in the macro figures
 GRADED = ("kappa", "accuracy", "referable_auc", "mild_sensitivity", "mild_specificity")  # of `grades`, in order
 GRADED += ("threat_sensitivity", "threat_specificity", "lesions_healthy", "lesions_ill")
 ERRORS = ("ece_before", "ece", "ece_least")  # calibration errors: uncalibrated, in use, of true probabilities
-AGES = ((0, 49), (50, 59), (60, 69), (70, 120))  # [years]
+AGES = {"up to 49": (0, 49), "50 to 59": (50, 59), "60 to 69": (60, 69), "from 70": (70, 120)}  # [years]
 
 
 def of_folder(cases: Sequence[Case], scores: Scores, promises: Mapping[str, Any], repeats: int) -> dict[str, Any]:
@@ -113,9 +113,10 @@ def macro_auc(every: Targets, scores: Scores, codes: Sequence[str], repeats: int
 
 
 def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
-    """Of the eyes with a known grade: quadratic kappa, accuracy, AUC of referable DR (grade 2 or more), sensitivity and
-    specificity of the calls "more than mild" and "vision-threatening", and the share with more lesions of any kind than
-    healthy eyes show, of those without retinopathy and of those with more than mild.
+    """Of the eyes with a known grade, 0 where retinopathy is known to be absent: quadratic kappa, accuracy, AUC of
+    referable DR (grade 2 or more), sensitivity and specificity of the calls "more than mild" and "vision-threatening",
+    and the share with more lesions of any kind than healthy eyes show, of those without retinopathy and of those with
+    more than mild.
     """
     rows = np.flatnonzero((every.grade >= 0) & (scores.grade >= 0))
     if not len(rows):
@@ -164,12 +165,13 @@ def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> d
     said[OEDEMA] = scores.oedema, scores.oedema_undecided
     for code, (probability, undecided) in said.items():
         label = every.column(code)
-        rows = np.flatnonzero((label >= 0) & ~np.isnan(undecided))
+        rows = np.flatnonzero((label >= 0) & ~np.isnan(probability))
         if code not in promises.get("bands", {}) or not len(rows):
             continue
-        truth, p, open_ = label[rows] == 1, probability[rows], undecided[rows] == 1
+        truth, p, told = label[rows] == 1, probability[rows], undecided[rows]
         made = np.array(promises["bands"][code], float)
         low, high = made[list(promises["alphas"]).index(conformal.ALPHA)]
+        open_ = np.where(np.isnan(told), (p >= low) & (p <= high), told == 1)  # NORMAL, withdrawn: by its score alone
         called = p > high
         per[code] = {
             "undecided": float(open_.mean()),
@@ -190,7 +192,7 @@ def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> d
 def subgroups(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
     """Coverage, macro AUC (findings with at least LEAST positives in the subgroup) and DR AUC by age and sex."""
     age, female = every.extras[:, 0] * 10, every.extras[:, 1]
-    parts = {f"age {low} to {high}": (age >= low) & (age < high + 1) & (age > 0) for low, high in AGES}
+    parts = {f"age {name}": (age >= low) & (age < high + 1) & (age > 0) for name, (low, high) in AGES.items()}
     parts |= {"women": female == 1, "men": female == 0}
     result = {}
     for name, inside in parts.items():
@@ -240,7 +242,7 @@ def gates(cases: Sequence[Case], scores: Scores, made: Mapping[str, Scores]) -> 
         "strangers": {kind: {"pictures": len(s.gradable), **_refused(s)} for kind, s in strangers.items()},
         "strangers_refused": _share([s.gradable for s in strangers.values()]),
         "good": good,
-        "good_refused": sum(g["refused"] for g in good.values()) / max(sum(g["photographs"] for g in good.values()), 1),
+        "good_refused": metrics.proportion(*(sum(g[key] for g in good.values()) for key in ("refused", "photographs"))),
     }
 
 

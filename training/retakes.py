@@ -3,7 +3,7 @@
 A retake shows less of the retina, has fewer pixels, other colours, a worse focus or a coarse file, or several of these,
 and goes through the whole pipeline as any photograph does: the nets of Stage I make of it what they make of such
 photographs, false lesions too, which no change of their planes could imitate. They are kept below runs/cache and
-nowhere else. `training.stress` alters other eyes, in ways of its own.
+nowhere else. `training.stress` alters test eyes, mostly in the same ways: it names those that are new.
 """
 
 from pathlib import Path

@@ -13,6 +13,7 @@ from . import data, losses, metrics
 SIMULATED = range(20_000, 20_024)  # seeds that no training and no validation draws
 FITTED = range(116)  # training seeds that the rival is fitted on, those of the net
 SIDE = 512  # [px] of the simulated eyes
+COLOUR_EYES = 15  # of each of these sets, the first test eyes
 REAL = ("odir5k", "idrid", "rahim", "stare")
 
 
@@ -40,7 +41,8 @@ def figures(reader, folder: Path, repeats: int, limit: int) -> dict[str, Any]:
         net.mean() / other.mean(),
         *metrics.interval(np.stack([net, other], 1), lambda x: x[:, 0].mean() / x[:, 1].mean(), repeats),
     ]
-    return {**result, "colours": _colours(reader, folder, repeats, min(limit, 15))}
+    seen = min(limit, COLOUR_EYES)
+    return {**result, "colour_eyes": seen, "colours": _colours(reader, folder, repeats, seen)}
 
 
 def _errors(made: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ measure(report, thresholds, again=pipeline(second_copy(photograph)))   # and the
 
 from .landmarks import Disc, Fovea
 from .lesions import QUADRANTS, Places, Spots
-from .record import TOLERANCES, Evidence, Measurement, measure, second_copy
+from .record import TOLERANCES, Evidence, Measurement, measure, second_copy, sided
 
 __all__ = [
     "QUADRANTS",
@@ -19,4 +19,5 @@ __all__ = [
     "Spots",
     "measure",
     "second_copy",
+    "sided",
 ]

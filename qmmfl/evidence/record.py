@@ -11,12 +11,13 @@ import numpy as np
 
 from .. import labels, laterality
 from ..conclusions import INCOMPLETE, UNGRADABLE
-from ..records import Photograph, Report
+from ..records import Eye, Photograph, Report
 from . import lesions, vessels
 from .centrelines import thinned
 from .landmarks import Disc, Fovea, find_disc, find_fovea, see
 from .lesions import Places
 
+BY_PLACES = "places of disc and fovea"  # what a side rests on
 DISC_DIAMETERS, RATIO = "disc diameters", "ratio"
 
 # How far the number of the second copy may lie from the first: calibres as a share (about one standard deviation
@@ -106,6 +107,21 @@ def second_copy(photograph: Photograph) -> Photograph:
     return replace(photograph, pixels=copy, sha256=hashlib.sha256(copy.tobytes()).hexdigest())
 
 
+def sided(report: Report) -> Report:
+    """A fresh report with the side that its photograph tells: by disc and fovea where both are seen, else by the disc;
+    open where the two contradict each other.
+    """
+    if _withheld(report) or report.grid is None:
+        return report
+    disc = find_disc(_plane(report, "disc"), _plane(report, "cup"))
+    if disc is None:
+        return report
+    fovea, side = _find_fovea(report, disc, *see(report.photograph.pixels, report.grid))
+    if side and report.eye.side not in (None, side):
+        return replace(report, eye=Eye(None, laterality.CONTRARY))
+    return replace(report, eye=Eye(side, BY_PLACES)) if fovea and fovea.seen else report
+
+
 def measure(
     report: Report,
     thresholds: Mapping[str, float],
@@ -125,8 +141,7 @@ def measure(
     disc = find_disc(_plane(report, "disc"), _plane(report, "cup"))
     fovea, side, side_reason, fovea_reason = None, None, NO_DISC, NO_DISC
     if disc is not None:
-        both = np.maximum(_plane(report, "artery"), _plane(report, "vein"))
-        fovea, side = find_fovea(square, field, disc, both)
+        fovea, side = _find_fovea(report, disc, square, field)
         side_reason, fovea_reason = (None, None) if side else (NO_SIDE, NO_FOVEA)
         if side and report.eye.side not in (None, side):
             fovea, fovea_reason = None, SIDES_DIFFER.format(side, report.eye.side, report.eye.origin)
@@ -186,6 +201,11 @@ def _nothing(reason: str) -> Evidence:
 
 def _plane(report: Report, name: str) -> np.ndarray:
     return report.planes[name].square
+
+
+def _find_fovea(report: Report, disc: Disc, square: np.ndarray, field: np.ndarray) -> tuple[Fovea | None, str | None]:
+    both = np.maximum(_plane(report, "artery"), _plane(report, "vein"))
+    return find_fovea(square, field, disc, both)
 
 
 def _vessel_numbers(report: Report) -> dict[str, Measurement]:

@@ -47,7 +47,10 @@ def report_pdf(report: Report, review: Review | None = None) -> bytes:
     """
     pages = _reading(report) + (_appendix(report) if report.planes else [])
     if review and review.given:
-        tables = [("What the clinician says", [("Subject", "Word"), *review_rows(review)], (0.0, 0.45))]
+        said = [("Subject", "Word"), *review_rows(review)]
+        if not draw.printable(review.note):
+            said.append(("", "What this page cannot print of the note stands as boxes; JSON and CSV hold all of it."))
+        tables = [("What the clinician says", said, (0.0, 0.45))]
         foot = f"Weights sha256 {report.provenance.weights_sha256}; photograph sha256 {report.photograph.sha256}."
         pages += draw.sheet(f"The clinician's review: {whose(report)}", labels.NOTICE, [], tables, foot, 2.4)
     return bind("qmmfl report", report.provenance.created, pages)
