@@ -25,7 +25,7 @@ class _Worker:
             raise RuntimeError("a worker has other weights than the machine that started it")
 
     def __call__(self, given: dict[str, Any]) -> dict[str, str]:
-        item = screening.Item(Path(os.fsdecode(given["path"])), given["shown"], given["plain"])
+        item = screening.Item(Path(os.fsdecode(given["path"])), given["shown"], os.fsdecode(given["folder"]))
         return screening.read_eye(item, self._reader, self._folder, self._parts)
 
 
@@ -46,7 +46,7 @@ def screen(
         raise RunError('a cluster needs Ray: pip install "qmmfl[cluster]"') from error
 
     given = [
-        {"path": os.fsencode(item.path.absolute()), "shown": item.shown, "plain": item.plain}
+        {"path": os.fsencode(item.path.absolute()), "shown": item.shown, "folder": os.fsencode(item.folder)}
         for item in screening.claim(sources, run)
     ]
     if not given:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from . import draw, labels
+from . import draw, labels, outputs
 from .explain import Explanation, WhatIf
 from .explain.figures import move_chart, overlay, raw, share_chart
 from .prose.explanation import explanation_pdf, explanation_text, whatif_text
@@ -44,7 +44,7 @@ def write(folder: Path, explanation: Explanation) -> None:
     (folder / "map_values.png").write_bytes(cv2.imencode(".png", raw(explanation))[1].tobytes())
     np.save(folder / "map_values.npy", explanation.square.astype(np.float32))
     _write_chart(folder / "shares.png", share_chart(explanation))
-    _write_numbers(folder / "explanation.json", explanation.to_dict())
+    _write_numbers(folder / outputs.EXPLANATION, explanation.to_dict())
     (folder / "explanation.md").write_text(explanation_text(explanation))
     (folder / "explanation.pdf").write_bytes(explanation_pdf(explanation))
 
@@ -55,7 +55,7 @@ def write_whatif(folder: Path, report: Report, whatif: WhatIf) -> None:
     origin, whole = report.provenance, report.to_dict()
     moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
     values = {"schema": SCHEMA, "input": whole["input"], "change": whatif.change, "moves": moves}
-    _write_numbers(folder / "whatif.json", {**values, "provenance": whole["provenance"], "notice": labels.NOTICE})
+    _write_numbers(folder / outputs.WHATIF, {**values, "provenance": whole["provenance"], "notice": labels.NOTICE})
     told = f"Photograph sha256 {report.photograph.sha256}. "
     told += f"Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
     (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{told}\n\n**{labels.NOTICE}**\n")

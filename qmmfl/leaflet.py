@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import charts, prose
+from . import charts, outputs, prose
 from .atlas import Atlas, Placement
 from .evidence import Evidence
 from .records import SCHEMA, Report
@@ -24,7 +24,7 @@ def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     text = prose.evidence_text(evidence) + "".join(f"{said}\n" for said in prose.reservations(report))
-    _write_text(folder / "evidence", {**_origin(report), **evidence.to_dict()}, text)
+    _write_text(folder / outputs.EVIDENCE, {**_origin(report), **evidence.to_dict()}, text)
     (folder / "evidence.png").unlink(missing_ok=True)
     if evidence.disc is not None:
         _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
@@ -40,7 +40,7 @@ def write_placement(
     if references is not None:
         figures["neighbours.png"] = charts.neighbours_figure(report, placement, references)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "atlas", {**_origin(report), **placement.to_dict()}, prose.placement_text(placement))
+    _write_text(folder / outputs.ATLAS, {**_origin(report), **placement.to_dict()}, prose.placement_text(placement))
     (folder / "neighbours.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         _write_picture(folder / name, figure)
@@ -53,7 +53,7 @@ def _origin(report: Report) -> dict[str, Any]:
 
 
 def _write_text(path: Path, values: dict[str, Any], text: str) -> None:
-    path.with_suffix(".json").write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
     path.with_suffix(".txt").write_text(text)
 
 

@@ -16,17 +16,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from . import dicom, labels, prose
+from . import cells, dicom, labels, outputs, prose
+from .outputs import DICOM, PDF, PLANES, REPORT
 from .records import Report
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
-JSON, PDF, PLANES = "report.json", "report.pdf", "planes"
-DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph came as DICOM
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 
 _GRADES = tuple(f"p_grade_{grade}" for grade in range(len(labels.GRADES)))
 _FIRST = ("input", "status", "reason", "notes", "conflicts", "folder", "sha256", "side")
-_TEXTS = (*_FIRST, "weights_sha256", "package_version")
+TEXTS = (*_FIRST, "weights_sha256", "package_version", "stamp")
 _NUMBERS = ("quality", "dme_probability", "vcdr", *_GRADES, *(f"p_{code}" for code in labels.FINDINGS))
 _COUNTS = tuple(f"lesions_{code}" for code in labels.LESIONS)
 SUMMARY_COLUMNS = (
@@ -49,6 +48,7 @@ SUMMARY_COLUMNS = (
     "undecided_DME",
     "weights_sha256",
     "package_version",
+    "stamp",
 )
 
 
@@ -64,7 +64,8 @@ def find_photographs(paths: Iterable[str | Path], leave_out: Path | None = None)
     """The files named, and the photographs in the folders named, one by one in order of name.
 
     A missing path or a closed folder is handed on, for the reader to refuse. `leave_out` is the folder of results: were
-    it inside a folder named, its planes would be taken for photographs. Links to folders are not followed.
+    it inside a folder named, its planes would be taken for photographs. What any verb wrote elsewhere is left out, too,
+    unless a file is named itself. Links to folders are not followed.
     """
     for path in map(Path, paths):
         yield from _walk(path, leave_out) if os.path.isdir(path) else (path,)
@@ -79,7 +80,10 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     except OSError:
         yield folder
         return
+    ours = outputs.find_pictures(folder, [entry.name for entry in ordered])
     for entry in ordered:
+        if entry.name in ours:
+            continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, leave_out)
         elif entry.name.lower().endswith(ENDINGS) and _may_be_file(entry):
@@ -108,24 +112,34 @@ def write_report(
     """Write the parts and last report.json: where that lies, all is there. Raises OSError.
 
     Returns why a photograph that came as DICOM has no report as DICOM; None where it has, or came otherwise.
-    What lies there of an earlier report goes first: it may have had other parts, or be of another eye.
+    What lies there of an earlier report goes first: it may have had other parts, or be of another eye. Where writing
+    fails, nothing is left.
     source: the photograph's file; where it is DICOM the PDF is written as DICOM, too, which names the patient.
     """
     remove_report(folder)
     folder.mkdir(exist_ok=True)
-    missing = None
-    if parts.pdf:
-        pdf = prose.report_pdf(report)
-        _place(folder / PDF, pdf)
-        if source is not None and (data := _dicom(source)):
-            try:
-                _place(folder / DICOM, dicom.encapsulate(data, pdf, report.eye.side, report.provenance.created))
-            except dicom.DicomError as error:  # the other files are good
-                missing = f"There is no report as DICOM, because {error}."
-    if parts.planes:
-        write_planes(folder / PLANES, report)
-    place_text(folder / JSON, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+    try:
+        with placing(folder / REPORT) as begun:
+            values = json.dumps(to_json(report), indent=1, allow_nan=False)
+            begun.write_bytes(f"{values}\n".encode())  # until it is in place it says whose the folder is
+            missing = _write_pdf(folder, report, source) if parts.pdf else None
+            if parts.planes:
+                write_planes(folder / PLANES, report)
+    except BaseException:
+        remove_report(folder)
+        raise
     return missing
+
+
+def _write_pdf(folder: Path, report: Report, source: Path | None) -> str | None:
+    pdf = prose.report_pdf(report)
+    _place(folder / PDF, pdf)
+    if source is not None and (data := _dicom(source)):
+        try:
+            _place(folder / DICOM, dicom.encapsulate(data, pdf, report.eye.side, report.provenance.created))
+        except dicom.DicomError as error:  # the other files are good
+            return f"There is no report as DICOM, because {error}."
+    return None
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -152,7 +166,7 @@ def write_planes(folder: Path, report: Report) -> None:
 def remove_report(folder: Path) -> None:
     """Remove what `write_report` wrote, and the folder if nothing else is in it."""
     for path in (
-        folder / JSON,
+        folder / REPORT,
         folder / PDF,
         folder / DICOM,
         *(folder / PLANES / f"{name}.png" for name in labels.PLANES),
@@ -166,7 +180,7 @@ def remove_report(folder: Path) -> None:
 @contextlib.contextmanager
 def placing(path: Path) -> Iterator[Path]:
     """Where to write what is then put in place; nothing of it is left where that fails."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = outputs.partial(path)
     try:
         yield partial
         os.replace(partial, path)
@@ -231,10 +245,11 @@ def write_parquet(summary: Path) -> Path | None:
     if find_spec("pyarrow") is None:
         return None
     import pyarrow  # pyright: ignore[reportMissingImports]
-    from pyarrow import csv, parquet  # pyright: ignore[reportMissingImports]
+    from pyarrow import compute, csv, parquet  # pyright: ignore[reportMissingImports]
 
+    replace_texts: Any = compute.replace_substring_regex  # pyright: ignore[reportAttributeAccessIssue]
     types = dict.fromkeys(SUMMARY_COLUMNS, pyarrow.int8())
-    types |= dict.fromkeys(_TEXTS, pyarrow.string()) | dict.fromkeys(_NUMBERS, pyarrow.float64())
+    types |= dict.fromkeys(TEXTS, pyarrow.string()) | dict.fromkeys(_NUMBERS, pyarrow.float64())
     types |= dict.fromkeys(_COUNTS, pyarrow.int32())
     convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
     target = summary.with_suffix(".parquet")
@@ -245,5 +260,9 @@ def write_parquet(summary: Path) -> Path | None:
         parquet.ParquetWriter(partial, reader.schema) as writer,
     ):
         for batch in reader:
-            writer.write_batch(batch)
+            columns = [
+                replace_texts(column, cells.GUARDED, r"\1") if name in TEXTS else column
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            ]
+            writer.write_batch(pyarrow.RecordBatch.from_arrays(columns, schema=batch.schema))
     return target

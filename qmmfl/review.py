@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from . import labels
+from . import cells, labels
 from .records import Report
 
 OPINIONS = ("agree", "disagree", "unsure")
@@ -74,7 +74,7 @@ def to_csv(pairs: Iterable[tuple[Report, Review]]) -> str:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for report, review in pairs:
-        writer.writerows({name: _safe(value) for name, value in row.items()} for row in _rows(report, review))
+        writer.writerows({name: cells.guard(value) for name, value in row.items()} for row in _rows(report, review))
     return text.getvalue()
 
 
@@ -100,8 +100,3 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
         elif code == CUP:
             row["measured"] = report.disc_cup.vcdr
         yield row
-
-
-def _safe(value: Any) -> Any:
-    """Spreadsheets run a text that begins like a formula: an apostrophe keeps it a text."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,6 +1,7 @@
 """One screening run on disk: its settings, the rows of summary.csv, and where to go on after a stop."""
 
 import csv
+import hashlib
 import json
 import os
 from collections import Counter
@@ -11,11 +12,12 @@ from typing import Any
 
 import filelock
 
-from . import results
+from . import cells, outputs, photograph, results
 
 SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
 SCHEMA = 1
-_Failed = tuple[dict[str, str], int, int]  # a row, and where it begins and ends in the file [bytes]
+_LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
+_Stale = tuple[str, int, int]  # the folder of a row, and where the row begins and ends in the file [bytes]
 _TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, "summary.parquet"}  # no photograph's folder is called so
 
 
@@ -27,7 +29,8 @@ class Run:
     """The folder of one screening run: settings in run.json, summary.csv with one row per input, reports.
 
     Entered a second time with the same settings it goes on where it stopped. `counts`: status -> inputs, in all.
-    What was refused can go well another time: memory ran out, or a folder was closed.
+    What was refused can go well another time: memory ran out, or a folder was closed. What was read is another eye's
+    where another file lies under the photograph's path by now.
     """
 
     def __init__(
@@ -41,7 +44,8 @@ class Run:
         again: Iterable[str | Path] = (),
     ) -> None:
         """card: digest of the weights' card. restart: remove what an earlier run left, instead of going on. again:
-        photographs and folders of them; those that were refused lose row and report, and are pending again.
+        photographs and folders of them; those that were refused, or replaced since, lose row and report, and are
+        pending again.
 
         Raises RunError where the folder holds a run with other settings, or one that is under way; OSError.
         """
@@ -49,7 +53,7 @@ class Run:
         self.path, self.weights_sha256, self.parts = path, weights_sha256, parts
         self.counts: Counter[str] = Counter()
         self._seen: set[str] = set()
-        self._stems: set[str] = set(_TAKEN)
+        self._names: set[str] = set(_TAKEN)
         self._lock = filelock.FileLock(path / LOCK)
         try:
             self._lock.acquire(timeout=0)
@@ -80,19 +84,19 @@ class Run:
         """The photographs that have no row yet, in order of name."""
         return (p for p in results.find_photographs(paths, self.path) if results.show(p) not in self._seen)
 
-    def claim(self, path: Path) -> bool | None:
-        """None where the input has a row or was claimed before, else whether its folder may have its stem as name."""
-        shown, stem = results.show(path), path.stem.casefold()  # folders of some systems do not tell Eye from eye
+    def claim(self, path: Path) -> str | None:
+        """The name of the folder for the input's report; None where it has a row or was claimed before."""
+        shown = results.show(path)
         if shown in self._seen:
             return None
-        free = stem not in self._stems
         self._seen.add(shown)
-        self._stems.add(stem)
-        return free
+        name = next(filter(self._is_free, _propose(path)))
+        self._names.add(_fold(name))
+        return name
 
     def append(self, row: Mapping[str, str]) -> None:
         """Add a finished input. Raises OSError."""
-        self._writer.writerow(row)
+        self._writer.writerow({key: cells.guard(cell) if key in results.TEXTS else cell for key, cell in row.items()})
         self._file.flush()
         self.counts[row["status"]] += 1
 
@@ -119,7 +123,8 @@ class Run:
         file = self.path / SUMMARY
         if not file.exists():
             return
-        failed: list[_Failed] = []
+        named = {results.show(path): path for path in results.find_photographs(again, self.path)}
+        stale: list[_Stale] = []
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
             lines = _Lines(opened)
             rows = csv.reader(lines)
@@ -130,39 +135,36 @@ class Run:
                 raise RunError(f"{SUMMARY} in {self.path} has other columns; begin anew with --restart")
             whole = lines.bytes if header else 0
             try:
-                for cells in rows if header else ():
-                    if lines.torn or len(cells) != len(header):
+                for texts in rows if header else ():
+                    if lines.torn or len(texts) != len(header):
                         break
-                    row = dict(zip(header, cells, strict=True))
-                    if row["status"] == results.REFUSED:
-                        failed.append((row, whole, lines.bytes))
+                    row = dict(zip(header, map(cells.unguard, texts), strict=True))
+                    path = named.get(row["input"])
+                    if path is not None and (row["status"] == results.REFUSED or _was_replaced(path, row)):
+                        stale.append((row["folder"], whole, lines.bytes))
                     else:
                         self._know(row)
                     whole = lines.bytes
             except csv.Error:  # what a power failure can leave at the end
                 pass
         os.truncate(file, whole)
-        if failed:
-            named = set(map(results.show, results.find_photographs(again, self.path)))
-            self._forget([each for each in failed if each[0]["input"] in named])
-            for row, _, _ in failed:
-                if row["input"] not in named:
-                    self._know(row)
+        if stale:
+            self._forget(stale)
 
-    def _forget(self, failed: list[_Failed]) -> None:
+    def _forget(self, stale: list[_Stale]) -> None:
         """Remove reports and rows; the report first, since a row without one is still tried again after a stop."""
-        for row, _, _ in failed:
-            self._remove(row["folder"])
+        for folder, _, _ in stale:
+            self._remove(folder)
         file = self.path / SUMMARY
         with results.placing(file) as partial, file.open("rb") as old, partial.open("wb") as new:
-            for _, begin, end in failed:
+            for _, begin, end in stale:
                 new.write(old.read(begin - old.tell()))
                 old.seek(end)
             new.write(old.read())
 
     def _know(self, row: Mapping[str, str]) -> None:
         self._seen.add(row["input"])
-        self._stems.add(Path(row["input"]).stem.casefold())
+        self._names.add(_fold(row["folder"]))
         self.counts[row["status"]] += 1
 
     def _clear(self) -> None:
@@ -170,14 +172,62 @@ class Run:
         if (self.path / SUMMARY).exists():
             with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
                 for row in csv.DictReader(opened):
-                    self._remove(row.get("folder") or "")
+                    self._remove(cells.unguard(row.get("folder") or ""))
         for name in (SETTINGS, SUMMARY, "summary.parquet"):
             (self.path / name).unlink(missing_ok=True)
 
     def _remove(self, name: str) -> None:
         """Remove the report in the folder that a row names; the row may have been written by anybody."""
-        if name not in _TAKEN and name == Path(name).name:
+        if name not in _TAKEN and name == Path(name).name and (self.path / name).is_dir():
             results.remove_report(self.path / name)
+
+    def _is_free(self, name: str) -> bool:
+        """Whether a report may go into the folder of that name: nobody else's files would be mixed with it or lost."""
+        folder = self.path / name
+        if _fold(name) in self._names:
+            return False
+        if not os.path.lexists(folder) or outputs.is_ours(folder / outputs.REPORT):
+            return True
+        try:
+            return not any(folder.iterdir())
+        except OSError:  # no folder, or a closed one
+            return False
+
+
+def stamp(path: Path) -> str:
+    """What tells a file from another under its path, without reading it or giving its date away; "" without a file."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return ""
+    return hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:16]
+
+
+def _was_replaced(path: Path, row: Mapping[str, str]) -> bool:
+    """Whether the file has another content than the one that was read. Only where its stamp is another is it hashed."""
+    if not path.is_file() or stamp(path) == row["stamp"]:
+        return False
+    try:
+        with path.open("rb") as file:
+            content = file.read(photograph.MAX_BYTES + 1)
+    except OSError:  # what cannot be read does not replace what was
+        return False
+    return hashlib.sha256(content).hexdigest() != row["sha256"]
+
+
+def _propose(path: Path) -> Iterator[str]:
+    """Names for a photograph's folder: its stem, then that (shortened) with a hash of the path, longer and longer."""
+    stem, digest = path.stem, hashlib.sha256(os.fsencode(path)).hexdigest()
+    if len(os.fsencode(stem)) <= _LONGEST:
+        yield stem
+    while len(os.fsencode(stem)) > _LONGEST:
+        stem = stem[:-1]
+    yield from (f"{stem}-{digest[:length]}" for length in range(8, 49))
+
+
+def _fold(name: str) -> str:
+    """A folder's name to compare by: as summary.csv shows it; some systems do not tell Eye from eye."""
+    return results.show(name).casefold()
 
 
 class _Lines:

@@ -3,7 +3,6 @@
 Each stage has a thread and works while the others do; a few eyes at most are between two stages, so memory stays flat.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +13,10 @@ from typing import Any, TypeVar
 
 import cv2
 
-from . import laterality, photograph, results
+from . import evidence, laterality, photograph, results
 from .records import Photograph, PhotographError, Report
 from .results import OK, REFUSED, UNGRADABLE
-from .runs import Run
+from .runs import Run, stamp
 
 Reader = Callable[[Photograph], Report]
 Row = dict[str, str]
@@ -25,7 +24,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _DECODED, _READ = 2, 1  # eyes that may wait between two stages
-_LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
 # What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
 _FAILURES = (RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError, cv2.error)
 
@@ -34,13 +32,15 @@ _FAILURES = (RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError
 class Item:
     """One input on its way through the stages; what is known of it grows.
 
-    path: where to read it. shown: what summary.csv calls it. plain: its folder may have its stem as name.
+    path: where to read it. shown: what summary.csv calls it. folder: the name of its report's. stamp: of the file that
+    was read (see `runs.stamp`).
     refusal: the sentence that says why there will be no report. lacks: that which says what the report is without.
     """
 
     path: Path
     shown: str
-    plain: bool
+    folder: str
+    stamp: str = ""
     photograph: Photograph | None = None
     report: Report | None = None
     refusal: str | None = None
@@ -63,9 +63,9 @@ def screen(sources: Iterable[Path], run: Run, reader: Reader) -> Iterator[Row]:
 def claim(sources: Iterable[Path], run: Run) -> Iterator[Item]:
     """The sources that `run` has no row of, each once."""
     for path in sources:
-        plain = run.claim(path)
-        if plain is not None:
-            yield Item(path, results.show(path), plain)
+        folder = run.claim(path)
+        if folder is not None:
+            yield Item(path, results.show(path), folder)
 
 
 def read_eye(item: Item, reader: Reader, folder: Path, parts: results.Parts) -> Row:
@@ -75,6 +75,7 @@ def read_eye(item: Item, reader: Reader, folder: Path, parts: results.Parts) -> 
 
 def decode(item: Item) -> Item:
     """With the photograph, or refused."""
+    item = replace(item, stamp=stamp(item.path))  # before it is read, so that it is never of a later file
     return _attempt(item, lambda: replace(item, photograph=photograph.read(item.path)))
 
 
@@ -83,7 +84,11 @@ def analyse(item: Item, reader: Reader) -> Item:
     picture = item.photograph
     if picture is None:
         return item
-    return replace(_attempt(item, lambda: replace(item, report=laterality.settled(reader(picture)))), photograph=None)
+
+    def read() -> Item:
+        return replace(item, report=laterality.settled(evidence.sided(reader(picture))))
+
+    return replace(_attempt(item, read), photograph=None)
 
 
 def write(item: Item, folder: Path, parts: results.Parts) -> Row:
@@ -93,15 +98,13 @@ def write(item: Item, folder: Path, parts: results.Parts) -> Row:
     """
     report = item.report
     if report is not None:
-        name = _name(item, report)
-        item = _attempt(item, lambda: _written(item, folder / name, parts))
+        item = _attempt(item, lambda: _written(item, folder / item.folder, parts))
         if item.refusal is None:
             status, values = OK if report.quality.gradable else UNGRADABLE, results.summarise(report)
             values["reason"] = " ".join(filter(None, (values["reason"], item.lacks)))
             if report.failures:
                 status, values["reason"] = REFUSED, f"{results.show(item.path.name)}: {values['reason']}"
-            return _row(item, status, folder=results.show(name), **values)
-        results.remove_report(folder / name)
+            return _row(item, status, folder=results.show(item.folder), stamp=item.stamp, **values)
     return _row(item, REFUSED, reason=results.show(item.refusal or ""))
 
 
@@ -120,16 +123,6 @@ def _attempt(item: Item, step: Callable[[], Item]) -> Item:
     except _FAILURES as error:
         sentence = f"Cannot read {item.path.name}: its analysis failed ({type(error).__name__}); try it alone."
         return replace(item, refusal=sentence)
-
-
-def _name(item: Item, report: Report) -> str:
-    """The file's stem; an equal or too long one with a short hash of the content."""
-    stem = item.path.stem
-    if item.plain and len(os.fsencode(stem)) <= _LONGEST:
-        return stem
-    while len(os.fsencode(stem)) > _LONGEST:
-        stem = stem[:-1]
-    return f"{stem}-{report.photograph.sha256[:8]}"
 
 
 def _row(item: Item, status: str, **values: Any) -> Row:

@@ -5,6 +5,7 @@
 window.qmmfl = (() => {
   const views = new WeakMap(); // viewer -> {zoom, x, y}: x, y are shares of the pane's side
   const STEP = 1.25, MOST = 16, BLINK = 800; // [ms]: slower than three flashes in a second
+  const TELL = 60_000; // [ms] between two words to the server that the page is in use
   const all = (root, query) => [...root.querySelectorAll(query)];
   const one = query => document.querySelector(query);
   const view = viewer => views.get(viewer) || (views.set(viewer, { zoom: 1, x: 0, y: 0 }), views.get(viewer));
@@ -317,6 +318,15 @@ window.qmmfl = (() => {
   });
   document.addEventListener("pointerup", () => { drag = null; });
   document.addEventListener("pointercancel", () => { drag = null; });
+
+  // The case is deleted when the page was not used for an hour, and most of what is done here asks nothing of the server.
+  let used = 0; // [ms] when the server was told last that the page is in use
+  for (const kind of ["click", "input", "keydown", "wheel"])
+    document.addEventListener(kind, () => {
+      if (Date.now() - used < TELL || !one("#viewer img")) return;
+      used = Date.now();
+      one("#case-keep")?.click();
+    }, { capture: true, passive: true });
 
   // Gradio replaces the viewer and the score panel when an answer comes: fit the one into the other.
   let seen = ["", ""];

@@ -599,8 +599,11 @@ def test_what_cannot_be_served_is_said(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(pipeline, "load", lambda *_: FakePipeline())
     words = tmp_path / "users"
     words.write_text("nobody")
-    staff = tmp_path / "staff"
+    staff, blank, nameless, wide = (tmp_path / name for name in ("staff", "blank", "nameless", "wide"))
     staff.write_text("nurse:secret")
+    blank.write_text("nurse:secret\nguest: \t\n")
+    nameless.write_text("  :secret")
+    wide.write_text("nurse:secret", "utf-16")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, said in (
@@ -613,6 +616,9 @@ def test_what_cannot_be_served_is_said(monkeypatch, tmp_path, capsys):
             (["--host", "0.0.0.0"], "--auth-file"),
             (["--host", "no.such.host.invalid"], "--auth-file"),
             (["--auth-file", str(words)], "user:password"),
+            (["--auth-file", str(blank)], "neither of them empty"),
+            (["--auth-file", str(nameless)], "neither of them empty"),
+            (["--auth-file", str(wide)], "text in UTF-8"),
             (["--auth-file", str(tmp_path / "missing")], "missing"),
             (["--tls", str(words), str(words)], "no certificate in PEM"),
             (["--tls", str(words), str(tmp_path / "key.pem")], "there is no"),

@@ -12,6 +12,8 @@ PACKAGE = ROOT / "qmmfl"
 FLOORS = {
     "labels": 0,
     "records": 1,
+    "cells": 0,
+    "outputs": 1,
     "dicom": 1,
     "photograph": 2,
     "compression": 2,

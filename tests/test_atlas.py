@@ -9,7 +9,7 @@ import pytest
 from fakes import fake_report
 from matplotlib.figure import Figure
 
-from qmmfl import atlas, charts, cli, evidence, hub, labels, leaflet, prose, weights
+from qmmfl import atlas, charts, cli, evidence, hub, labels, leaflet, outputs, prose, results, weights
 from qmmfl.atlas.places import flat, located, remoteness
 from qmmfl.prose import similar
 
@@ -339,6 +339,30 @@ def test_every_command_says_which_weights_stood_in(
     origin = json.loads((tmp_path / "o" / f"{file}.json").read_text())["provenance"]
     assert origin["weights_source"] == "embedded, because someone/eyes could not be fetched"
     assert origin["weights_sha256"] == tiny_pipeline.card.sha256
+
+
+def test_no_picture_that_a_command_wrote_is_taken_for_a_photograph(tiny_atlas, eye_file, tmp_path):
+    """Not even where results were written among photographs, which are still found there."""
+    study = tmp_path / "study"
+    study.mkdir()
+    mine = [study / name for name in ("eye.png", "map_mine.png", "planes.png")]
+    for path in mine:
+        path.write_bytes(eye_file.read_bytes())
+    more = {"explain": ["--finding", "DR"], "whatif": ["--without", "lesions"], "evidence": [], "atlas": []}
+    for verb, options in more.items():
+        assert run(verb, mine[0], study, tiny_atlas, *options) == cli.OK
+    assert run("read", mine[0], study / "reports", tiny_atlas, "--no-pdf") == cli.OK
+    begun = study / "reports" / "eye" / outputs.REPORT
+    plane = study / "reports" / "eye" / "planes" / "disc.png"
+    assert plane.is_file()
+    assert {"map.png", "shares.png", "whatif.png", "atlas.png"} < {path.name for path in study.iterdir()}
+    assert list(results.find_photographs([study])) == mine
+    assert list(results.find_photographs([plane])) == [plane], "it is named itself"
+    begun.rename(outputs.partial(begun))  # as a run that was killed leaves it
+    assert list(results.find_photographs([study])) == mine
+    outputs.partial(begun).unlink()
+    begun.write_text('{"of": "another program"}')
+    assert len(list(results.find_photographs([study]))) == 3 + len(labels.PLANES)
 
 
 def test_a_picture_of_another_eye_does_not_stay_beside_the_new_numbers(found, saved, tmp_path):

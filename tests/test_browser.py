@@ -8,10 +8,12 @@ import time
 
 import numpy as np
 import pytest
-from fakes import STAGES, TOO_DARK, fake_photograph, fake_report
+import visits
+from fakes import STAGES, TOO_DARK, FakePipeline, fake_photograph, fake_report
 from visits import TABS
 
 from qmmfl import draw, labels, photograph
+from qmmfl.ui.border import GONE
 
 pytestmark = pytest.mark.browser
 NOISE = re.compile(r"Method not implemented|ERR_ABORTED")
@@ -195,6 +197,49 @@ def test_both_eyes(visit, files, tmp_path):
     found = {row["eye"]: [row["opinion"], row["corrected_grade"], row["note"]] for row in rows if row["code"] == "DR"}
     assert found == {"right": WORDS["Right eye"], "left": WORDS["Left eye"]}
     assert json.loads(here.keep("#json", tmp_path))["review"]["note"] == WORDS["Right eye"][2]
+
+
+def test_what_is_done_in_the_browser_alone_keeps_the_case(visit, files):
+    here = visit()
+    page = here.page
+    page.evaluate("(window.told = 0, document.querySelector('#case-keep').onclick = () => { window.told += 1 }, 0)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("told") == 0, "there is no case yet"
+    here.choose(files["Doe_John"])
+    page.wait_for_selector("#viewer img")
+    for key in ("Tab", "Tab"):
+        page.keyboard.press(key)
+    assert page.evaluate("told") == 1, "at once, but not each time"
+    page.evaluate("(Date.now = (now => () => now() + 61e3)(Date.now), 0)")
+    page.mouse.move(640, 300)
+    page.mouse.wheel(0, 10)
+    page.wait_for_function("told === 2")
+
+
+@pytest.mark.slow
+def test_a_review_of_a_case_that_was_deleted_comes_back_with_the_photograph(browser, files, tmp_path):
+    with visits.opened(FakePipeline()) as (address, demo):
+        here = visits.Visit(browser, address)
+        page = here.page
+        here.read(files["Doe_John"])
+        old = page.get_attribute("#viewer .ground", "src")
+        for session in list(demo.state_holder.session_data):  # as when their time is up
+            demo.state_holder.delete_state(session)
+        assert here.context.request.get(address + old).status == 403
+        here.open("Review")
+        page.check('#review input[name="DR"][value="disagree"]')
+        page.locator("[data-testid=toast-body]", has_text=GONE).wait_for()
+        assert page.get_attribute("#viewer .ground", "src") == old, "the page stays"
+        page.locator("#upload input[type=file]").first.set_input_files(str(files["Doe_John"]))
+        page.wait_for_selector("#viewer figure img", state="attached")
+        assert page.locator("#upload .file-preview tr").count() == 1
+        page.click("#analyse")
+        page.wait_for_selector("#summary .glance")
+        page.wait_for_selector("#review form[data-filled]", state="attached")
+        assert review_on(page) == ["disagree", "", ""]
+        here.open("Report")
+        assert json.loads(here.keep("#json", tmp_path))["review"]["opinions"] == {"DR": "disagree"}
+        here.context.close()
 
 
 def test_two_people_never_see_each_others_eye(visit, files):

@@ -1,14 +1,19 @@
 import csv
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from fakes import fake_report
 
-from qmmfl import cli, labels, prose, results
+from qmmfl import cli, labels, pipeline, prose, results
+from qmmfl.cli import serving
 from qmmfl.records import DiscCup, Eye, Fundus, Grade, Lesion, Oedema, Quality
 
 
@@ -95,6 +100,54 @@ def test_wrong_usage_is_2(arguments, tmp_path, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["read", "explain", "whatif", "serve"])
+def test_an_interrupt_while_weights_are_loaded_ends_in_one_line(verb, eye_file, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "load", interrupted)
+    monkeypatch.setattr(serving, "_check_address", lambda *_: None)
+    out = ["--out", str(tmp_path / "out")]
+    more = {"read": out, "explain": [*out, "--finding", "DR"], "whatif": [*out, "--without", "msi"], "serve": []}
+    path = [] if verb == "serve" else [str(eye_file)]
+    assert cli.main([verb, *path, *more[verb]]) == cli.INTERRUPTED
+    assert capsys.readouterr().err.strip() == "qmmfl: stopped"
+
+
+PROGRAM = """
+import signal, socket, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
+sys.path.insert(0, {tests!r})
+import fakes
+from qmmfl import cli, pipeline
+
+def load(*_):
+    print("loading", flush=True)
+    time.sleep({seconds})
+    return fakes.FakePipeline()
+
+pipeline.load = load
+with socket.create_server(("127.0.0.1", 0)) as probe:
+    port = probe.getsockname()[1]
+sys.exit(cli.main(["serve", "--port", str(port)]))
+"""
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["loading", "serving"])
+def test_control_c_ends_the_page_without_a_trace(serves):
+    program = PROGRAM.format(tests=str(ROOT / "tests"), seconds=0 if serves else 60)
+    command = [sys.executable, "-c", program]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    for line in child.stdout:
+        if ("open http" if serves else "loading") in line:
+            break
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == cli.INTERRUPTED or (serves and child.returncode == cli.OK)  # to stop it is no fault
+    assert "Traceback" not in told
+    assert serves or told.strip() == "qmmfl: stopped"
+
+
 def test_empty_folder_is_said(tmp_path, tiny_folder, capsys):
     (tmp_path / "empty").mkdir()
     arguments = ["read", str(tmp_path / "empty"), "--out", str(tmp_path / "o"), "--weights", str(tiny_folder)]
@@ -131,7 +184,7 @@ def test_summary_has_a_column_for_every_cell(tiny_pipeline, eye):
     row = results.summarise(tiny_pipeline(eye.photograph))
     assert set(row) <= set(results.SUMMARY_COLUMNS)
     left = set(results.SUMMARY_COLUMNS) - set(row)
-    assert left == {"input", "status", "folder"}, "what the run knows"
+    assert left == {"input", "status", "folder", "stamp"}, "what the run knows"
     assert sum(row[f"p_grade_{grade}"] for grade in range(5)) == pytest.approx(1, abs=1e-4)
 
 

@@ -40,8 +40,8 @@ def eyes(tmp_path):
     return tmp_path / "in"
 
 
-def screen(eyes, sha256=HASH, **stub):
-    with runs.Run(eyes.parent / "out", sha256, results.Parts(pdf=False, planes=False)) as run:
+def screen(eyes, sha256=HASH, again=(), **stub):
+    with runs.Run(eyes.parent / "out", sha256, results.Parts(pdf=False, planes=False), again=again) as run:
         load = partial(Stub, eyes.parent / "notes", **stub)
         return list(cluster.screen(run.pending([eyes]), run, load, workers=2))
 
@@ -63,6 +63,10 @@ def test_two_workers_share_the_eyes(workers, eyes):
     check(eyes)
     assert len({path.name.split("-")[0] for path in (eyes.parent / "notes").glob("*-*")}) == 2
     assert screen(eyes) == [], "a second run reads nothing again"
+    (eyes / "eye07.png").write_bytes((eyes / "eye08.png").read_bytes())
+    (row,) = screen(eyes, again=[eyes / "eye06.png", eyes / "eye07.png"])
+    assert row["folder"] == "eye07", "but another picture under the same path"
+    check(eyes)
 
 
 @pytest.mark.slow

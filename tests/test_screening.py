@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from fakes import FakePipeline, fake_photograph, fake_report
 
-from qmmfl import cli, results, runs, screening
+from qmmfl import cli, prose, results, runs, screening
 
 BARE = results.Parts(pdf=False, planes=False)
 HASH = "f" * 64
@@ -188,6 +188,154 @@ def test_settings_that_are_none_are_refused_with_the_cure(tmp_path, text, said):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(runs.RunError, match=f"{said}.*--restart"):
         runs.Run(tmp_path, HASH, BARE)
+
+
+def other(path):
+    """Another picture under the same path, older than the one before as a camera's card or a copy may have it."""
+    path.write_bytes(cv2.imencode(".png", fake_photograph(99, 240, 230).pixels)[1].tobytes())
+    os.utime(path, (10**9, 10**9))
+
+
+def test_a_photograph_that_was_replaced_is_read_again_and_only_that_one(eyes, tmp_path, monkeypatch):
+    out, opened, whole = tmp_path / "out", [], Path.open
+    before = screen(eyes, out)
+    other(eyes / "eye2.png")
+    os.utime(eyes / "eye3.png")  # the same picture
+    (eyes / "eye4.png").unlink()
+    assert screen(eyes, out, again=[eyes / "eye1.png"]) == [], "it is not asked for"
+    monkeypatch.setattr(Path, "open", lambda path, *more, **how: opened.append(path) or whole(path, *more, **how))
+    with runs.Run(out, HASH, BARE, again=[eyes]):
+        assert {path.name for path in opened if path.parent == eyes} == {"eye2.png", "eye3.png"}, "no other is hashed"
+        assert not (out / "eye2").exists()
+    again = Stub()
+    (row,) = screen(eyes, out, again, again=[eyes])
+    assert again.names == ["eye2.png"]
+    assert row["folder"] == "eye2"
+    assert row["sha256"] != before[2]["sha256"]
+    assert json.loads((out / "eye2" / "report.json").read_text())["input"]["sha256"] == row["sha256"]
+    assert rows(out) == [*before[:2], *before[3:], row]
+    assert screen(eyes, out, again=[eyes]) == []
+
+
+def test_a_stop_while_an_old_report_is_forgotten_loses_nothing(eyes, tmp_path, monkeypatch):
+    screen(eyes, tmp_path / "out")
+    other(eyes / "eye2.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "placing", lambda _: (_ for _ in ()).throw(OSError(5, "power failed")))
+        with pytest.raises(OSError, match="power failed"):
+            screen(eyes, tmp_path / "out", again=[eyes])
+    again = Stub()
+    screen(eyes, tmp_path / "out", again, again=[eyes])
+    assert again.names == ["eye2.png"]
+    assert len(rows(tmp_path / "out")) == 6
+
+
+def test_a_photograph_that_is_replaced_while_it_is_read_is_read_again(eyes, tmp_path):
+    class Slow(Stub):
+        def __call__(self, photograph, progress=None):
+            if photograph.name == "eye1.png":
+                other(eyes / "eye1.png")
+            return super().__call__(photograph)
+
+    screen(eyes, tmp_path / "out", Slow())
+    again = Stub()
+    screen(eyes, tmp_path / "out", again, again=[eyes])
+    assert again.names == ["eye1.png"]
+
+
+def test_equal_photographs_of_equal_names_have_a_report_each(eyes, tmp_path):
+    for name in "abc":
+        (eyes / name).mkdir()
+        (eyes / name / "eye0.png").write_bytes((eyes / "eye0.png").read_bytes())
+    given = screen(eyes, tmp_path / "out")
+    assert len({row["folder"] for row in given}) == len(given) == 9
+    other(eyes / "b" / "eye0.png")
+    screen(eyes, tmp_path / "out", again=[eyes])
+    for row in rows(tmp_path / "out"):
+        report = json.loads((tmp_path / "out" / row["folder"] / "report.json").read_text())
+        assert report["input"]["sha256"] == row["sha256"]
+
+
+def test_what_somebody_else_left_in_the_folder_of_results_stays(eyes, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    theirs = {
+        out / "eye0" / "report.pdf": b"a letter",
+        out / "eye1" / "report.json": b'{"of": "another program"}',
+        out / "eye2": b"a file",
+        out / "eye3" / "planes" / "disc.png": b"a picture",
+    }
+    for path, content in theirs.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (out / "eye4").symlink_to("nowhere")
+    monkeypatch.setattr(prose, "report_pdf", lambda *_: b"%PDF-1.4")  # drawing takes seconds
+    given = screen(eyes, out, FakePipeline(), results.Parts())
+    assert [row["status"] for row in given] == ["ok"] * 6
+    assert [len(row["folder"]) for row in given] == [len("eye0-12345678")] * 5 + [len("eye5")]
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    (out / given[0]["folder"] / "mine.txt").write_text("kept")
+    assert screen(eyes, out, parts=results.Parts(), again=[eyes]) == []
+    assert [row["folder"] for row in screen(eyes, out, restart=True)][1:] == [row["folder"] for row in given][1:]
+    assert {path: path.read_bytes() for path in theirs} == theirs
+
+
+def test_half_a_report_is_written_again_in_its_own_folder(eyes, tmp_path, monkeypatch):
+    """Whatever stops it: a killed run cannot clean up, which is why no part is written before the mark."""
+    out, parts = tmp_path / "out", results.Parts(pdf=False)
+    whole = results.write_planes
+
+    def stop(folder, report):
+        whole(folder, report)
+        if folder.parent.name == "eye3":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_planes", stop)
+        with pytest.raises(KeyboardInterrupt):
+            screen(eyes, out, FakePipeline(), parts)
+        assert not (out / "eye3").exists(), "nothing is left of a report that could not be finished"
+        patch.setattr(results, "remove_report", lambda _: None)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            screen(eyes, out, FakePipeline(), parts)
+    assert {path.name for path in (out / "eye3").iterdir()} == {"planes", ".report.json.partial"}
+    assert [row["folder"] for row in screen(eyes, out, FakePipeline(), parts)] == ["eye3", "eye4", "eye5"]
+    assert {path.name for path in (out / "eye3").iterdir()} == {"planes", "report.json"}
+
+
+FORMULAS = ("=HYPERLINK(x,y)", "+1", "-1", "@a", "'=b", "''+c", "'d")
+
+
+def test_no_name_of_a_photograph_is_run_by_a_spreadsheet(eyes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [Path(f"{name}.png") for name in FORMULAS]
+    for name in names:
+        name.write_bytes((eyes / "eye0.png").read_bytes())
+    with runs.Run(Path("out"), HASH, BARE) as run:
+        given = list(screening.screen(names, run, Stub()))
+    assert [row["folder"] for row in given] == list(FORMULAS)
+    held = rows(tmp_path / "out")
+    assert not [cell for row in held for cell in row.values() if cell[:1] in ("=", "+", "-", "@")]
+    assert [row["input"] for row in held][:5] == [f"'{name}.png" for name in FORMULAS[:5]]
+    assert held[-1]["input"] == "'d.png", "nobody would run it"
+    with runs.Run(Path("out"), HASH, BARE, again=names) as run:
+        assert list(run.pending(names)) == [], "they are known again"
+    other(names[0])
+    with runs.Run(Path("out"), HASH, BARE, again=names) as run:
+        assert list(run.pending(names)) == names[:1]
+        assert not (tmp_path / "out" / FORMULAS[0]).exists()
+    runs.Run(Path("out"), HASH, BARE, restart=True).__exit__()
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"run.json", "summary.csv", ".lock"}
+
+
+def test_a_table_of_types_needs_no_apostrophes(eyes, tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    names = [Path(f"{name}.png") for name in FORMULAS]
+    with runs.Run(Path("out"), HASH, BARE) as run:
+        list(screening.screen(names, run, Stub()))  # there are none, which is a row each
+    table = parquet.read_table(results.write_parquet(tmp_path / "out" / "summary.csv")).to_pylist()
+    assert [row["input"] for row in table] == list(map(str, names))
 
 
 def test_two_runs_in_one_folder_are_refused(eyes, tmp_path):

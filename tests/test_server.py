@@ -633,7 +633,7 @@ def test_the_page_can_be_served_encrypted(tmp_path):
 def ward(tmp_path, monkeypatch):
     """The address that `qmmfl serve` serves to one nurse, whose password has a colon in it."""
     staff, running, serve = tmp_path / "staff", [], ui.serve
-    staff.write_text("nurse:a:b\n")
+    staff.write_text("nurse: a:b \n", "utf-8-sig")  # as Windows saves it
     monkeypatch.setattr(pipeline, "load", lambda *_: FakePipeline())
     monkeypatch.setattr(ui, "serve", lambda *given: running.append(serve(*given, wait=False)))
     with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -14,6 +14,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +28,7 @@ from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, doubts, markup, paper
 from qmmfl.records import Eye
-from qmmfl.ui import answers, cases, examples, gpu, layout
+from qmmfl.ui import answers, border, cases, examples, gpu, layout
 from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
 from qmmfl.ui.handlers import Handlers
@@ -405,15 +407,92 @@ def test_an_upload_that_nobody_takes_is_deleted_when_its_time_is_up(eye, hurried
     assert gone(left)
 
 
-def test_a_case_that_nobody_clears_is_deleted_when_its_time_is_up(eye, hurried):
-    port, demo = hurried(layout, KEEP=1)
-    choose = next(each._id for each in demo.fns.values() if each.name == "choose")
-    given = [[{"path": str(send(port, eye(2)[0])), "meta": {"_type": "gradio.FileData"}}], None]
-    body = json.dumps({"data": given, "fn_index": choose, "session_hash": "someone"}).encode()
-    assert ask(port, "POST", "/gradio_api/queue/join", body, {"content-type": "application/json"})[0] == 200
+def press(port: int, demo, name: str, data: list, address: str = "queue/join") -> int:
+    """Call a handler of the page by its name, as the browser of one session does; the status."""
+    number = next(each._id for each in demo.fns.values() if each.name == name)
+    body = json.dumps({"data": data, "fn_index": number, "session_hash": "someone"}).encode()
+    return ask(port, "POST", f"/gradio_api/{address}", body, {"content-type": "application/json"})[0]
+
+
+def chosen(port: int, demo, path: str) -> Path:
+    """Choose a photograph; the folder of its case."""
+    assert (
+        press(port, demo, "choose", [[{"path": str(send(port, path)), "meta": {"_type": "gradio.FileData"}}], None])
+        == 200
+    )
     shown = ask(port, "GET", "/gradio_api/queue/data?session_hash=someone")[2]
-    case = guard.private_folder() / re.search(r"/(case-[\w-]+)/", shown.decode())[1]
-    assert gone(case), "with its photograph and pictures"
+    return guard.private_folder() / re.search(r"/(case-[\w-]+)/", shown.decode())[1]
+
+
+def test_a_case_that_nobody_clears_is_deleted_when_its_time_is_up(eye, hurried):
+    assert gone(chosen(*hurried(layout, KEEP=1), eye(2)[0])), "with its photograph and pictures"
+
+
+def test_a_case_in_use_outlives_its_time(eye, hurried):
+    port, demo = hurried(layout, KEEP=3)
+    case = chosen(port, demo, eye(2)[0])
+    long_ago, end = time.time() - 2 * cases.KEEP - 60, time.monotonic() + 6
+    os.utime(case, (long_ago, long_ago))
+    while time.monotonic() < end:
+        assert press(port, demo, "use", [None], "run/predict") == 200
+        cases.forget(cases.open_case())  # sweeps
+        assert case.is_dir()
+        time.sleep(0.2)
+    assert gone(case), "when the use has ended"
+
+
+def test_a_case_is_deleted_an_hour_after_its_last_use_and_page_and_promise_say_so():
+    assert cases.KEEP == 3600
+    for said in (answers.PRIVACY, border.GONE, (ROOT / "SECURITY.md").read_text()):
+        assert "was not used for an hour" in said
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """The handlers of a page that is not served."""
+    handlers = []
+    with monkeypatch.context() as patch:
+        patch.setattr(built, "_connect", lambda page, answer, *_: handlers.append(answer))
+        built.build(FakePipeline())
+    return handlers[0]
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """What the page was warned of."""
+    said = []
+    monkeypatch.setattr(guard.gradio(), "Warning", lambda sentence, *_, **__: said.append(unescape(sentence)))
+    return said
+
+
+def test_whoever_goes_on_with_a_case_that_was_deleted_is_told(answer, warned):
+    word = json.dumps([{"eye": "a" * 64, "opinions": {"DR": "agree"}, "grade": "2", "note": "seen"}])
+    for act in (
+        partial(answer.note, word),
+        partial(answer.keep, word),
+        partial(answer.turn, 1),
+        partial(answer.correct, 0, "left"),
+        partial(answer.score, "DR"),
+    ):
+        warned.clear()
+        made = act(None)
+        assert warned == [border.GONE], act
+        assert answer.page.viewer not in made, "the page stays, and with it what was said"
+    for nothing in (partial(answer.note, "[]"), partial(answer.keep, "[]"), answer.clear):
+        warned.clear()
+        nothing(None)
+        assert warned == [], "nothing is lost"
+
+
+def test_photographs_are_chosen_again_beside_those_of_a_case_that_was_deleted(eye, answer, warned):
+    old, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
+    cases.forget(old)
+    assert answer.choose(old.files, None) == {answer.page.state: None}
+    assert warned == [border.GONE]
+    made = answer.choose([*old.files, upload(eye(1)[0])], None)
+    assert len(made[answer.page.file]) == len(made[answer.page.state].eyes) == 1
+    assert warned == [border.GONE], "once"
+    answer.clear(made[answer.page.state])
 
 
 def test_run_history_is_off(port):
@@ -444,11 +523,7 @@ def test_a_photograph_is_known_by_its_content_whatever_its_name(eye):
     assert picker.file_types is None, "the browser refuses no name"
 
 
-def test_an_example_never_takes_the_place_of_a_readers_case(eye, pipeline, monkeypatch):
-    handlers = []
-    monkeypatch.setattr(built, "_connect", lambda page, answer, *_: handlers.append(answer))
-    built.build(pipeline)
-    answer = handlers[0]
+def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
     right = next(i for i, path in enumerate(answer.eyes) if "right" in path.name)
     with pytest.raises(Exception, match="clear the case first"):
@@ -549,6 +624,19 @@ def test_vessels_measured_for_one_eye_do_not_bring_it_back_onto_the_page(eye):
     measured = case.changed(0, measured=True)
     turned = replace(case, shown=1).adopt(measured)
     assert (turned.shown, turned.eyes[0].measured, turned.eyes[1].measured) == (1, True, False)
+    cases.forget(case)
+
+
+def test_an_eye_read_while_the_clinician_turned_to_the_other_comes_onto_the_page(eye, answer):
+    case, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "OD.png")])
+    case, _ = cases.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "OS.png")])
+    made, page = answer.adopt(answer.reader.read(case, silent), replace(case, shown=0)), answer.page
+    adopted = made[page.state]
+    assert adopted.shown == 1, "both were read once by now, but they are two"
+    assert adopted.eye.report.photograph.sha256 in made[page.provenance]
+    made = answer.adopt(adopted.changed(1, measured=True), adopted)
+    assert made[page.state].eye.measured
+    assert page.viewer not in made, "of the eye on the page only what is new"
     cases.forget(case)
 
 

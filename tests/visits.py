@@ -4,6 +4,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -14,13 +15,20 @@ TABS = ("All pictures", "Explanations", "Similar eyes", "Both eyes", "Review", "
 @contextmanager
 def served(pipeline, tls=None) -> Iterator[str]:
     """Address of the page on a port of its own."""
+    with opened(pipeline, tls) as (address, _):
+        yield address
+
+
+@contextmanager
+def opened(pipeline, tls=None) -> Iterator[tuple[str, Any]]:
+    """Likewise, and its gr.Blocks."""
     from qmmfl import ui  # gradio takes seconds, and every test imports this file
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     demo = ui.serve(pipeline, port=port, tls=tls, wait=False)
-    yield f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
+    yield f"{'https' if tls else 'http'}://127.0.0.1:{port}/", demo
     demo.close()
 
 

@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a verb needs it."""
 
 import argparse
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ __all__ = ["INTERRUPTED", "OK", "REFUSED", "USAGE", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns 0 if every input was read, 1 if some were refused, 2 for wrong usage."""
+    """Run one verb. Returns 0 if every input was read, 1 if some were refused, 2 for wrong usage, 130 if stopped."""
     parser = argparse.ArgumentParser(
         "qmmfl",
         description="Reads colour fundus photographs: synthesized modalities, findings, grade, and where they come "
@@ -27,4 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb is None:
         parser.print_help()
         return USAGE
-    return options.run(options)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nqmmfl: stopped", file=sys.stderr)
+        return INTERRUPTED

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from .. import labels
-from ..records import PhotographError
+from ..records import PhotographError, Report
 from .status import OK, complain, load, offer_weights, refuse
 
 
@@ -77,24 +77,31 @@ def _guarded(work: Callable[[argparse.Namespace], str], options: argparse.Namesp
     return OK
 
 
+def _read(reader: Callable[[str], Report], path: str) -> Report:
+    """The report, with the side that nobody needs to be asked about."""
+    from .. import evidence, laterality
+
+    return laterality.settled(evidence.sided(reader(path)))
+
+
 def _explain(options: argparse.Namespace) -> str:
-    from .. import dossier, explain, laterality
+    from .. import dossier, explain
 
     explain.check(options.finding)
     reader = load(options)
     kind = (options.method or "exact", options.modality or labels.FUSED)
     if not (options.method or options.modality):
         kind = explain.first_kind(reader.card.metrics, options.finding)
-    made = explain.explain(reader, laterality.settled(reader(options.path)), options.finding, *kind)
+    made = explain.explain(reader, _read(reader, options.path), options.finding, *kind)
     dossier.write(options.out, made)
     return made.code
 
 
 def _whatif(options: argparse.Namespace) -> str:
-    from .. import dossier, explain, laterality
+    from .. import dossier, explain
 
     reader = load(options)
-    report = laterality.settled(reader(options.path))
+    report = _read(reader, options.path)
     if options.hide:
         found = explain.hide_region(reader, report, tuple(options.hide))
     elif options.without:
@@ -106,10 +113,10 @@ def _whatif(options: argparse.Namespace) -> str:
 
 
 def _evidence(options: argparse.Namespace) -> str:
-    from .. import evidence, laterality, leaflet
+    from .. import evidence, leaflet
 
     reader = load(options)
-    report = laterality.settled(reader(options.path))
+    report = _read(reader, options.path)
     again = reader(evidence.second_copy(report.photograph)) if options.repeat and report.quality.gradable else None
     found = evidence.measure(report, reader.card.lesion_thresholds, again, reader.card.vessel_errors)
     leaflet.write_evidence(options.out, report, found)

@@ -74,7 +74,12 @@ def _check_tls(certificate: Path, key: Path) -> None:
 
 
 def _users(path: Path) -> list[tuple[str, str]]:
-    pairs = [line.split(":", 1) for line in path.read_text().splitlines() if line.strip()]
-    if not pairs or any(len(pair) != 2 or not all(pair) for pair in pairs):
-        raise ValueError(f"{path.name} must hold lines of user:password")
-    return [(user.strip(), password.strip()) for user, password in pairs]
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()  # a byte order mark is no part of the first name
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} must hold lines of user:password, as text in UTF-8") from None
+    parts = [line.partition(":") for line in lines if line.strip()]
+    users = [(user.strip(), password.strip()) for user, _, password in parts]
+    if not users or not all(map(all, users)):
+        raise ValueError(f"{path.name} must hold lines of user:password, neither of them empty")
+    return users

@@ -10,7 +10,7 @@ from .reader import Reader, explained
 
 PRIVACY = (
     "Everything is computed by the machine that serves this page; nothing is sent elsewhere. Files are renamed, and "
-    "the case is deleted when it is cleared, at the latest after some hours or when the server stops."
+    "the case is deleted when it is cleared, when the page was not used for an hour, or when the server stops."
 )
 PUBLIC = "This is a public page on a shared machine: it is no place for patient data. Use simulated examples."
 WELCOME = (

@@ -13,6 +13,10 @@ from ..guard import gradio
 from ..records import PhotographError
 
 NO_ROOM = "The disk of the server is full, so the answer could not be stored; make room on it and ask again."
+GONE = (
+    "The case was deleted, since the page was not used for an hour: choose the photographs again, without clearing "
+    "the page, and your review comes back when they are read."
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -62,6 +66,16 @@ def said_html(sentence: str) -> str:
     """A refusal in the place of an answer, announced by screen readers."""
     whole = sentence[0].upper() + sentence[1:].removesuffix(".")
     return f'<p class="empty" role="status">{html.escape(whole)}.</p>'
+
+
+def warn(sentence: str, title: str = "Not read") -> None:
+    """A message beside the answer that is shown all the same."""
+    gradio().Warning(html.escape(sentence), 12, title=title)
+
+
+def warn_gone() -> None:
+    """Say that the case of the page is no more; what belongs to it must not be lost in silence."""
+    warn(GONE, "Case deleted")
 
 
 def _said(sentence: str, title: str, seconds: int = 12) -> Exception:

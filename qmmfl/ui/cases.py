@@ -18,7 +18,7 @@ from ..review import Review
 from . import examples
 
 SIDE = 1280  # [px] of the pictures on the page, at most
-KEEP = 3600  # [s] a case that nobody clears is deleted after this long
+KEEP = 3600  # [s] a case that is not used for this long is deleted
 MOST = 2  # photographs in a case: one of each eye
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
 _MARK, _GONE = "case-", "gone-"
@@ -188,6 +188,8 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
             kept.append(_taken(case, path))
         except PhotographError as error:
             said.append(str(error))
+        except FileNotFoundError:  # its case was deleted, but the page still lists it beside what is chosen anew
+            continue
         except OSError:  # what was taken before it stays
             said.append("The photograph could not be stored; make room on the server's disk and choose it again.")
     for each in case.eyes:

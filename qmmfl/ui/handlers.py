@@ -1,17 +1,16 @@
 """What answers which control of the page. A handler gets the case of its own session and returns what changes."""
 
-import html
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .. import labels, laterality, photograph, prose, results, review
+from .. import evidence, labels, laterality, photograph, prose, results, review
 from ..guard import gradio
 from ..records import PhotographError
 from . import answers
-from .border import Stopped, said_html, told
+from .border import Stopped, said_html, told, warn, warn_gone
 from .cases import Case, as_dicom, as_json, discard, export, forget, hold, open_case, take, upload_of
 from .layout import FILES
 from .reader import NO_WHY, Reader, explained, stop
@@ -79,8 +78,23 @@ class Handlers:
         stop(case)  # what is being read would answer for the photographs of before
         given = [paths] if isinstance(paths, str) else paths or []
         case, said = take(case if case and case.folder.is_dir() else open_case(), given)
-        _warn(said)
+        if given and not (case.eyes or said):
+            forget(case)
+            return self._lost()
+        for sentence in said:
+            warn(sentence)
         return {**self.show(case), self.page.file: case.files or None}
+
+    def _lost(self) -> dict:
+        """The page stays as it is where its case was deleted: the browser holds the review as long as it shows it."""
+        warn_gone()
+        return {self.page.state: None}
+
+    async def use(self, case: Case | None) -> Case | None:
+        """The case, whose time begins anew when it is written; async, so that no other answer writes it meanwhile."""
+        if case:
+            hold(case)
+        return case
 
     def clear(self, case: Case | None) -> dict:
         """Forget the case."""
@@ -109,7 +123,7 @@ class Handlers:
             return made
         old, case = case.eye, self.reader.settle(case.adopt(read))
         try:
-            same = old and case.eye and case.eye.readings == old.readings
+            same = old and case.eye and (case.eye.file, case.eye.readings) == (old.file, old.readings)
             made |= self._measured(case) if same else self.show(case)
         except OSError:
             if case.folder.is_dir():
@@ -137,18 +151,25 @@ class Handlers:
     @told
     def turn(self, number: int | None, case: Case | None) -> dict:
         """The other eye onto the page."""
-        return self.show(replace(case, shown=number) if case and number is not None else case)
+        if case is None:
+            return self._lost()
+        return self.show(replace(case, shown=number) if number is not None else case)
 
     @told
     def correct(self, number: int, side: str | None, case: Case | None) -> dict:
         """The clinician's word on the side of eye `number`."""
-        if case is None or number >= len(case.eyes):
+        if case is None:
+            return self._lost()
+        if number >= len(case.eyes):
             return self.show(case)
         return self.show(self.reader.settle(case.changed(number, chosen=side)))
 
     @told
-    def score(self, code: str | None, case: Case | None) -> str:
+    def score(self, code: str | None, case: Case | None) -> Any:
         """The score panel of one finding."""
+        if case is None:
+            warn_gone()
+            return gradio().skip()
         return answers.score(case, self.reader, code)
 
     @told
@@ -181,7 +202,7 @@ class Handlers:
         try:
             path = export(case, case.shown, "retinal_report.dcm", as_dicom(eye, pdf))
         except PhotographError as error:  # the other files are good
-            _warn([str(error)])
+            warn(str(error))
             return button(value=None, interactive=False)
         return button(f"DICOM, {whose}, names the patient", value=path, interactive=True)
 
@@ -222,7 +243,7 @@ class Handlers:
             picture = photograph.read(upload, None)
         finally:
             discard(upload)
-        report = laterality.settled(self.reader.ask(picture, None, False), upload.name)
+        report = laterality.settled(evidence.sided(self.reader.ask(picture, None, False)), upload.name)
         return results.to_json(report)
 
 
@@ -232,6 +253,8 @@ def _reviewed(text: str, case: Case | None) -> Case | None:
     The page sends all of it every time: where two answers overtake each other, none of it is lost.
     """
     said = review.parse(text)
+    if said and case is None:
+        warn_gone()
     for number, each in enumerate(case.eyes if case else ()):
         if case and each.report and each.report.photograph.sha256 in said:
             case = case.changed(number, review=said[each.report.photograph.sha256])
@@ -245,8 +268,3 @@ def _whose(case: Case | None) -> str:
 
 def _shown(progress: Callable) -> Callable[[int, int, str], None]:
     return lambda done, total, stage: progress((done, total), desc=stage)
-
-
-def _warn(said: list[str]) -> None:
-    for sentence in said:
-        gradio().Warning(html.escape(sentence), 12, title="Not read")

@@ -98,6 +98,7 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     page.which.input(answer.turn, [page.which, state], every, **other)
     for number, side in enumerate(page.sides):
         side.input(partial(answer.correct, number), [side, state], every, **other)
+    page.used.click(answer.use, state, state, queue=False, **quiet)
     page.pick.click(answer.score, [text, state], page.score, js=_PICKED, trigger_mode="always_last", **quiet)
     kept = page.report_tab.select(answer.keep, [text, state], files, js=_REVIEW, trigger_mode="multiple", **quiet)
     page.store.click(  # files made before the last word must not arrive after it

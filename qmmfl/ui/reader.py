@@ -6,10 +6,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from .. import atlas, evidence, labels, laterality
+from .. import atlas, evidence, labels
 from ..prose import similar
 from ..prose.sentences import SCORES
-from ..records import Eye, Photograph, PhotographError, Report
+from ..records import Photograph, PhotographError, Report
 from . import gpu
 from .border import Stopped, in_place, said_html
 from .cases import Case, Taken
@@ -61,9 +61,7 @@ class Reader:
         photograph = taken.read()
         report = self.ask(photograph, told, override)
         found = self._measured(report)
-        seen = Eye(None, laterality.CONTRARY) if found.contradicts else report.eye
-        if found.fovea and found.fovea.seen:
-            seen = Eye(found.side, "places of disc and fovea")
+        seen = evidence.sided(report).eye
         made = {"report": report, "evidence": found, "seen": seen, "readings": taken.readings + 1}
         return {**made, "overridden": override, "measured": False}
 

@@ -1,0 +1,51 @@
+"""The JSON files that the verbs write, and by them what of a folder is ours: no result is a photograph to read."""
+
+from collections.abc import Collection
+from pathlib import Path
+from types import MappingProxyType
+
+from . import labels
+
+REPORT, EXPLANATION, WHATIF = "report.json", "explanation.json", "whatif.json"
+EVIDENCE, ATLAS = "evidence.json", "atlas.json"
+PDF, PLANES = "report.pdf", "planes"
+DICOM = "report.dcm"  # the PDF in the patient's study, where the photograph came as DICOM
+_SIGN = b'"weights_sha256"'  # in each of the JSON files; other programs have a report.json, too
+_PICTURES = MappingProxyType(  # what lies beside each of them and would be taken for a photograph, or holds such
+    {
+        REPORT: {PLANES, DICOM},
+        EXPLANATION: {"map.png", "map_values.png", "shares.png", *(f"map_{name}.png" for name in labels.BY_NAME)},
+        WHATIF: {"whatif.png"},
+        EVIDENCE: {"evidence.png"},
+        ATLAS: {"atlas.png", "neighbours.png"},
+    }
+)
+
+
+def partial(path: Path) -> Path:
+    """Where a file is written before it is put in place."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this is a JSON file of ours, or one was being written there when a run was stopped."""
+    for each in (path, partial(path)):
+        try:
+            if _SIGN in each.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def find_pictures(folder: Path, names: Collection[str]) -> set[str]:
+    """Which of the names in `folder` are pictures that a verb wrote, or the folder of a report's planes.
+
+    Only those, for results may have been written into a folder of photographs.
+    """
+    found = set()
+    for file, pictures in _PICTURES.items():
+        path = folder / file
+        if (file in names or partial(path).name in names) and is_ours(path):
+            found |= pictures.intersection(names)
+    return found
