@@ -31,7 +31,7 @@ from .recipe import RUNS, parse
 from .targets import Targets
 
 EXPORTED = "longer"  # the fusion of the run, as it is exported
-ALONE = "exported_colour"  # what its recipe makes of the photograph alone, "fusion_colour" of the run
+ALONE = "exported_colour"  # the same, gone on with on the photograph alone: "fusion_colour" of the run
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
 
 
@@ -155,7 +155,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     if (RUNS / recipe.run / "fusion_colour" / "best.pt").exists():
         alone = fusion.FusionHeads(network.config)
         alone.load_state_dict(loop.best_state(recipe, "fusion_colour"))
-        titles[ALONE] = "Only: Colour photograph, learnt as long as the one that is exported, the mean of as many"
+        titles[ALONE] = "Only: Colour photograph, that fusion gone on with for as long again, the mean of as many"
         paired = {EXPORTED: logits[EXPORTED], ALONE: logits_of(alone.eval(), features, chosen, (labels.COLOUR.name,))}
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")

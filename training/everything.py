@@ -94,7 +94,8 @@ FIGURES = (
     "planes --start weights",
     "ablate fusions --steps 240 --batch 24 --validate 240 --rate 0.0015 --decay 1 --pool 2 --guided 0.2"
     " --start weights",
-    *_fusion("fusion_colour", f"{_FUSION} --modalities colour"),
+    # From what ships, so that the photograph alone has learnt at least as long.
+    *_fusion("fusion_colour", f"{_FUSION} --modalities colour --start weights"),
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 240 --batch 32 --side 160 --rate 0.002 --validate 240",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",

@@ -112,7 +112,7 @@ GATES = (
 )
 ABLATIONS = (  # fusions retrained on the same frozen features; differences of the ODIR macro AUC, paired
     ("Fusion above the photograph alone through the same fusion, macro AUC", "only_colour", "> 0"),
-    ("The fusion that is exported above the photograph alone, learnt as long", "exported_colour", "> 0"),
+    ("The fusion that is exported above itself gone on with on the photograph alone", "exported_colour", "> 0"),
     ("Fusion above the photograph alone with additive heads", "colour_heads", "> 0"),
     ("Fusion above the paper's fusion block", "paper", "> 0"),
 )
