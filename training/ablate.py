@@ -151,12 +151,11 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "Fusion of all modalities as it is exported: learnt for longer, the mean of several; on means of cells"
     )
     logits[EXPORTED] = logits_of(longer.eval(), features, chosen)
-    paired = {}
     if (RUNS / recipe.run / "fusion_colour" / "best.pt").exists():
         alone = fusion.FusionHeads(network.config)
         alone.load_state_dict(loop.best_state(recipe, "fusion_colour"))
         titles[ALONE] = "Only: Colour photograph, that fusion gone on with for as long again, the mean of as many"
-        paired = {EXPORTED: logits[EXPORTED], ALONE: logits_of(alone.eval(), features, chosen, (labels.COLOUR.name,))}
+        logits[ALONE] = logits_of(alone.eval(), features, chosen, (labels.COLOUR.name,))
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
     steps = {name: _steps(recipe, name) for name in (*models(), *PHOTOGRAPHS) if name in logits}
@@ -177,12 +176,21 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         "steps": steps,
         "nets": list(PHOTOGRAPHS),
         "titles": titles,
-        "models": comparison.compare(every, logits, codes, recipe.repeats)
-        | (comparison.compare(every, paired, codes, recipe.repeats, EXPORTED) if paired else {}),
+        "models": comparison.compare(every, logits, codes, recipe.repeats),
+        "exported_minus": _exported_minus(every, logits, codes, recipe.repeats),
     }
     result = json.loads(json.dumps(result), parse_float=lambda t: round(float(t), 4), parse_constant=lambda _: None)
     (RUNS / recipe.run / feature_cache.ABLATION / f"{split}.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _exported_minus(
+    every: Targets, logits: Mapping[str, np.ndarray], codes: list[str], repeats: int
+) -> dict[str, list[float]]:
+    """By how much the macro AUC of the exported fusion exceeds each that sees the photograph alone, in pairs."""
+    rivals = {name: logits[name] for name in (EXPORTED, ALONE, "colour_heads") if name in logits}
+    found = comparison.compare(every, rivals, codes, repeats, EXPORTED)
+    return {name: each["fusion_minus"]["macro_auc"] for name, each in found.items() if name != EXPORTED}
 
 
 def _scored(

@@ -208,12 +208,13 @@ def ablations(results: Mapping[str, Any]) -> str:
     ]
     head = ("model", "ODIR macro AUC", "fusion less it, in its budget", *(f"referable DR, {key[10:]}" for key in sets_))
     learnt, of = results["learnt"], f" by weights {results['weights'][:8]}" if "weights" in results else ""
-    worth = ""
-    for name, which in (("only_colour", "it"), ("exported_colour", "the one that is exported")):
-        alone = own.get(name, {}).get("fusion_minus", {}).get("macro_auc")
-        if alone and None not in alone:
-            clear = "clear of zero" if alone[1] > 0 else "not clear of zero: it may be worth nothing"
-            worth += f" Over the photograph alone through the same fusion {which} gains {shown(alone)}, {clear}."
+    alone = own.get("only_colour", {}).get("fusion_minus", {}).get("macro_auc")
+    gains = [("Over the photograph alone through the same fusion, in one budget, it gains", alone)]
+    gains += [
+        (f"The fusion that is exported gains over “{results['titles'][name]}”", each)
+        for name, each in results.get("exported_minus", {}).items()
+    ]
+    worth = "".join(f" {what} {shown(gain)}, {_clear(gain)}." for what, gain in gains if gain and None not in gain)
     nets = f"the nets on the photograph alone in a budget of their own from {learnt['photographs']}"
     if not set(own) & set(results.get("nets", ())):
         nets = "nets on the photograph alone (ResNet-18, our encoder) were not trained beside them this time"
@@ -223,6 +224,10 @@ def ablations(results: Mapping[str, Any]) -> str:
         f"{len(results['findings'])} findings in the macro AUC; 95 % bootstrap intervals over patients, of the "
         f"differences in pairs.{worth}\n\n" + table(head, rows)
     )
+
+
+def _clear(gain: Sequence[float]) -> str:
+    return "clear of zero" if gain[1] > 0 else "not clear of zero: it may be worth nothing"
 
 
 def explanations(results: Mapping[str, Any]) -> str:
