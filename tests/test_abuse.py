@@ -32,7 +32,7 @@ import torch
 from fakes import FakePipeline
 from PIL import Image
 
-from qmmfl import cli, draw, fundus, guard, labels, phantom, photograph, pipeline, quality, results, weights
+from qmmfl import cli, draw, fundus, guard, labels, phantom, photograph, pipeline, quality, results, runs, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
 from qmmfl.ui import border, cases
@@ -763,4 +763,5 @@ def test_a_hostile_environment_changes_nothing(at_home, tiny_folder, eye_file, t
         for volatile in ("created", "seconds"):
             each["provenance"].pop(volatile)
     assert told == there
-    assert row == {"input": str(eye_file), "status": "ok", "folder": eye_file.stem, **cells}
+    run = {"input": str(eye_file), "status": "ok", "folder": eye_file.stem, "stamp": runs.stamp(eye_file)}
+    assert row == {**run, **cells}
