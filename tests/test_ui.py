@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 
-from qmmfl import draw, guard, labels, photograph, review, ui, weights
+from qmmfl import draw, evidence, guard, labels, photograph, review, ui, weights
 from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, doubts, markup, paper
@@ -151,6 +151,12 @@ def test_a_photograph_that_is_not_gradable_gets_no_probability_of_the_api(connec
     assert answer["dr"]["probabilities"] is answer["dr"]["grade"] is answer["dme"]["probability"] is None
 
 
+@pytest.fixture
+def told_by_disc(monkeypatch):
+    """The side is what the fake report says: its photograph has no fovea that could speak against it."""
+    monkeypatch.setattr(evidence, "sided", lambda report: report)
+
+
 SAID = "file name and " + BY_DISC
 ASKED = f"The file name says left eye, but by the {BY_DISC} it is a right eye. Which eye is it?"
 
@@ -165,6 +171,7 @@ ASKED = f"The file name says left eye, but by the {BY_DISC} it is a right eye. W
         ("dark", "Doe_John_OS.png", "left", "file name", None),
     ],
 )
+@pytest.mark.usefixtures("told_by_disc")
 def test_the_api_says_the_side_that_name_and_photograph_agree_on(
     connect, files, tmp_path, picture, name, side, origin, note
 ):
@@ -177,6 +184,7 @@ def test_the_api_says_the_side_that_name_and_photograph_agree_on(
 
 
 @pytest.mark.parametrize(("tag", "side", "origin"), [("R", "right", f"DICOM tag and {BY_DISC}"), ("L", None, OPEN)])
+@pytest.mark.usefixtures("told_by_disc")
 def test_the_api_heeds_the_side_in_the_tag_of_a_dicom_file(connect, tmp_path, tag, side, origin):
     pytest.importorskip("pydicom")
     from gradio_client import handle_file
