@@ -202,6 +202,7 @@ def test_both_eyes(visit, files, tmp_path):
 def test_what_is_done_in_the_browser_alone_keeps_the_case(visit, files):
     here = visit()
     page = here.page
+    page.wait_for_selector("#case-keep", state="attached")  # Gradio puts it there when the rest of the page stands
     page.evaluate("(window.told = 0, document.querySelector('#case-keep').onclick = () => { window.told += 1 }, 0)")
     page.keyboard.press("Tab")
     assert page.evaluate("told") == 0, "there is no case yet"
