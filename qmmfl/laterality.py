@@ -39,7 +39,7 @@ def settle(
             f"The DICOM tag says {tagged} eye and {chosen} was chosen: the report says {chosen}. Is that right?"
         )
     if chosen:
-        return Eye(chosen if chosen in SIDES else None, CHOSEN), None
+        return (Eye(chosen, CHOSEN) if chosen in SIDES else Eye(None, f"{CHOSEN}: {UNKNOWN}")), None
     said = [each for each in (Eye(tagged, "DICOM tag"), Eye(named, "file name"), seen) if each.side]
     if not said:
         return seen, None
@@ -57,7 +57,12 @@ def settled(report: Report, name: str | None = None) -> Report:
     what must be asked stands among its notes, and the side stays open. name: of the file, where the report has none.
     """
     picture = report.photograph
-    eye, question = settle(find_in_name(name or picture.name), report.eye, tagged=picture.side)
+    return noted(report, *settle(find_in_name(name or picture.name), report.eye, tagged=picture.side))
+
+
+def noted(report: Report, eye: Eye, question: str | None) -> Report:
+    """The report of this eye, with what must still be asked about its side among the notes."""
+    picture = report.photograph
     if question:
         picture = replace(picture, notes=(*picture.notes, question))
     return replace(report, eye=eye, photograph=picture)

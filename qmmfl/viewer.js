@@ -205,6 +205,10 @@ window.qmmfl = (() => {
     return JSON.stringify(Object.values(said));
   }
 
+  function make() {
+    if (one("#tab-report")?.checkVisibility()) one("#report-make").click();
+  }
+
   function noted(wait) {
     clearTimeout(noting);
     noting = setTimeout(() => one("#review-keep")?.click(), wait);
@@ -344,5 +348,5 @@ window.qmmfl = (() => {
     score(same && picked !== null);
   }).observe(document.documentElement, { childList: true, subtree: true, attributeFilter: ["src", "data-score", "data-eye", "data-filled"] });
 
-  return { picked: () => picked, review, score, box: () => one("#boxer .boxer")?.dataset.box || "" };
+  return { picked: () => picked, review, make, score, box: () => one("#boxer .boxer")?.dataset.box || "" };
 })();

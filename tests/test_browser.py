@@ -199,6 +199,38 @@ def test_both_eyes(visit, files, tmp_path):
     assert json.loads(here.keep("#json", tmp_path))["review"]["note"] == WORDS["Right eye"][2]
 
 
+@pytest.mark.slow
+def test_the_files_follow_the_eye_while_their_tab_is_open(visit, files, tmp_path):
+    here = visit()
+    page = here.page
+
+    def kept(name: str) -> dict:
+        page.wait_for_selector(f"#json:not([disabled]):has-text('JSON, {name}')", timeout=120_000)
+        return json.loads(here.keep("#json", tmp_path))
+
+    here.open("Report")
+    here.choose(files["Doe_John_OD"], files["Roe_Jane"])
+    page.wait_for_selector("#viewer img", state="attached")
+    page.click("#analyse")
+    first = kept("photograph 1")
+    page.locator("#side-2 label", has_text="Left").click()
+    assert kept("right eye")["input"]["sha256"] == first["input"]["sha256"], "with the side that was corrected"
+    page.locator("#which label", has_text="Left eye").click()
+    page.wait_for_function("!document.querySelector('#pdf').innerText.includes('right')")
+    second = kept("left eye")
+    assert second["eye"]["side"] == "left"
+    assert second["input"]["sha256"] != first["input"]["sha256"]
+    here.open("Reading")
+    page.click("#measure")
+    here.open("Report")
+    page.wait_for_function("document.querySelector('#measure') === null")
+    page.wait_for_timeout(1000)
+    kept("left eye")
+    page.click("#clear")
+    page.wait_for_selector("#viewer .empty", state="attached")
+    assert page.locator("#tab-report button").all_inner_texts() == ["PDF", "JSON", "CSV"]
+
+
 def test_what_is_done_in_the_browser_alone_keeps_the_case(visit, files):
     here = visit()
     page = here.page

@@ -13,8 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from qmmfl import charts, conclusions, evidence, fundus, labels, laterality, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
+from qmmfl.prose import paper
 from qmmfl.records import DiscCup, Eye, Photograph, Report
-from qmmfl.ui.cases import Case, Taken
+from qmmfl.ui import answers
+from qmmfl.ui.cases import Case, Taken, as_json
 from qmmfl.ui.reader import Reader
 
 ALL = dict.fromkeys(labels.LESIONS, 0.5)
@@ -360,6 +362,60 @@ def test_places_are_told_for_the_side_that_the_clinician_names(exact):
     assert (settled.evidence.side, settled.evidence.fovea) == (other, None)
     assert settled.evidence.quadrant_areas["superotemporal"] == found.quadrant_areas["superonasal"]
     assert settled.evidence.vessels == found.vessels
+
+
+def test_a_side_in_doubt_has_no_quadrants_on_the_page_until_the_clinician_decides(exact, tmp_path):
+    other = {"right": "left", "left": "right"}[exact.eye.side]
+
+    class Centred(FakePipeline):  # the disc is in the middle: only the fovea tells the side
+        def __call__(self, *_, **__):
+            return replace(exact, eye=Eye(None, None))
+
+    def told(case) -> tuple[dict, str, str]:
+        """What the JSON, the page and the paper say of it."""
+        written = " ".join(each.get_text() for sheet in paper._reading(case.eye.noted()) for each in sheet.texts)
+        return json.loads(as_json(case.eye)), answers.reading(case.eye), " ".join(written.split())
+
+    cv2.imwrite(str(tmp_path / "eye.png"), exact.photograph.pixels)
+    reader = Reader(Centred())
+    taken = Taken(tmp_path / "eye.png", named=other)
+    open_ = reader.settle(reader.read(Case(tmp_path, (taken,)), lambda *_: None))
+    unknown = reader.settle(open_.changed(0, chosen=laterality.UNKNOWN))
+    for case, origin, asked in (
+        (open_, laterality.OPEN, True),
+        (unknown, "chosen by the clinician: not known", False),
+        (reader.settle(unknown.changed(0, chosen=None)), laterality.OPEN, True),
+    ):
+        data, page, written = told(case)
+        assert data["eye"] == {"side": None, "from": origin}
+        assert data["evidence"]["side"] is None
+        assert not data["evidence"]["quadrant_areas"]
+        assert f"Side not measured: which eye this is, is open ({origin})." in page
+        assert "temporal" not in page
+        notes = [each for each in data["input"]["notes"] if "Which eye is it?" in each]
+        assert len(notes) == asked
+        assert ("Which eye is it?" in written) == asked
+    decided = reader.settle(open_.changed(0, chosen=exact.eye.side))
+    data, page, written = told(decided)
+    assert data["evidence"]["side"] == exact.eye.side
+    assert "temporal" in page
+    assert "Which eye is it?" not in written
+
+
+def test_a_reading_is_measured_once_by_place(exact, tmp_path, monkeypatch):
+    class Named(FakePipeline):
+        def __call__(self, *_, **__):
+            return replace(exact, eye=Eye(None, None))
+
+    seen, measure = [], evidence.measure
+    monkeypatch.setattr(evidence, "measure", lambda *given: seen.append(given) or measure(*given))
+    cv2.imwrite(str(tmp_path / "eye.png"), exact.photograph.pixels)
+    reader = Reader(Named())
+    case = reader.settle(
+        reader.read(Case(tmp_path, (Taken(tmp_path / "eye.png", named=exact.eye.side),)), lambda *_: None)
+    )
+    assert case.eye.evidence.side == exact.eye.side
+    assert len(seen) == 1, "it takes a second or more"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

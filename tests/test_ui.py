@@ -355,6 +355,29 @@ def test_a_case_holds_two_photographs_and_loses_none_to_a_bad_third(eye, tmp_pat
     assert not third.parent.exists(), "what is not taken does not stay with its name"
 
 
+def test_one_photograph_is_not_taken_as_both_eyes(eye, answer, warned):
+    def again(name: str = "OS.png") -> str:
+        return upload(shutil.copy(path, Path(path).with_name("again.png")), name)
+
+    path = eye(1)[0]
+    page, twice = answer.page, [again("OD.png"), again()]
+    made = answer.choose(twice, None)
+    case = made[page.state]
+    assert [each.named for each in case.eyes] == ["right"]
+    assert len(made[page.file]) == 1
+    assert warned == ["This is the same photograph again; choose that of the other eye."]
+    assert not any(Path(each).parent.exists() for each in twice)
+    assert len(list(case.folder.iterdir())) == 1, "nothing of the second stays"
+    case = answer.reader.read(case, silent)
+    assert answer.choose([*case.files, again()], case)[page.state].eye.report is case.eye.report, "nor later"
+    fresh = answer.choose([again()], case)[page.state]
+    assert [each.report for each in fresh.eyes] == [None], "in its own place it is read anew"
+    assert len(answer.choose([*fresh.files, upload(eye(2)[0])], fresh)[page.state].eyes) == 2
+    answer.clear(fresh)
+    assert answer.choose([again()], None)[page.state].eye.report is None, "and after the case was cleared"
+    assert len(warned) == 2
+
+
 def test_a_case_in_use_is_not_swept_out(case):
     past = time.time() - 2 * cases.KEEP - 60
     os.utime(case.folder, (past, past))
@@ -673,6 +696,15 @@ def reviews(case) -> list[dict]:
         {"eye": each.report.photograph.sha256, "opinions": opinions, "grade": grade, "note": note}
         for each, (opinions, grade, note) in zip(case.eyes, words, strict=True)
     ]
+
+
+def test_closed_buttons_name_no_eye(case, answer):
+    case = answer.reader.read(case, silent)
+    kept = answer.keep("[]", case)
+    assert [each.label for each in kept[:2]] == ["PDF, right eye", "JSON, right eye"]
+    for closed in (answer.close_files(case), answer.note("[]", case)[1:]):
+        assert [each.label for each in closed] == ["PDF", "JSON", "CSV", "DICOM"]
+        assert not any(each.interactive or each.value for each in closed)
 
 
 def rows_of(table: str, taken) -> list[dict]:

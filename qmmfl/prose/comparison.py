@@ -5,8 +5,20 @@ from html import escape
 
 from .. import draw
 from ..records import Finding, Report
+from .doubts import remarks
 from .markup import Save
-from .sentences import OEDEMA, SCORES, call, facts, percent, ranked
+from .sentences import (
+    NOT_EXCLUDED,
+    OEDEMA,
+    SCOPE,
+    SCORES,
+    call,
+    facts,
+    footnotes,
+    headline,
+    percent,
+    ranked,
+)
 
 ALONE = "<p>This case has one photograph. Add one of the other eye on the left to compare them.</p>"
 
@@ -24,16 +36,25 @@ def comparison_html(eyes: Sequence[tuple[str, Report, Save]], side: int) -> str:
         figures += f'<figure><img src="{address}" alt="{said}"><figcaption>{said}</figcaption></figure>'
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title, _, _ in eyes)
     reports = [report for _, report, _ in eyes]
+    read = _row("Reading", [(headline(report), False) for report in reports])
+    doubts = [" ".join(remarks(report)) for report in reports]
+    if any(doubts):
+        read += _row("Weigh first", [(said, False) for said in doubts])
     codes = list(dict.fromkeys(f.code for report in reports for f in ranked(report) if f.assessed))
     rows = "".join(_row(reports[0].finding(code).name, [_said(r.finding(code)) for r in reports]) for code in codes)
     measured = zip(*(_measured(report) for report in reports), strict=True)
+    notes = dict.fromkeys(said for report in reports for said in footnotes(report))
     below = "".join(_row(pair[0][0], [cell for _, cell in pair]) for pair in measured)
     return (
-        f'<div class="figures">{figures}</div>'
-        f'<table><caption>Findings of both eyes</caption><thead><tr><th scope="col">Finding</th>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
-        f'<table><caption>Measurements of both eyes</caption><thead><tr><th scope="col">Measurement</th>{heads}</tr>'
-        f"</thead><tbody>{below}</tbody></table>"
+        f'<div class="figures">{figures}</div>{_table("Finding", heads, read + rows)}'
+        f"<p>{' '.join((*notes, NOT_EXCLUDED, SCOPE))}</p>{_table('Measurement', heads, below)}"
+    )
+
+
+def _table(what: str, heads: str, rows: str) -> str:
+    return (
+        f'<table class="both"><caption>{what}s of both eyes</caption><thead><tr><th scope="col">{what}</th>{heads}'
+        f"</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 

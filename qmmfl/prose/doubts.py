@@ -2,7 +2,7 @@
 
 from .. import labels
 from ..records import Report
-from .sentences import OEDEMA, SCORES, call, grade, listed, percent
+from .sentences import OEDEMA, SCORES, advice, call, grade, listed, percent
 
 CONFLICT = (
     "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "
@@ -24,6 +24,11 @@ UNCLEAR = (
     "Image quality is in doubt: of photographs that clinicians could read, one in twenty is judged this poor. Check "
     "focus, lighting and lashes, and take it again if you can."
 )
+
+
+def remarks(report: Report) -> list[str]:
+    """What is wrong with the photograph, what to do about it, and the reservations."""
+    return [*report.quality.reasons, *filter(None, [advice(report)]), *reservations(report)]
 
 
 def reservations(report: Report) -> list[str]:

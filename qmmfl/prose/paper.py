@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import draw, labels
 from ..records import Report
 from ..review import Review
-from .doubts import reservations
+from .doubts import remarks
 from .review import review_rows
 from .sentences import (
     CAUTIONS,
@@ -18,7 +18,6 @@ from .sentences import (
     SCORES,
     SINGLE_FIELD,
     UNRELIABLE,
-    advice,
     call,
     facts,
     footnotes,
@@ -85,10 +84,10 @@ def _reading(report: Report) -> "list[Figure]":
     findings += [(f.name, percent(f.probability), percent(f.threshold), call(f)) for f in ranked(report) if f.assessed]
     missing = listed([f.name for f in ranked(report) if not f.assessed])
     findings += [("Not assessed", missing)] if missing else []
-    remarks = (*report.quality.reasons, advice(report), *reservations(report), *report.photograph.notes)
+    notes = (*remarks(report), *report.photograph.notes)
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
-        ("Measurements", facts(report) + [("Note", said) for said in remarks if said], (0.0, 0.27)),
+        ("Measurements", facts(report) + [("Note", said) for said in notes], (0.0, 0.27)),
         ("Provenance", [("; ".join(f"{what}: {said}" for what, said in provenance(report)),)], (0.0,)),
     ]
     legend = f" Outlines: {legend_text()}." if report.planes else ""

@@ -19,7 +19,10 @@ WELCOME = (
 )
 ON_REQUEST = "Shown on request, although the photograph is not gradable: these numbers are not to be relied on."
 MEASURE = "Measure the vessels (reads a second copy)"
-MAKING = "The files are made when this tab opens, with your review in them, which takes some seconds."
+MAKING = (
+    "The files of the eye on the page are made while this tab is open, with your review in them, which takes some "
+    "seconds."
+)
 METHOD = "Method"  # of the control that sentences name
 SIDES = [("Right", "right"), ("Left", "left"), ("Not known", laterality.UNKNOWN)]
 

@@ -1,6 +1,7 @@
 """What a session holds: a private folder per case, in it one per photograph; gone when the case is cleared."""
 
 import contextlib
+import filecmp
 import json
 import os
 import secrets
@@ -20,6 +21,7 @@ from . import examples
 SIDE = 1280  # [px] of the pictures on the page, at most
 KEEP = 3600  # [s] a case that is not used for this long is deleted
 MOST = 2  # photographs in a case: one of each eye
+TWICE = "This is the same photograph again; choose that of the other eye."
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
 _MARK, _GONE = "case-", "gone-"
 
@@ -79,6 +81,10 @@ class Taken:
     def settled(self) -> "Taken":
         """With the side in its report, as far as it is known."""
         return replace(self, report=replace(self.report, eye=self.settle()[0])) if self.report else self
+
+    def noted(self) -> Report | None:
+        """The report to be kept: what must still be asked about its side stands among its notes."""
+        return laterality.noted(self.report, *self.settle()) if self.report else None
 
     def read(self) -> Photograph:
         """Decode the file. Raises PhotographError."""
@@ -185,7 +191,7 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
                 discard(surplus)
             break
         try:
-            kept.append(_taken(case, path))
+            kept.append(_taken(case, path, kept))
         except PhotographError as error:
             said.append(str(error))
         except FileNotFoundError:  # its case was deleted, but the page still lists it beside what is chosen anew
@@ -231,8 +237,9 @@ def export(case: Case, number: int | None, name: str, data: bytes) -> str:
 
 def as_json(taken: Taken) -> bytes:
     """report.json, schema 1, with the evidence and the clinician's review."""
-    assert taken.report is not None
-    values = results.to_json(taken.report) | {"overridden": taken.overridden, "review": taken.review.to_dict()}
+    report = taken.noted()
+    assert report is not None
+    values = results.to_json(report) | {"overridden": taken.overridden, "review": taken.review.to_dict()}
     if taken.evidence:
         values["evidence"] = taken.evidence.to_dict()
     return json.dumps(values, indent=1).encode()
@@ -251,7 +258,8 @@ def as_dicom(taken: Taken, pdf: bytes) -> bytes:
         raise PhotographError(f"There is no report as DICOM, because {error}; keep the PDF.") from None
 
 
-def _taken(case: Case, path: Path) -> Taken:
+def _taken(case: Case, path: Path, others: list[Taken]) -> Taken:
+    """Raises PhotographError also for one of `others` again: reviews are known by the bytes of their photograph."""
     source, named = upload_of(path), laterality.find_in_name(path.name)
     folder = _new_folder(case.folder)
     suffix = path.suffix.lower() if path.suffix.lower() in results.ENDINGS else ".img"
@@ -260,6 +268,8 @@ def _taken(case: Case, path: Path) -> Taken:
     try:
         shutil.copyfile(source, file)
         discard(source)
+        if any(filecmp.cmp(file, each.file, shallow=False) for each in others):
+            raise PhotographError(TWICE)
         picture = taken.read()
         step = max(1, -(-max(picture.width, picture.height) // SIDE))
         taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")

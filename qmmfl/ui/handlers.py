@@ -53,10 +53,10 @@ class Handlers:
         return result
 
     def close_files(self, case: Case | None) -> list[Any]:
-        """The buttons of the report without their files; that for DICOM only where the eye came as DICOM."""
+        """The buttons of the report without their files and eyes; that for DICOM only where the eye came as DICOM."""
         came = bool(case and case.eye and case.eye.is_dicom)
         close = gradio().DownloadButton
-        return [close(value=None, interactive=False, visible=came or name != "dicom") for name in FILES]
+        return [close(name.upper(), value=None, interactive=False, visible=came or name != "dicom") for name in FILES]
 
     @told
     def choose(self, paths: list[str] | str | None, case: Case | None) -> dict:
@@ -182,10 +182,11 @@ class Handlers:
     def keep(self, text: str, case: Case | None) -> list[Any]:
         """Write the files of the report."""
         case, gr = _reviewed(text, case), gradio()
-        if case is None or case.eye is None or case.eye.report is None or not case.folder.is_dir():
+        report = case.eye.noted() if case and case.eye else None
+        if case is None or case.eye is None or report is None or not case.folder.is_dir():
             return [gr.skip()] * len(FILES)
         eye, number, whose = case.eye, case.shown, case.title(case.shown).lower()
-        pdf = prose.report_pdf(case.eye.report, eye.review)
+        pdf = prose.report_pdf(report, eye.review)
         read = [(each.report, each.review) for each in case.eyes if each.report]
         files = [
             (f"PDF, {whose}", export(case, number, "retinal_report.pdf", pdf)),

@@ -38,6 +38,7 @@ def lay_out(pipeline: Any, reader: Reader, eyes: list[Path]) -> SimpleNamespace:
                 _tabs(page, pipeline, reader)
     page.pick = gr.Button("Map of the finding", visible="hidden", elem_id="pick")
     page.store = gr.Button("Keep the review", visible="hidden", elem_id="review-keep")
+    page.make = gr.Button("Make the files", visible="hidden", elem_id="report-make")
     page.used = gr.Button("Keep the case", visible="hidden", elem_id="case-keep")
     page.places = {name: getattr(page, name) for name in PLACES}
     page.files = [getattr(page, name) for name in FILES]

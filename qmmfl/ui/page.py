@@ -13,6 +13,7 @@ from .reader import Reader, begin, stop
 _PICKED = "(code, box) => [window.qmmfl.picked(), box]"
 _BOX = "(box, state) => [window.qmmfl.box(), state]"
 _REVIEW = "(text, state) => [window.qmmfl.review(), state]"
+_MAKE = "() => window.qmmfl.make()"
 
 
 def build(pipeline):
@@ -68,6 +69,20 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     def ended(event):
         event.then(lambda: gr.Button(interactive=False), None, page.halt, queue=False, **quiet)
 
+    kept = gr.on(
+        [page.report_tab.select, page.make.click],
+        answer.keep,
+        [text, state],
+        files,
+        js=_REVIEW,
+        trigger_mode="multiple",
+        **quiet,
+    )
+
+    def remade(event):
+        """The files of what the event brings onto the page, where the tab that keeps them is open."""
+        event.success(None, js=_MAKE, **quiet)
+
     explain = started(page.ask).then(
         answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow
     )
@@ -77,13 +92,13 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
         page.leave.click(answer.drop, [page.dropped, state], page.whatif, **slow),
         page.cover.click(answer.hide, [text, state], page.whatif, js=_BOX, **slow),
     ]
-    other: dict[str, Any] = {"cancels": asked, **quiet}  # an answer must not arrive beside another eye
+    other: dict[str, Any] = {"cancels": [*asked, kept], **quiet}  # an answer must not arrive beside another eye
     for change in (page.file.upload, page.file.delete):
-        change(answer.choose, [page.file, state], every, **other)
+        remade(change(answer.choose, [page.file, state], every, **other))
     for emptied in (page.file.clear, page.clear.click):
         emptied(answer.clear, state, every, queue=False, **other)
     if page.offered:
-        page.offered.click(answer.choose_example, [page.offered, state], every, **other)
+        remade(page.offered.click(answer.choose_example, [page.offered, state], every, **other))
     for button, read in ((page.go, analyse), (page.override, override), (page.measure, measure)):
         made = started(button).then(read, state, page.read, show_progress_on=[page.viewer], **slow)
         adopted = made.then(
@@ -94,15 +109,16 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
             api_visibility="private",
         )
         ended(adopted)
+        remade(adopted)
     page.halt.click(stop, state, None, queue=False, **quiet)
-    page.which.input(answer.turn, [page.which, state], every, **other)
+    remade(page.which.input(answer.turn, [page.which, state], every, **other))
     for number, side in enumerate(page.sides):
-        side.input(partial(answer.correct, number), [side, state], every, **other)
+        remade(side.input(partial(answer.correct, number), [side, state], every, **other))
     page.used.click(answer.use, state, state, queue=False, **quiet)
     page.pick.click(answer.score, [text, state], page.score, js=_PICKED, trigger_mode="always_last", **quiet)
-    kept = page.report_tab.select(answer.keep, [text, state], files, js=_REVIEW, trigger_mode="multiple", **quiet)
-    page.store.click(  # files made before the last word must not arrive after it
+    noted = page.store.click(  # files made before the last word must not arrive after it
         answer.note, [text, state], [state, *files], js=_REVIEW, trigger_mode="always_last", cancels=[kept], **quiet
     )
+    remade(noted)
     for choice in (page.marks, page.space):
         choice.input(answer.place, [page.marks, page.space, state], page.similar, **quiet)

@@ -30,7 +30,7 @@ class Reader:
     def read(self, case: Case, progress: Callable[[int, int, str], None], override: bool = False) -> Case:
         """Read what was not read yet, or not wholly; with `override` the one on the page, gradable or not.
 
-        Sides are not settled yet. Raises Stopped where `stop` was called or the case was cleared, PhotographError for
+        Raises Stopped where `stop` was called or the case was cleared, PhotographError for
         what cannot be read.
         """
         start = case
@@ -51,18 +51,18 @@ class Reader:
         """With the sides in the reports as far as they are known, and what was measured by place for these sides."""
         for number, each in enumerate(case.eyes):
             settled = each.settled()
-            if settled.report and each.report and each.evidence and settled.report.eye.side != each.report.eye.side:
+            if settled.report and each.report and each.evidence and settled.report.eye != each.report.eye:
                 found = self._measured(settled.report)
                 settled = replace(settled, evidence=replace(found, vessels=each.evidence.vessels))
             case = case.changed(number, report=settled.report, evidence=settled.evidence)
         return case
 
     def _seen(self, taken: Taken, told: Callable[[int, int, str], None], override: bool) -> dict[str, Any]:
-        photograph = taken.read()
-        report = self.ask(photograph, told, override)
-        found = self._measured(report)
+        report = self.ask(taken.read(), told, override)
         seen = evidence.sided(report).eye
-        made = {"report": report, "evidence": found, "seen": seen, "readings": taken.readings + 1}
+        settled = replace(taken, report=report, seen=seen).settled().report
+        assert settled is not None
+        made = {"report": settled, "evidence": self._measured(settled), "seen": seen, "readings": taken.readings + 1}
         return {**made, "overridden": override, "measured": False}
 
     def measure(self, case: Case, progress: Callable[[int, int, str], None]) -> Case:

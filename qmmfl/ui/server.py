@@ -32,7 +32,7 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, tls=No
         server_name=host, server_port=port, auth=auth, share=False, show_error=False, run_history=False, quiet=True,
         footer_links=[], enable_monitoring=False, max_file_size="30mb", state_session_capacity=SESSIONS, ssr_mode=False,
         pwa=False, mcp_server=False, strict_cors=True, theme=theme, css_paths=_HERE / "style.css",
-        head=f"<script>{(_HERE / 'viewer.js').read_text()}</script>",
+        head=f"<script>{(_HERE / 'viewer.js').read_text(encoding='utf-8')}</script>",
         app_kwargs={"middleware": [Middleware(Guard, local=host in LOOPBACK and not auth)]}, prevent_thread_lock=True,
         ssl_certfile=certificate, ssl_keyfile=key, ssl_verify=False,  # it asks itself whether it runs: by IP, not name
         _frontend=False,  # else Gradio gives up, and asks for a share link, where a busy machine takes 3 s for the page
