@@ -46,7 +46,7 @@ def screen(
         raise RunError('a cluster needs Ray: pip install "qmmfl[cluster]"') from error
 
     given = [
-        {"path": os.fsencode(item.path.absolute()), "shown": item.shown, "folder": os.fsencode(item.folder)}
+        {"path": os.fsencode(item.path), "shown": item.shown, "folder": os.fsencode(item.folder)}
         for item in screening.claim(sources, run)
     ]
     if not given:

@@ -13,7 +13,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timezone, tzinfo
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,7 +37,7 @@ _PICTURE = (
     *("ImageLaterality", "Laterality", "BurnedInAnnotation"),
 )
 _WHOSE = (  # patient and study, as the source has them
-    *("SpecificCharacterSet", "TimezoneOffsetFromUTC", "PatientName", "PatientID", "IssuerOfPatientID"),
+    *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID"),
     *("PatientBirthDate", "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod", "StudyInstanceUID"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription"),
 )
@@ -97,12 +97,13 @@ def encapsulate(source: bytes, pdf: bytes, side: str | None, created: str) -> by
     source: the DICOM file of the photograph. pdf: the report. side: of the eye. created: ISO 8601, when.
     Raises DicomError where the patient and the study cannot be copied.
     """
-    whose = _open(source, (*_WHOSE, "SOPClassUID", "SOPInstanceUID", "BurnedInAnnotation"))
+    whose = _open(source, (*_WHOSE, "SOPClassUID", "SOPInstanceUID", "BurnedInAnnotation", "TimezoneOffsetFromUTC"))
     with _quietly():
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-        made = _document(pdf, datetime.fromisoformat(created), side)
+        when = datetime.fromisoformat(created).astimezone(_zone(str(whose.get("TimezoneOffsetFromUTC"))))
+        made = _document(pdf, when, side)
         # The report shows the photograph, and what is burnt into it: unless its maker knows better, say so.
         made.BurnedInAnnotation = "NO" if whose.get("BurnedInAnnotation") == "NO" else "YES"
         made.file_meta = FileMetaDataset()
@@ -138,11 +139,20 @@ def _document(pdf: bytes, when: datetime, side: str | None) -> Any:
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = "qmmfl", "qmmfl", __version__
     made.ConversionType, made.RecognizableVisualFeatures = "WSD", "NO"
     made.ContentDate, made.ContentTime = f"{when:%Y%m%d}", f"{when:%H%M%S}"
+    made.TimezoneOffsetFromUTC = f"{when:%z}"
     made.AcquisitionDateTime, made.VerificationFlag = "", "UNVERIFIED"
     made.DocumentTitle, made.ConceptNameCodeSequence = "qmmfl report", []
     made.MIMETypeOfEncapsulatedDocument, made.EncapsulatedDocumentLength = "application/pdf", len(pdf)
     made.EncapsulatedDocument = pdf + bytes(len(pdf) % 2)
     return made
+
+
+def _zone(offset: str) -> tzinfo:
+    """The zone of a source's dates and times; UTC where it names none that there can be."""
+    try:
+        return datetime.strptime(offset, "%z").tzinfo or timezone.utc
+    except ValueError:
+        return timezone.utc
 
 
 def _open(data: bytes, names: tuple[str, ...]) -> Any:

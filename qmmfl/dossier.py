@@ -25,6 +25,7 @@ import numpy as np
 from . import draw, labels, outputs
 from .explain import Explanation, WhatIf
 from .explain.figures import move_chart, overlay, raw, share_chart
+from .prose import reservations
 from .prose.explanation import explanation_pdf, explanation_text, whatif_text
 from .records import SCHEMA, Report
 
@@ -45,7 +46,7 @@ def write(folder: Path, explanation: Explanation) -> None:
     np.save(folder / "map_values.npy", explanation.square.astype(np.float32))
     _write_chart(folder / "shares.png", share_chart(explanation))
     _write_numbers(folder / outputs.EXPLANATION, explanation.to_dict())
-    (folder / "explanation.md").write_text(explanation_text(explanation))
+    (folder / "explanation.md").write_text(explanation_text(explanation), encoding="utf-8")
     (folder / "explanation.pdf").write_bytes(explanation_pdf(explanation))
 
 
@@ -54,16 +55,18 @@ def write_whatif(folder: Path, report: Report, whatif: WhatIf) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     origin, whole = report.provenance, report.to_dict()
     moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
-    values = {"schema": SCHEMA, "input": whole["input"], "change": whatif.change, "moves": moves}
-    _write_numbers(folder / outputs.WHATIF, {**values, "provenance": whole["provenance"], "notice": labels.NOTICE})
+    values = {"schema": SCHEMA, "input": whole["input"], "quality": whole["quality"]}
+    values |= {"change": whatif.change, "moves": moves, "provenance": whole["provenance"], "notice": labels.NOTICE}
+    _write_numbers(folder / outputs.WHATIF, values)
     told = f"Photograph sha256 {report.photograph.sha256}. "
     told += f"Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
-    (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{told}\n\n**{labels.NOTICE}**\n")
+    text = "\n\n".join([*reservations(report), told, f"**{labels.NOTICE}**"])
+    (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{text}\n", encoding="utf-8")
     _write_chart(folder / "whatif.png", move_chart(whatif))
 
 
 def _write_numbers(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _write_chart(path: Path, figure: "Figure") -> None:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = prose.evidence_text(evidence) + "".join(f"{said}\n" for said in prose.reservations(report))
-    _write_text(folder / outputs.EVIDENCE, {**_origin(report), **evidence.to_dict()}, text)
+    _write_text(folder / outputs.EVIDENCE, report, evidence.to_dict(), prose.evidence_text(evidence))
     (folder / "evidence.png").unlink(missing_ok=True)
     if evidence.disc is not None:
         _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
@@ -40,21 +39,19 @@ def write_placement(
     if references is not None:
         figures["neighbours.png"] = charts.neighbours_figure(report, placement, references)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / outputs.ATLAS, {**_origin(report), **placement.to_dict()}, prose.placement_text(placement))
+    _write_text(folder / outputs.ATLAS, report, placement.to_dict(), prose.placement_text(placement))
     (folder / "neighbours.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         _write_picture(folder / name, figure)
 
 
-def _origin(report: Report) -> dict[str, Any]:
-    """Places in what follows are shares of the square `grid_px` (x, y, width, height) of the photograph."""
+def _write_text(path: Path, report: Report, values: dict[str, Any], text: str) -> None:
+    """Places in the values are shares of the square `grid_px` (x, y, width, height) of the photograph."""
     whole = report.to_dict()
-    return {"schema": SCHEMA, **{part: whole[part] for part in ("input", "provenance", "notice")}}
-
-
-def _write_text(path: Path, values: dict[str, Any], text: str) -> None:
-    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-    path.with_suffix(".txt").write_text(text)
+    origin = {"schema": SCHEMA, **{part: whole[part] for part in ("input", "quality", "provenance", "notice")}}
+    path.write_text(json.dumps(origin | values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    doubts = "".join(f"{said}\n" for said in prose.reservations(report))
+    path.with_suffix(".txt").write_text(text + doubts, encoding="utf-8")
 
 
 def _write_picture(path: Path, figure: "Figure") -> None:

@@ -21,6 +21,7 @@ from .outputs import DICOM, PDF, PLANES, REPORT
 from .records import Report
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
+_TWIN = "._"  # begins the name of what macOS keeps beside a file on other disks: no picture, under the same ending
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 
 _GRADES = tuple(f"p_grade_{grade}" for grade in range(len(labels.GRADES)))
@@ -61,13 +62,13 @@ class Parts:
 
 
 def find_photographs(paths: Iterable[str | Path], leave_out: Path | None = None) -> Iterator[Path]:
-    """The files named, and the photographs in the folders named, one by one in order of name.
+    """The files named, and the photographs in the folders named, one by one in order of name, by their whole paths.
 
     A missing path or a closed folder is handed on, for the reader to refuse. `leave_out` is the folder of results: were
     it inside a folder named, its planes would be taken for photographs. What any verb wrote elsewhere is left out, too,
     unless a file is named itself. Links to folders are not followed.
     """
-    for path in map(Path, paths):
+    for path in (Path(os.path.abspath(named)) for named in paths):
         yield from _walk(path, leave_out) if os.path.isdir(path) else (path,)
 
 
@@ -82,11 +83,11 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         return
     ours = outputs.find_pictures(folder, [entry.name for entry in ordered])
     for entry in ordered:
-        if entry.name in ours:
+        if entry.name in ours or entry.name.startswith(_TWIN):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, leave_out)
-        elif entry.name.lower().endswith(ENDINGS) and _may_be_file(entry):
+        elif _may_be_file(entry) if entry.name.lower().endswith(ENDINGS) else _is_dicom(entry):
             yield folder / entry.name
 
 
@@ -96,6 +97,15 @@ def _may_be_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return True
+
+
+def _is_dicom(entry: os.DirEntry[str]) -> bool:
+    """Whether it is DICOM under a name of its archive's ("IM000001", a UID); the DICOMDIR beside it is no picture."""
+    with contextlib.suppress(OSError):
+        if entry.is_file() and entry.name.upper() != "DICOMDIR":
+            with open(entry.path, "rb") as file:
+                return dicom.is_dicom(file.read(132))
+    return False
 
 
 def show(path: str | Path) -> str:

@@ -16,6 +16,7 @@ from . import cells, outputs, photograph, results
 
 SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
 SCHEMA = 1
+_CURE = "name another folder with --out, or begin anew with --restart"
 _LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
 _Stale = tuple[str, int, int]  # the folder of a row, and where the row begins and ends in the file [bytes]
 _TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, "summary.parquet"}  # no photograph's folder is called so
@@ -29,6 +30,7 @@ class Run:
     """The folder of one screening run: settings in run.json, summary.csv with one row per input, reports.
 
     Entered a second time with the same settings it goes on where it stopped. `counts`: status -> inputs, in all.
+    A photograph is known by its whole path, wherever the command is called: two clinics may both have an 001.jpg.
     What was refused can go well another time: memory ran out, or a folder was closed. What was read is another eye's
     where another file lies under the photograph's path by now.
     """
@@ -101,22 +103,22 @@ class Run:
         self.counts[row["status"]] += 1
 
     def _settle(self, settings: dict[str, Any]) -> None:
-        file, cure = self.path / SETTINGS, "name another folder with --out, or begin anew with --restart"
+        file = self.path / SETTINGS
         try:
-            found = json.loads(file.read_text())
+            found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             if (self.path / SUMMARY).exists():
-                raise RunError(f"{self.path} holds results of another version; {cure}") from None
+                raise RunError(f"{self.path} holds results of another version; {_CURE}") from None
             results.place_text(file, json.dumps(settings, indent=1) + "\n")
             return
         except ValueError:
-            raise RunError(f"{SETTINGS} in {self.path} cannot be read; {cure}") from None
+            raise RunError(f"{SETTINGS} in {self.path} cannot be read; {_CURE}") from None
         if found != settings:
             same = isinstance(found, dict) and all(
                 found.get(key) == settings[key] for key in ("weights_sha256", "card")
             )
             which = "options" if same else "weights"
-            raise RunError(f"{self.path} holds a run with other {which}; {cure}")
+            raise RunError(f"{self.path} holds a run with other {which}; {_CURE}")
 
     def _resume(self, again: Iterable[str | Path]) -> None:
         """Learn what has been read; cut off a last row that was torn when the run was stopped."""
@@ -139,6 +141,11 @@ class Run:
                     if lines.torn or len(texts) != len(header):
                         break
                     row = dict(zip(header, map(cells.unguard, texts), strict=True))
+                    if os.path.abspath(row["input"]) != row["input"]:  # which file that was nobody knows any more
+                        raise RunError(
+                            f"{self.path} holds results of another version, which did not write down in which folders "
+                            f"its photographs lie; {_CURE}"
+                        )
                     path = named.get(row["input"])
                     if path is not None and (row["status"] == results.REFUSED or _was_replaced(path, row)):
                         stale.append((row["folder"], whole, lines.bytes))

@@ -50,7 +50,8 @@ class Item:
 def screen(sources: Iterable[Path], run: Run, reader: Reader) -> Iterator[Row]:
     """Read the sources that have no row yet and yield their rows, in order, each written before it is handed out.
 
-    reader: photograph -> report, for example a Pipeline. A bad file gives a row and stops nothing.
+    sources: as `run.pending` gives them. reader: photograph -> report, for example a Pipeline. A bad file gives a row
+    and stops nothing.
     Raises OSError where results cannot be written.
     """
     decoded = _ahead(decode, claim(sources, run), _DECODED)

@@ -232,6 +232,14 @@ def test_leaflets_are_the_same_every_time(found, saved, tmp_path):
     assert json.loads((tmp_path / "one" / "atlas.json").read_text())["neighbours"][0]["reference"] == "odir5k/0_left"
 
 
+def test_doubt_about_the_photograph_goes_along_with_its_place(found, saved, tmp_path):
+    report = report_of(saved[1][0])
+    report = replace(report, quality=replace(report.quality, doubtful=True))
+    leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
+    assert "Image quality is in doubt" in (tmp_path / "atlas.txt").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "atlas.json").read_text())["quality"]["doubtful"] is True
+
+
 def test_training_projects_and_judges(numbers):
     from training import atlas as command
     from training.targets import Targets

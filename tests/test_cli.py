@@ -163,6 +163,23 @@ def test_what_was_refused_is_tried_again(eye_file, tmp_path, tiny_folder):
     assert (status, [row["status"] for row in rows]) == (cli.OK, ["ok"])
 
 
+def test_what_an_earlier_call_was_refused_is_no_fault_of_this_one(eye_file, tmp_path, tiny_folder, capsys):
+    (tmp_path / "in").mkdir()
+    bad, good = tmp_path / "in" / "bad.jpg", tmp_path / "good.png"
+    bad.write_bytes(b"no photograph")
+    good.write_bytes(eye_file.read_bytes())
+    bare = ("--no-pdf", "--no-planes")
+    assert read(tmp_path, tiny_folder, tmp_path / "in", *bare)[0] == cli.REFUSED
+    status, _, rows = read(tmp_path, tiny_folder, good, *bare)
+    assert (status, [row["status"] for row in rows]) == (cli.OK, ["refused", "ok"])
+    assert "1 ok, 1 refused" in capsys.readouterr().err, "the table still holds it, and that is said"
+    assert read(tmp_path, tiny_folder, good, *bare)[0] == cli.OK, "nothing to read"
+    assert read(tmp_path, tiny_folder, tmp_path / "in", good, *bare)[0] == cli.REFUSED, "it is named again"
+    bad.unlink()
+    (tmp_path / "in" / "other.png").write_bytes(eye_file.read_bytes())
+    assert read(tmp_path, tiny_folder, tmp_path / "in", *bare)[0] == cli.OK, "it is gone"
+
+
 def test_results_are_not_written_among_the_photographs(folder, tiny_folder, capsys):
     before = sorted(folder.rglob("*"))
     arguments = ["read", str(folder), "--out", str(folder / "."), "--weights", str(tiny_folder)]

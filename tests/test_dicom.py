@@ -275,7 +275,7 @@ def test_the_tag_settles_the_side_and_a_conflict_is_asked_about(case):
     assert against == Eye("left", "chosen by the clinician, against the DICOM tag")
     assert "The DICOM tag says right eye and left was chosen" in asked
     assert replace(eye, named="left", chosen="right").settle() == (Eye("right", "chosen by the clinician"), None)
-    assert replace(eye, chosen=laterality.UNKNOWN).settle() == (Eye(None, "chosen by the clinician"), None)
+    assert replace(eye, chosen=laterality.UNKNOWN).settle() == (Eye(None, "chosen by the clinician: not known"), None)
 
 
 def test_no_export_but_the_dicom_names_the_patient(case):
@@ -315,6 +315,25 @@ def test_a_source_that_names_nobody_gives_a_document_of_nobody(pixels):
     assert (str(made.PatientName), made.PatientID, made.Laterality) == ("", "", "")
     assert made.StudyInstanceUID
     assert made.EncapsulatedDocumentLength == 8
+
+
+@pytest.mark.parametrize(
+    ("offset", "told"),
+    [
+        ("+0900", ("20261130", "083000", "+0900")),
+        ("-0330", ("20261129", "200000", "-0330")),
+        (None, ("20261129", "233000", "+0000")),
+        ("", ("20261129", "233000", "+0000")),
+        ("in winter", ("20261129", "233000", "+0000")),
+        ("+9900", ("20261129", "233000", "+0000")),
+    ],
+)
+def test_the_time_of_the_report_is_told_in_the_zone_of_its_study(pixels, offset, told):
+    source = written(dataset(pixels, StudyDate="20261130", StudyTime="080000", TimezoneOffsetFromUTC=offset))
+    out = dicom.encapsulate(source, b"%PDF-1.4", None, "2026-11-29T23:30:00+00:00")
+    made = pydicom.dcmread(io.BytesIO(out))
+    assert (made.ContentDate, made.ContentTime, made.TimezoneOffsetFromUTC) == told
+    assert (made.StudyDate, made.StudyTime) == ("20261130", "080000")
 
 
 @pytest.mark.parametrize(("said", "told"), [("NO", "NO"), ("YES", "YES"), (None, "YES")])

@@ -243,6 +243,37 @@ def test_a_photograph_that_is_replaced_while_it_is_read_is_read_again(eyes, tmp_
     assert again.names == ["eye1.png"]
 
 
+def test_a_photograph_is_the_same_by_its_whole_path_wherever_it_is_named(eyes, tmp_path, monkeypatch):
+    """Two clinics have an eye of the same name, and each is read from within its own folder."""
+    for seed, clinic in enumerate("ab"):
+        (tmp_path / clinic).mkdir()
+        (tmp_path / clinic / "001.png").write_bytes((eyes / f"eye{seed}.png").read_bytes())
+        monkeypatch.chdir(tmp_path / clinic)
+        screen(".", Path("../out"), again=["."])
+    whole = rows(tmp_path / "out")
+    assert [row["input"] for row in whole] == [str(tmp_path / clinic / "001.png") for clinic in "ab"]
+    for row in whole:
+        report = json.loads((tmp_path / "out" / row["folder"] / "report.json").read_text())
+        assert report["input"]["sha256"] == row["sha256"], "the first clinic's report is not lost to the second"
+    monkeypatch.chdir(tmp_path)
+    for named in (Path("a"), Path("in/../b"), Path("b/001.png"), tmp_path / "a", tmp_path / "in" / ".." / "b"):
+        assert screen(named, tmp_path / "out", again=[named]) == [], "no eye is counted twice"
+
+
+@pytest.mark.parametrize("known", ["eye0.png", "in/../in/eye0.png"])
+def test_rows_that_do_not_say_which_file_was_read_are_refused_with_the_cure(eyes, tmp_path, known):
+    """As the version before wrote them, of a path that was typed without its folders."""
+    out = tmp_path / "out"
+    screen(eyes, out)
+    before = (out / "summary.csv").read_bytes().replace(os.fsencode(eyes / "eye0.png"), known.encode())
+    (out / "summary.csv").write_bytes(before)
+    with pytest.raises(runs.RunError, match=r"another version, .* in which folders .*--out.*--restart"):
+        screen(eyes, out, again=[eyes])
+    assert (out / "summary.csv").read_bytes() == before
+    assert len(list(out.glob("*/report.json"))) == 6, "nothing is lost"
+    assert len(screen(eyes, out, restart=True)) == 6
+
+
 def test_equal_photographs_of_equal_names_have_a_report_each(eyes, tmp_path):
     for name in "abc":
         (eyes / name).mkdir()
@@ -312,17 +343,17 @@ def test_no_name_of_a_photograph_is_run_by_a_spreadsheet(eyes, tmp_path, monkeyp
     for name in names:
         name.write_bytes((eyes / "eye0.png").read_bytes())
     with runs.Run(Path("out"), HASH, BARE) as run:
-        given = list(screening.screen(names, run, Stub()))
+        given = list(screening.screen(run.pending(names), run, Stub()))
     assert [row["folder"] for row in given] == list(FORMULAS)
     held = rows(tmp_path / "out")
     assert not [cell for row in held for cell in row.values() if cell[:1] in ("=", "+", "-", "@")]
-    assert [row["input"] for row in held][:5] == [f"'{name}.png" for name in FORMULAS[:5]]
-    assert held[-1]["input"] == "'d.png", "nobody would run it"
+    assert [row["folder"] for row in held][:5] == [f"'{name}" for name in FORMULAS[:5]]
+    assert held[-1]["folder"] == "'d", "nobody would run it"
     with runs.Run(Path("out"), HASH, BARE, again=names) as run:
         assert list(run.pending(names)) == [], "they are known again"
     other(names[0])
     with runs.Run(Path("out"), HASH, BARE, again=names) as run:
-        assert list(run.pending(names)) == names[:1]
+        assert list(run.pending(names)) == [tmp_path / names[0]]
         assert not (tmp_path / "out" / FORMULAS[0]).exists()
     runs.Run(Path("out"), HASH, BARE, restart=True).__exit__()
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {"run.json", "summary.csv", ".lock"}
@@ -333,9 +364,11 @@ def test_a_table_of_types_needs_no_apostrophes(eyes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [Path(f"{name}.png") for name in FORMULAS]
     with runs.Run(Path("out"), HASH, BARE) as run:
-        list(screening.screen(names, run, Stub()))  # there are none, which is a row each
+        for name in names:
+            name.write_bytes((eyes / "eye0.png").read_bytes())
+        list(screening.screen(run.pending(names), run, Stub()))
     table = parquet.read_table(results.write_parquet(tmp_path / "out" / "summary.csv")).to_pylist()
-    assert [row["input"] for row in table] == list(map(str, names))
+    assert [row["folder"] for row in table] == list(FORMULAS)
 
 
 def test_two_runs_in_one_folder_are_refused(eyes, tmp_path):
@@ -382,6 +415,24 @@ def test_a_folder_that_can_only_be_listed_stops_nothing(eyes, tmp_path, monkeypa
     monkeypatch.setattr(Path, "is_dir", closed)
     monkeypatch.setattr(Path, "samefile", closed)
     assert list(results.find_photographs([eyes], eyes)) == [eyes], "for the reader to refuse"
+
+
+def test_twins_of_macos_are_no_photographs_and_dicom_needs_no_ending(eyes, tmp_path, monkeypatch):
+    (eyes / "._eye0.png").write_bytes(b"\0\5\x16\7 attributes of eye0.png")
+    head = bytes(128) + b"DICM"
+    for name in ("1.2.840.7", "DICOMDIR", "IM000001"):
+        (eyes / name).write_bytes(head)
+    for name in ("README", "notes.txt"):
+        (eyes / name).write_text("no photograph")
+    (eyes / "study").mkdir()
+    (eyes / "study" / "IM000002").write_bytes(head + b"more")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(eyes / "PIPE")  # to open it would wait for ever
+    pictures = [eyes / f"eye{n}.png" for n in range(6)]
+    found = [eyes / "1.2.840.7", eyes / "IM000001", *pictures, eyes / "study" / "IM000002"]
+    assert list(results.find_photographs([eyes])) == found
+    twin = eyes / "._eye0.png"
+    assert list(results.find_photographs([twin])) == [twin], "it is named itself, for the reader to refuse"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a file have a name of any bytes")
@@ -518,6 +569,23 @@ def test_a_run_that_is_stopped_goes_on_and_nothing_is_lost_or_repeated(tmp_path,
     assert not [n for n in done if f"READ {Path(n).name}\n" in second.stdout], "an eye with a row is not read again"
     for row in given:
         assert json.loads((out / row["folder"] / "report.json").read_text())["input"]["sha256"] == row["sha256"]
+
+
+def test_a_name_that_a_log_cannot_show_stops_nothing(tmp_path, eyes):
+    (eyes / "eye0.png").rename(eyes / "眼底.png")
+    (eyes / "eye1.png").rename(eyes / "坏.png")
+    (eyes / "坏.png").write_bytes(b"no photograph")
+    out = tmp_path / "out"
+    program = [sys.executable, "-c", PROGRAM.format(tests=str(ROOT / "tests"))]
+    command = [*program, "read", str(eyes), "--out", str(out), "--no-pdf", "--no-planes"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment)
+    assert done.returncode == cli.REFUSED, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"\\u773c\\u5e95.png" in done.stdout
+    assert b"Cannot read \\u574f.png" in done.stderr
+    assert [Path(row["input"]).name for row in rows(out)][-2:] == ["坏.png", "眼底.png"]
+    assert len(rows(out)) == 6
 
 
 def resident() -> int:

@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a verb needs it."""
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ __all__ = ["INTERRUPTED", "OK", "REFUSED", "USAGE", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0 if every input was read, 1 if some were refused, 2 for wrong usage, 130 if stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a log's encoding lacks must not end a run of many eyes
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         "qmmfl",
         description="Reads colour fundus photographs: synthesized modalities, findings, grade, and where they come "

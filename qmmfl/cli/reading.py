@@ -33,7 +33,8 @@ def _read(options: argparse.Namespace) -> int:
     if any(os.path.isdir(path) and options.out.is_dir() and options.out.samefile(path) for path in options.paths):
         return complain("results cannot lie in a folder that is read; name another with --out")
     if next(results.find_photographs(options.paths, options.out), None) is None:
-        return complain("there is no photograph in the folders named; photographs end in " + " ".join(results.ENDINGS))
+        endings = " ".join(results.ENDINGS)
+        return complain(f"there is no photograph in the folders named; photographs end in {endings}, or are DICOM")
     try:
         card, reader = _prepare(options)
     except ValueError as error:  # weights that cannot be used, or no such device
@@ -86,11 +87,13 @@ def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None"
             rows = screening.screen(sources, run, reader)
         pause = 0.5 if sys.stderr.isatty() else 30  # [s] between two lines in a log
         bar = tqdm(rows, total=total, unit="eye", file=sys.stderr, mininterval=pause, dynamic_ncols=True)
+        outcome = OK  # of what is named now; what an earlier call was refused stands in the table
         for row in bar:
             refused = row["status"] == results.REFUSED
+            outcome = REFUSED if refused else outcome
             line = f"{row['status']:<11} {row['reason' if refused else 'input']}"
             bar.write(line, file=sys.stderr if refused else sys.stdout)
         results.write_parquet(options.out / runs.SUMMARY)
         counted = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items()))
         print(f"qmmfl: {counted}; {options.out / runs.SUMMARY}", file=sys.stderr)
-        return REFUSED if run.counts[results.REFUSED] else OK
+        return outcome

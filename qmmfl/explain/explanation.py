@@ -87,12 +87,14 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """explanation.json, schema 1: JSON types only."""
+        whole = self.report.to_dict()
         seen = self.place(np.ones_like(self.square)) > 0  # every cell may be below the zeros outside the field
         pixels = np.where(seen, self.pixels, -np.inf)
         y, x = np.unravel_index(int(pixels.argmax()), pixels.shape)
         return {
             "schema": SCHEMA,
-            "input": self.report.to_dict()["input"],
+            "input": whole["input"],
+            "quality": whole["quality"],
             "finding": {
                 "code": self.code,
                 "name": self.name,
@@ -114,7 +116,7 @@ class Explanation:
                 "values": np.round(self.square.astype(float), 5).tolist() if self.square.shape[0] <= 32 else None,
             },
             "agreement": [asdict(each) for each in self.agreements],
-            "provenance": self.report.to_dict()["provenance"],
+            "provenance": whole["provenance"],
             "seconds": self.seconds,
             "notice": labels.NOTICE,
         }
