@@ -26,9 +26,11 @@ def test_a_narrower_field_shows_a_part_of_everything_enlarged(eye):
     square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float() / 255
     square = torch.nn.functional.interpolate(square, (256, 256), mode="area").repeat(6, 1, 1, 1)
     small = torch.nn.functional.avg_pool2d(square, 2)
-    seen, half = augment.magnify([square, small], torch.Generator().manual_seed(5), chance=0.5)
+    (seen, half), left = augment.magnify([square, small], torch.Generator().manual_seed(5), chance=0.5)
     changed = [index for index in range(6) if (seen[index] != square[index]).any()]
     assert 0 < len(changed) < 6
+    assert [index for index in range(6) if left[index] < 1] == changed
+    assert left.min() > 0.5
     assert not seen[:, :, :20, :20].any(), "the corners of the square stay black"
     apart = (torch.nn.functional.avg_pool2d(seen, 2) - half).abs()[changed]
     assert apart.mean() < 0.005, "the same part of both"

@@ -34,6 +34,7 @@ def test_metrics_agree_with_scikit_learn(numbers):
 def test_dice_kappa_and_calibration_error():
     a = np.zeros((4, 4), bool)
     a[:2] = True
+    assert np.isnan(metrics.quadratic_kappa(np.zeros(5, int), np.arange(5))), "all of one grade: nothing to agree on"
     assert metrics.dice(a, a) == 1
     assert metrics.dice(a, ~a) == 0
     assert metrics.quadratic_kappa(np.arange(5), np.arange(5)) == 1

@@ -117,6 +117,27 @@ def test_a_set_chosen_by_its_grade_teaches_how_severe_alone():
     assert cuts.grad.abs().gt(0).tolist() == [False, False, True, True]
 
 
+def test_of_an_eye_seen_in_part_only_what_is_everywhere_is_known():
+    every = targets.Targets([case(findings={"DR": 1, "ODC": 1}, grade=2, oedema=1)] * 2)
+    every.extras[:, 2] = 6
+    made = every.seen_in_part(np.array([1, 0]), np.array([True, False]))
+    told = dict(zip(data.CODES, made.binary[0], strict=False))
+    assert told.pop("DR") == 1
+    assert set(told.values()) == {-1}
+    assert (made.grade[0], made.extras[0, 2]) == (2, -1)
+    assert (made.binary[1] == every.binary[0]).all()
+    assert made.extras[1, 2] == 6
+    assert every.column("ODC").tolist() == [1, 1], "a view of the same eye that is whole still tells"
+
+
+def test_an_eye_behind_a_cataract_says_neither_that_it_can_be_read_nor_that_it_has_no_retinopathy():
+    row = {"image": "x", "split": "train", "group": "g", "m_DR": "0", "m_MH": "1", "eye_C": "1"}
+    clouded, clear = (data._case("odir5k", row | {"eye_C": each}, Path()) for each in "10")
+    assert (clouded.grade, clouded.gradable) == (-1, -1)
+    assert (clear.grade, clear.gradable) == (0, 1)
+    assert clouded.findings == clear.findings
+
+
 def test_composed_angiogram_has_bright_arteries_and_dark_veins(eye):
     from training.pixels import Sample
 
@@ -513,7 +534,7 @@ def test_no_eye_with_lesion_masks_is_learnt_from_without_them(tmp_path):
     (tmp_path / "seg" / "idrid_lesions").mkdir(parents=True)
     twins = tmp_path / "seg" / "idrid_lesions" / "same_image_in_grading.csv"
     twins.write_text("seg_stem,grading_stem,grading_image\nIDRiD_73,train_IDRiD_020,IDRiD_020.png\n")
-    assert pixels.graded_twins(tmp_path) == {"IDRiD_73": "IDRiD_020.png"}
+    assert data.graded_twins(tmp_path) == {"IDRiD_73": "IDRiD_020.png"}
     learnt = [sample.name for sample in pixels.retinopathy(tmp_path, 128)]
     assert learnt == ["IDRiD_021.png", "IDRiD_020.png", "IDRiD_021.png"], "the other set may use the name"
 

@@ -73,10 +73,13 @@ def compress(squares: Tensor, generator: torch.Generator, chance: float = 0.4) -
     return result * (squares.amax(dim=1, keepdim=True) > 0)
 
 
-def magnify(tensors: list[Tensor], generator: torch.Generator, most: float = 0.6, chance: float = 0.4) -> list[Tensor]:
+def magnify(
+    tensors: list[Tensor], generator: torch.Generator, most: float = 0.6, chance: float = 0.4
+) -> tuple[list[Tensor], Tensor]:
     """Some squares as a camera of a narrower field sees them, by up to exp(most): the same part of all (B, C, S, S).
 
-    What is left fills the square's own circle, as the canonical square of such a photograph does; 0 outside it.
+    What is left fills the square's own circle, as the canonical square of such a photograph does; 0 outside it. Also
+    the share of the field's diameter that is left of each (B,).
     """
     count = len(tensors[0])
     drawn = torch.rand(count, generator=generator) < chance
@@ -91,7 +94,7 @@ def magnify(tensors: list[Tensor], generator: torch.Generator, most: float = 0.6
         axis = torch.arange(made.shape[-1]) - (made.shape[-1] - 1) / 2
         circle = torch.hypot(axis[:, None], axis) <= made.shape[-1] / 2
         made[which] = F.grid_sample(made[which], grid, align_corners=False) * circle.to(made)
-    return result
+    return result, scale
 
 
 def flip(tensors: list[Tensor], generator: torch.Generator, upside: bool = True) -> list[Tensor]:

@@ -97,9 +97,10 @@ def grades(metrics: Mapping[str, Any]) -> str:
     head += ("specificity", "vision-threatening: sensitivity", "specificity")
     head += ("more lesions than healthy eyes, grade 0", "the same, more than mild")
     return (
-        "Grades are called where the expected quadratic kappa is highest: severe grades sooner than the most probable "
-        "one, at some cost of accuracy. An eye known to have no retinopathy is of grade 0, whatever else it has. A set "
-        "chosen to be severe (aptos_severe) says nothing about who is called ill: there a net may know the camera."
+        "Called is the highest grade that an eye reaches with a probability of two fifths: a step too low weighs one "
+        "and a half times as much as a step too high. An eye known to have no retinopathy is of grade 0, whatever else "
+        "it has but a cataract, behind which nobody sees. A set chosen to be severe (aptos_severe) says nothing about "
+        "who is called ill: there a net may know the camera."
         "\n\n" + table(head, rows)
     )
 
@@ -236,7 +237,7 @@ def explanations(results: Mapping[str, Any]) -> str:
         return ""
     agreed = [
         (kind, f"{test['code']}, {test['dataset']} ({own['eyes']})")
-        + tuple(shown(each[key]) for key in ("precision", "pointing") for each in (own, own["random"]))
+        + tuple(shown(own[key]) for key in ("precision", "pointing", "chance"))
         for test in results["agreement"]
         for kind, own in test["maps"].items()
     ]
@@ -246,8 +247,8 @@ def explanations(results: Mapping[str, Any]) -> str:
     doubted = [(kind, *(shown(own.get(key)) for key in keys)) for kind, own in trust["maps"].items()]
     return (
         "Precision: share of what raises the score that lies in cells with a mark; pointing: share of eyes whose "
-        "highest cell holds one; beside each the same maps at random places of the field.\n\n"
-        + table(("map", "score and eyes", "precision", "at random", "pointing", "at random"), agreed)
+        "highest cell holds one; both are by chance the share of the retina that is marked.\n\n"
+        + table(("map", "score and eyes", "precision", "pointing", "by chance"), agreed)
         + f"\n\n{trust['code']}, {trust['eyes']} {trust['dataset']}. Randomised: size of the rank correlation with the "
         "map of the same network after that part was made random (a map that shows what was learnt falls to 0). "
         "Deletion and ROAD: how far the logit falls when what the map points at is erased, beside erasing at random "

@@ -19,7 +19,7 @@ import numpy as np
 from qmmfl import compression, fundus, labels, photograph
 from qmmfl.nets import Config
 
-from . import negatives, retakes, tables
+from . import looks, negatives, retakes, tables
 from .recipe import FRESH, RUNS
 
 CACHE = RUNS / "cache"
@@ -33,7 +33,7 @@ CODES = tuple(labels.FINDINGS)
 # their cameras: they teach how severe it is, alone.
 LEAST_GRADE = {"aptos_severe": 2}
 _YOUNGEST = 10  # [years] 1, which stands there of 26 eyes and no age near it, is somebody's "unknown"
-_EVERYWHERE = ("DR", "NORMAL")  # what a part of the retina shows
+EVERYWHERE = ("DR",)  # findings that a part of the retina shows
 _DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
 ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degeneration, hypertension, myopia, other
 
@@ -42,7 +42,8 @@ ODIR_CLASSES = "NDGCAHMO"  # normal, diabetes, glaucoma, cataract, macular degen
 class Case:
     """One labelled photograph. findings: one of 1, 0, -1 per code; the others -1 where unknown.
 
-    odir: 0 or 1 for this eye per class of `ODIR_CLASSES`; empty outside ODIR.
+    odir: 0 or 1 for this eye per class of `ODIR_CLASSES`; empty outside ODIR. look: see `looks.of`, where a grade is
+    known.
     """
 
     folder: str
@@ -57,6 +58,7 @@ class Case:
     age: int = -1  # [years]
     female: int = -1
     odir: tuple[int, ...] = ()
+    look: tuple[float, ...] = ()
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -78,16 +80,34 @@ def cases(data: Path) -> Iterator[Case]:
     tables.check_splits(
         (f"{folder}/{row['image']}", row["group"], row["split"]) for folder in read for row in read[folder]
     )
+    masked = _masked(data)
     for folder, rows in read.items():
         for row in rows:
             if row.get("dup_conflict") == "1" or row.get("white_frame") == "1":
                 continue  # contradicting labels; a white frame gives cataract away
-            yield _case(folder, row, data)
+            case = _case(folder, row, data)
+            yield replace(case, split="train") if case.split == "val" and row["image"] in masked else case
     for row in frames:
         path = data / "ffa/ffa_phase/ffa" / f"{row['stem']}.webp"
         split = row["split"] if row["split"] == "test" else "val" if int(row["group"], 16) % 6 == 0 else "train"
         unknown = (-1,) * len(CODES)
         yield Case("ffa_phase", str(path), split, row["group"], unknown, fundus=0)
+
+
+def graded_twins(data: Path) -> dict[str, str]:
+    """Stem of a photograph with lesion masks -> the same photograph's file among those that IDRiD graded.
+
+    The two parts of IDRiD are numbered and split apart: a lesion test eye may be a training eye of the grades.
+    """
+    path = data / "seg/idrid_lesions/same_image_in_grading.csv"
+    return {row["seg_stem"]: row["grading_image"] for row in read_table(path)} if path.exists() else {}
+
+
+def _masked(data: Path) -> set[str]:
+    """Graded photographs of IDRiD whose lesion masks Stage I learns from or is chosen by: they can check nothing."""
+    twins = graded_twins(data)
+    rows = read_table(data / "seg/idrid_lesions/index.csv") if twins else []
+    return {twins[row["stem"]] for row in rows if row["split"] in ("train", "val") and row["stem"] in twins}
 
 
 def _case(folder: str, row: dict[str, str], data: Path) -> Case:
@@ -98,14 +118,15 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
     if folder not in ("odir5k", "stare", *LEAST_GRADE) and grade >= 0:
         findings["DR"] = int(grade > 0)
         findings["NORMAL"] = 0 if grade > 0 else -1
-    if findings["DR"] == 0:
+    clouded = row.get("eye_C") == "1"  # by a cataract, often so densely that no vessel is seen
+    if findings["DR"] == 0 and not clouded:
         grade = 0  # what no retinopathy is, whatever else the eye has: else only healthy eyes would teach it
     if folder == "palm" and "not pathological" not in row["category"]:
         findings["MYA"] = int(row["pathological_myopia"])
     oedema = {-1: -1, 2: 1}.get(int(row["dme_risk"]), 0) if "dme_risk" in row else int(row.get("maculopathy", -1))
     eyeq, sharp = row.get("eyeq_quality", "-1"), row.get("quality", "")
     gradable = {"good": 1, "bad": 0}.get(sharp, {"0": 1, "1": 1, "2": 0}.get(eyeq, -1))
-    if folder in _DIAGNOSED and row["split"] != "test" and not row.get("quality_flags"):
+    if folder in _DIAGNOSED and row["split"] != "test" and not row.get("quality_flags") and not clouded:
         gradable = 1  # nobody judged its quality, but clinicians could read it: the gate learns more cameras from it
     return Case(
         folder,
@@ -173,9 +194,10 @@ def write_retakes(table: list[Case], pool: Executor) -> Iterator[Case]:
         for source, seed, path, there in zip(chosen, seeds, paths, made, strict=True):
             if there:
                 case = sources[name][source]
-                pairs = zip(CODES, case.findings, strict=True)
-                seen = [-1 if retakes.narrowed(seed) and code not in _EVERYWHERE else value for code, value in pairs]
-                yield replace(case, path=str(path), split=RETAKE, findings=tuple(seen), gradable=-1, odir=())
+                known = case.findings
+                if retakes.narrowed(seed):
+                    known = [value if code in EVERYWHERE else -1 for code, value in zip(CODES, known, strict=True)]
+                yield replace(case, path=str(path), split=RETAKE, findings=tuple(known), gradable=-1, odir=())
 
 
 def build(data: Path, workers: int = 2) -> None:
@@ -191,6 +213,8 @@ def build(data: Path, workers: int = 2) -> None:
         paths = [case.path for case in table]
         for index, view in enumerate(pool.map(partial(_view_of, prep=prep), paths, chunksize=32)):
             views[index] = view
+            if table[index].grade >= 0:
+                table[index] = replace(table[index], look=looks.of(view))
             if index % 1000 == 0:
                 print(f"{index}/{len(table)} photographs", flush=True)
     views.flush()

@@ -21,6 +21,7 @@ from . import augment, data, feature_cache, loop, planes, settled, targets
 from .recipe import Recipe, parse
 
 _CPU = torch.device("cpu")
+_WHOLE = 0.85  # of the field's diameter: where less is left, the disc or the macula may lie outside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
     def draw(generator: torch.Generator) -> loop.Batch:
         numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         chosen = numbers.choice(rows, recipe.batch, p=drawn)
-        (seen,) = augment.magnify([tensor(views, chosen, recipe.side or side, device)], generator)
+        (seen,), left = augment.magnify([tensor(views, chosen, recipe.side or side, device)], generator)
         if modality == labels.COLOUR.name:
             seen = augment.equalise(augment.colour(seen, generator), generator, augment.EQUALISED)
         (seen,) = augment.flip([seen], generator, upside=False)
@@ -101,7 +102,8 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
             seen = augment.compress(seen, generator)  # last: the blocks of a file lie along its rows
         share = numbers.beta(recipe.mixed, recipe.mixed) if recipe.mixed else 1.0
         seen = blend(seen, share).contiguous(memory_format=torch.channels_last)
-        return {"views": seen, "share": torch.tensor(share), **every.batch(chosen, device)}
+        learnt = every.seen_in_part(chosen, left.numpy() < _WHOLE).batch(slice(None), device)
+        return {"views": seen, "share": torch.tensor(share), **learnt}
 
     def loss(module: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         said, cuts = module(batch["views"]), loop.bare(module).heads.cuts

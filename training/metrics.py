@@ -107,7 +107,9 @@ def ms_ssim(a: np.ndarray, b: np.ndarray, care: np.ndarray) -> float:
 
 
 def quadratic_kappa(truth: np.ndarray, grade: np.ndarray, grades: int = 5) -> float:
-    """Cohen's kappa with quadratic weights of two integer arrays (n,)."""
+    """Cohen's kappa with quadratic weights of two integer arrays (n,); NaN where all truth is one grade."""
+    if len(set(truth.tolist())) < 2:
+        return float("nan")
     table = np.zeros((grades, grades))
     np.add.at(table, (truth, grade), 1)
     weights = (np.arange(grades)[:, None] - np.arange(grades)) ** 2

@@ -17,7 +17,7 @@ import numpy as np
 from qmmfl import fundus, labels, phantom, photograph
 
 from . import tables
-from .data import read_table
+from .data import graded_twins, read_table
 from .recipe import RUNS
 
 
@@ -52,15 +52,6 @@ def lesion_masks(row: Mapping[str, str], folder: Path) -> list[Path | None]:
             raise DataError(f"the mask {path} is missing, of which the table counts {row[f'n_{code}']} px")
         result.append(path if path.exists() else None)
     return result
-
-
-def graded_twins(data: Path) -> dict[str, str]:
-    """Stem of a photograph with lesion masks -> the same photograph's file among those that IDRiD graded.
-
-    The two parts of IDRiD are numbered and split apart: a lesion test eye may be a training eye of the grades.
-    """
-    rows = read_table(data / "seg/idrid_lesions/same_image_in_grading.csv")
-    return {row["seg_stem"]: row["grading_image"] for row in rows}
 
 
 _HEALTHY = {"idrid": ("dr_grade", "0", 50), "rahim": ("dr_grade", "0", 50), "eyepacs": ("dr_grade", "0", 50)}

@@ -54,7 +54,7 @@ def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
         chosen = [task.vary(samples[index], numbers) for index in drawn]
         squares, truth, care = to_tensors(chosen, device)
         if task.robust:
-            squares, truth, care = augment.magnify([squares, truth, care], generator)
+            (squares, truth, care), _ = augment.magnify([squares, truth, care], generator)
         if task.colour > 0:
             squares = augment.colour(squares, generator, task.colour)
         if recipe.coarsest < 1:
