@@ -23,7 +23,7 @@ _POOR = "Image quality is too low to rely on: check focus, lighting and lashes, 
 _NO_VESSELS = "No retinal vessels are seen: the view may be clouded (as by a cataract) or out of focus; take it again."
 _FLAGGED = "another finding is flagged"
 _GRADED = "the grade or the risk of macular oedema says otherwise"
-_WEIGHED = "grade {} is more probable, but an error of two grades counts as four of one"
+_QUANTILE = "grade {} is more probable alone; called is the highest that is reached with a probability of {:.0f} %"
 _NO_DISC = "withheld: no optic disc was found"
 _NO_CUP = "withheld: no cup was found in the optic disc"
 
@@ -60,9 +60,9 @@ def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tu
 
 def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade:
     """The ICDR grade."""
-    mild, threat = (card.grade.thresholds[least - 1] for least in (labels.MORE_THAN_MILD, labels.VISION_THREATENING))
+    threshold = card.grade.threshold
     if withheld or scores is None:
-        return Grade(None, None, None, None, withheld, mild, threat)
+        return Grade(None, None, None, None, withheld, threshold)
     each, grade = call_grade(card, float(scores.logits[OUTPUTS.index(GRADE)]))
     likeliest = int(each.argmax())
     return Grade(
@@ -70,9 +70,8 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         grade,
         grade >= labels.MORE_THAN_MILD,
         grade >= labels.VISION_THREATENING,
-        None if grade == likeliest else _WEIGHED.format(likeliest),
-        mild,
-        threat,
+        None if grade == likeliest else _QUANTILE.format(likeliest, 100 * threshold),
+        threshold,
     )
 
 
@@ -80,7 +79,7 @@ def call_grade(card: Card, logit: float) -> tuple[np.ndarray, int]:
     """Probabilities float64 (5,) of the grades at one score, and the grade that is called."""
     score = card.grade.scale * logit
     above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))
-    return -np.diff(above, prepend=1, append=0), int((above >= card.grade.thresholds).sum())
+    return -np.diff(above, prepend=1, append=0), int((above >= card.grade.threshold).sum())
 
 
 def find_oedema(card: Card, scores: Scores | None, withheld: str | None) -> Oedema:

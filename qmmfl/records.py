@@ -103,11 +103,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Grade:
-    """ICDR grade of diabetic retinopathy. All but `reason` and the thresholds are None when it is withheld.
+    """ICDR grade of diabetic retinopathy. All but `reason` and `threshold` are None when it is withheld.
 
-    reason: why it is withheld, or why it is not the most probable grade. threshold: on the probability of more than
-    mild, from which it is called; threat_threshold: likewise of vision-threatening retinopathy. Both are calls of the
-    grade alone: macular oedema, which counts as vision-threatening too, has its own record.
+    reason: why it is withheld, or why it is not the most probable grade. threshold: on the probability of a grade
+    with all above it, from which it is called. Calls are of the grade alone: macular oedema, which counts as
+    vision-threatening too, has its own record.
     """
 
     probabilities: tuple[float, ...] | None  # five, sum 1
@@ -116,7 +116,6 @@ class Grade:
     vision_threatening: bool | None
     reason: str | None = None
     threshold: float = 0.5
-    threat_threshold: float = 0.5
 
 
 @dataclass(frozen=True)

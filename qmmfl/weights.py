@@ -24,7 +24,7 @@ MODEL, CARD = "model.safetensors", "card.json"
 FILES = (CARD, MODEL)
 ATLAS, LICENCE = "atlas.safetensors", "LICENSE"
 EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
-SCHEMA = 1
+SCHEMA = 2
 VALIDATION = "validation eyes"  # what a calibration is fitted on, where there are enough
 _DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy"}
 _DECIDES |= {"least_vessels", "doubtful_below"}
@@ -66,14 +66,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class GradeCalibration:
-    """P(grade > j) = sigmoid(scale * score - cuts[j]); the grade is the number of j where that reaches thresholds[j].
+    """P(grade > j) = sigmoid(scale * score - cuts[j]); the grade is the number of j where that reaches the threshold.
 
-    Thresholds of a half call the median grade.
+    A threshold of a half calls the median grade, a lower one a more severe grade sooner.
     """
 
     scale: float
     cuts: tuple[float, ...]
-    thresholds: tuple[float, ...] = (0.5,) * (len(labels.GRADES) - 1)
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -83,17 +83,11 @@ def test_every_kind_of_lesion_is_counted_on_its_own_plane_from_its_own_threshold
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "grade"),
-    [
-        ((0.5, 0.5, 0.5, 0.5), 1),
-        ((0.9, 0.5, 0.5, 0.5), 0),
-        ((0.5, 0.3, 0.5, 0.5), 2),
-        ((0.5, 0.3, 0.15, 0.5), 3),
-        ((0.5, 0.3, 0.15, 0.05), 4),
-    ],
+    ("threshold", "grade"),
+    [(0.9, 0), (0.5, 1), (0.3, 2), (0.15, 3), (0.05, 4)],
 )
-def test_the_grade_follows_its_thresholds_and_its_probabilities_the_cuts(thresholds, grade):
-    card = tiny_card(grade=weights.GradeCalibration(2.0, CUTS, thresholds))
+def test_the_grade_follows_its_threshold_and_its_probabilities_the_cuts(threshold, grade):
+    card = tiny_card(grade=weights.GradeCalibration(2.0, CUTS, threshold))
     each, called = conclusions.call_grade(card, math.log(2))
     # P(grade > 0..3) is .8, .4, .2 and .1
     assert each == pytest.approx([0.2, 0.4, 0.2, 0.1, 0.1])

@@ -1,15 +1,19 @@
 """`qmmfl explain`: a folder of maps and one page of text, or one sentence."""
 
+import io
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from conftest import tiny_card, tiny_network
+from fakes import fake_report
 
-from qmmfl import cli, dossier, explain, labels, laterality, pipeline, weights
+from qmmfl import cli, dossier, evidence, explain, labels, laterality, leaflet, pipeline, weights
 from qmmfl.explain.agreement import KEY
+from qmmfl.prose import doubts
 from qmmfl.prose import explanation as words
 
 
@@ -130,16 +134,45 @@ def test_a_folder_that_cannot_be_written(eye_file, tmp_path, tiny_folder, capsys
 
 def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
     bounds = {"precision": [0.41, 0.3, 0.5], "pointing": [0.6, 0.5, 0.7]}
-    measured = {"eyes": 27, **bounds, "random": {"precision": [0.22, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}
+    measured = {"eyes": 27, **bounds, "chance": [0.22, 0.1, 0.3]}
     test = {"dataset": "IDRiD test eyes", "code": "DR", "marks": "marked lesions", "maps": {"exact:fused": measured}}
     card = tiny_card(metrics={KEY: {"agreement": [test]}})
     card.calibrations["DR"] = type(card.calibrations["DR"])(1.0, -9.0, 0.4, weights.VALIDATION)  # never suspected
     made = explain.explain(pipeline.Pipeline(tiny_network(), card, "tiny", "cpu"), eye.photograph, "DR")
     text = words.explanation_text(made)
     assert "It is not flagged: the map shows what little raised its score." in text
-    assert "27 IDRiD test eyes (DR): 0.41 of what raises the score lies in cells with a mark (at random 0.22)" in text
+    assert "27 IDRiD test eyes (DR): 0.41 of what raises the score lies in cells with a mark, the" in text
+    assert "0.60 of the eyes (by chance 0.22 both)" in text
     assert words.UNMEASURED not in text
     assert words.explanation_pdf(made) == words.explanation_pdf(made)
+
+
+def test_doubt_about_the_photograph_goes_along_with_its_explanation(eye, tmp_path, monkeypatch):
+    """These files are passed on alone."""
+    reader = pipeline.Pipeline(tiny_network(), tiny_card(doubtful_below=1.0), "tiny", "cpu")
+    report = reader(eye.photograph)
+    cup = replace(report.finding("ODC"), suspected=False)
+    others = tuple(cup if each.code == "ODC" else each for each in report.findings)
+    report = replace(report, findings=others, disc_cup=replace(report.disc_cup, vcdr=0.9))
+    unclear, large = doubts.reservations(report)
+    assert large == doubts.conflicts(report)["ODC"]
+    pages = []
+    monkeypatch.setattr(words, "bind", lambda *given: pages.extend(given[-1]) or b"%PDF")
+    for code in ("DR", "ODC"):
+        pages.clear()
+        dossier.write(tmp_path, explain.explain(reader, report, code))
+        text = (tmp_path / "explanation.md").read_text(encoding="utf-8")
+        assert (text.count(unclear), text.count(large)) == (1, 1), "each is said once"
+        paper = " ".join(part.get_text() for page in pages for part in page.texts)
+        assert "Image quality is in doubt" in paper
+        assert paper.count("The cup-to-disc ratio (0.90) is large") == 1
+    dossier.write_whatif(tmp_path, report, explain.drop_modality(reader, report, "lesions"))
+    text = (tmp_path / "whatif.md").read_text(encoding="utf-8")
+    assert (text.count(unclear), text.count(large)) == (1, 1)
+    for name in ("explanation", "whatif"):
+        told = json.loads((tmp_path / f"{name}.json").read_text())
+        assert told["quality"] == report.to_dict()["quality"]
+        assert told["quality"]["doubtful"] is True
 
 
 def test_a_score_that_is_not_called_is_not_said_to_be_below_its_threshold(eye):
@@ -179,3 +212,24 @@ def test_a_what_if_of_an_average_eye_wants_weights_that_know_one(eye_file, tmp_p
     assert cli.main([*arguments, "--average", "colour"]) == cli.USAGE
     assert "carry no mean features" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_texts_are_the_same_where_a_machine_writes_another_alphabet(eye_file, tmp_path, tiny_folder, monkeypatch):
+    """As on Windows, where a text is written in cp1252 unless told otherwise."""
+    folder = tmp_path / "váhy č"  # the texts name the weights
+    shutil.copytree(tiny_folder, folder)
+    whole = io.open
+
+    def narrow(file, mode="r", buffering=-1, encoding=None, *more, **how):
+        text = "b" not in mode and encoding in (None, "locale")
+        return whole(file, mode, buffering, "cp1252" if text else encoding, *more, **how)
+
+    monkeypatch.setattr(io, "open", narrow)
+    out = tmp_path / "out"
+    given = [str(eye_file), "--out", str(out), "--weights", str(folder), "--runtime", "torch"]
+    assert cli.main(["explain", *given, "--finding", "DR"]) == cli.OK
+    assert cli.main(["whatif", *given, "--without", "lesions"]) == cli.OK
+    leaflet.write_evidence(out, fake_report(), evidence.measure(fake_report(), {}))
+    for name in ("explanation.md", "whatif.md"):
+        assert "Weights váhy č, sha256" in (out / name).read_bytes().decode()
+    assert "(± 0.06 " in (out / "evidence.txt").read_bytes().decode()

@@ -381,8 +381,8 @@ def test_figures_are_figures_and_leave_pyplot_alone(tiny_pipeline, report):
 
 
 def test_the_map_to_look_at_first_is_the_one_measured_furthest_above_chance():
-    def figures_of(precision, random):
-        return {"precision": [precision], "random": {"precision": [random]}}
+    def figures_of(precision, chance):
+        return {"precision": [precision], "chance": [chance]}
 
     lesions = {"exact:fused": figures_of(0.38, 0.38), "gradients:colour": figures_of(0.62, 0.39), "scorecam:msi": None}
     disc = {"exact:fused": figures_of(0.3, 0.1), "gradients:colour": figures_of(0.2, 0.1)}
@@ -396,7 +396,7 @@ def test_the_map_to_look_at_first_is_the_one_measured_furthest_above_chance():
 
 def test_agreement_comes_from_the_card(report):
     bounds = {"precision": [0.4, 0.3, 0.5], "pointing": [0.6, 0.5, 0.7]}
-    figures_of = {"eyes": 27, **bounds, "random": {"precision": [0.2, 0.1, 0.3], "pointing": [0.1, 0.0, 0.2]}}
+    figures_of = {"eyes": 27, **bounds, "chance": [0.2, 0.1, 0.3]}
     better = {**figures_of, "precision": [0.5, 0.4, 0.6]}
     maps = {"exact:fused": figures_of, "gradients:fused": better, "scorecam:colour": None}
     test = {"dataset": "eyes", "code": "DR", "marks": "lesions", "maps": maps}
@@ -404,7 +404,7 @@ def test_agreement_comes_from_the_card(report):
     reader = pipeline.Pipeline(tiny_network(), card, "tiny", "cpu")
     made = explain.explain(reader, report.photograph, "DR")
     (found,) = made.agreements
-    assert (found.eyes, found.precision[0], found.random_pointing[0]) == (27, 0.4, 0.1)
+    assert (found.eyes, found.precision[0], found.chance[0]) == (27, 0.4, 0.2)
     assert (found.best, found.best_precision) == ("gradients:fused", 0.5)
     assert explain.explain(reader, report.photograph, "DR", "exact", "colour").agreements == ()
     hint = "most lies in the marks with Integrated gradients, all modalities, fused (0.50)"

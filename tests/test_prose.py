@@ -113,8 +113,7 @@ def test_a_suspected_oedema_is_in_the_headline():
 
 
 def graded(report, grade: int, probabilities: tuple[float, ...]):
-    threshold = {"threshold": 0.4, "threat_threshold": 0.2}
-    return replace(report, dr=replace(report.dr, grade=grade, probabilities=probabilities, **threshold))
+    return replace(report, dr=replace(report.dr, grade=grade, probabilities=probabilities, threshold=0.3))
 
 
 def test_a_grade_that_no_finding_tells_is_in_the_headline():
@@ -130,8 +129,8 @@ def test_a_grade_that_no_finding_tells_is_in_the_headline():
 def test_what_is_called_by_grade_has_its_probability_and_oedema_beside_it():
     report = graded(fake_report(suspected=("DR",)), 3, (0.1, 0.2, 0.4, 0.2, 0.1))
     facts = dict(sentences.facts(report))
-    assert facts["Vision-threatening, by grade"] == "yes, 30.0 % (called from 20.0 %)"
-    assert facts["More than mild, by grade"] == "yes, 70.0 % (called from 40.0 %)"
+    assert facts["Vision-threatening, by grade"] == "yes, 30.0 % (called from 30.0 %)"
+    assert facts["More than mild, by grade"] == "yes, 70.0 % (called from 30.0 %)"
     report = graded(report, 2, (0.1, 0.2, 0.6, 0.1, 0.0))
     swollen = replace(report, dme=replace(report.dme, probability=0.9, suspected=True))
     for each, also in ((replace(report, dme=replace(report.dme, suspected=False)), False), (swollen, True)):
@@ -330,6 +329,23 @@ def test_both_eyes_stand_side_by_side(report, dark):
     oedema = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
     html = comparison.comparison_html([("Right eye", oedema, save), ("Left eye", dark, save)], 64)
     assert re.search(r'oedema risk</th><td class="raised">suspected, 80.0 %[^<]*</td><td class="">', html)
+
+
+def test_beside_the_other_eye_an_ungradable_one_says_that_it_is_not_to_be_relied_on(report):
+    poor = replace(report, quality=replace(report.quality, gradable=False, reasons=(TOO_DARK,)))
+    odd = replace(report, dr=replace(report.dr, grade=0))  # though retinopathy is suspected
+    odd = replace(odd, findings=tuple(replace(each, undecided=True, few_eyes=True) for each in report.findings))
+    html = comparison.comparison_html([("Right eye", poor, save), ("Left eye", odd, save)], 64)
+    first, weighed = re.findall(r'<tr><th scope="row">.*?</tr>', html)[:2]
+    assert spoken(first).strip() == f"Reading {sentences.headline(poor)} {sentences.headline(odd)}"
+    assert "Not gradable, shown on request, not to be relied on" in first
+    for said in (TOO_DARK, sentences.UNGRADABLE, doubts.conflicts(odd)["DR"]):
+        assert said in spoken(weighed)
+    for said in (sentences.UNDECIDED, sentences.FEW_EYES, sentences.NOT_EXCLUDED):
+        assert spoken(html).count(said) == 1
+    plain = comparison.comparison_html([("Right eye", report, save), ("Left eye", report, save)], 64)
+    assert "Weigh first" not in plain, "where there is nothing to weigh"
+    assert sentences.UNDECIDED not in plain
 
 
 def test_what_comes_from_outside_is_escaped(report):

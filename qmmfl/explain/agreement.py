@@ -14,7 +14,7 @@ class Agreement:
     """One kind of map against the masks of one data set. Figures are (value, low, high) of the 95 % interval, 0..1.
 
     precision: share of what raises the score that lies in cells with a mark; pointing: eyes whose highest cell holds
-    one; random: the same of the same maps at random places in the field. code: the score that was explained.
+    one; chance: of both, the share of the retina that is marked. code: the score that was explained.
     best, best_precision: key (see `key_of`) and precision of the map, of all that were measured, that lies furthest
     above chance in the marks.
     """
@@ -24,9 +24,8 @@ class Agreement:
     eyes: int
     marks: str
     precision: tuple[float, ...]
-    random_precision: tuple[float, ...]
     pointing: tuple[float, ...]
-    random_pointing: tuple[float, ...]
+    chance: tuple[float, ...]
     best: str
     best_precision: float
 
@@ -40,7 +39,7 @@ def first_kind(metrics: Mapping[str, Any], code: str) -> tuple[str, str]:
     """(method, modality) of the map to look at first: of all that were measured where the truth of this score is known,
     else of any score, that whose raising part lies furthest above chance in the marks.
 
-    The exact map of all modalities where none was measured, or none lies better than at random.
+    The exact map of all modalities where none was measured, or none lies better than chance.
     """
     tests = metrics.get(KEY, {}).get("agreement", ())
     tests = [test for test in tests if test["code"] == code] or tests
@@ -58,7 +57,7 @@ def first_kind(metrics: Mapping[str, Any], code: str) -> tuple[str, str]:
 
 
 def _gain(own: Mapping[str, Any]) -> float:
-    return own["precision"][0] - own["random"]["precision"][0]
+    return own["precision"][0] - own["chance"][0]
 
 
 def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> tuple[Agreement, ...]:
@@ -67,8 +66,7 @@ def find_agreements(metrics: Mapping[str, Any], method: str, modality: str) -> t
     for test in metrics.get(KEY, {}).get("agreement", ()):
         figures = test["maps"].get(key_of(method, modality))
         if figures is not None:  # a map that never raises the score has none
-            bounds = {name: tuple(figures[name]) for name in ("precision", "pointing")}
-            bounds |= {f"random_{name}": tuple(figures["random"][name]) for name in ("precision", "pointing")}
+            bounds = {name: tuple(figures[name]) for name in ("precision", "pointing", "chance")}
             known = {key: own for key, own in test["maps"].items() if own is not None}
             best = max(known, key=lambda key: _gain(known[key]))
             most = known[best]["precision"][0]

@@ -157,7 +157,7 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
 def _move(card: Card, code: str, before: Tensor, after: Tensor) -> Move:
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
     if code == GRADE:
-        threshold = card.grade.thresholds[labels.MORE_THAN_MILD - 1]
+        threshold = card.grade.threshold
         grades = call_grade(card, was)[1], call_grade(card, now)[1]
     else:
         threshold, grades = card.calibrations[code].threshold, None

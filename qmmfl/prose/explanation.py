@@ -8,7 +8,7 @@ from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import Agreement, key_of
 from ..explain.figures import overlay
 from ..nets import GRADE
-from .doubts import conflicts
+from .doubts import conflicts, reservations
 from .paper import bind, whose
 from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, grade_briefly, percent
 
@@ -58,6 +58,12 @@ def standing_text(explanation: Explanation) -> str:
     return f"{said} It is not flagged: the map shows what little raised its score. {NOT_EXCLUDED}"
 
 
+def other_doubts(explanation: Explanation) -> list[str]:
+    """What else should be weighed before the score is believed: the reservations that `standing_text` does not tell."""
+    said = standing_text(explanation)
+    return [each for each in reservations(explanation.report) if each not in said]
+
+
 def limits_text(explanation: Explanation) -> str:
     """What the map cannot show, in pixels of the photograph."""
     grid, photograph = explanation.report.grid, explanation.report.photograph
@@ -72,7 +78,7 @@ def limits_text(explanation: Explanation) -> str:
 
 
 def agreement_text(explanation: Explanation) -> str:
-    """How maps of this kind did where the truth is known, beside random maps."""
+    """How maps of this kind did where the truth is known, beside chance."""
     key = key_of(explanation.method, explanation.modality)
     return trust_text(explanation.agreements, explanation.code, key)
 
@@ -85,8 +91,8 @@ def trust_text(agreements: Sequence[Agreement], code: str, key: str) -> str:
     said = [] if known else ["Not measured for this score. For others:"]
     said += [
         f"Against {each.marks} on {each.eyes} {each.dataset} ({each.code}): {each.precision[0]:.2f} of what raises the "
-        f"score lies in cells with a mark (at random {each.random_precision[0]:.2f}); the highest cell holds one in "
-        f"{each.pointing[0]:.2f} of the eyes (at random {each.random_pointing[0]:.2f})."
+        f"score lies in cells with a mark, the highest cell holds one in {each.pointing[0]:.2f} of the eyes (by chance "
+        f"{each.chance[0]:.2f} both)."
         for each in agreements
         if each.code == code or not known
     ]
@@ -122,6 +128,7 @@ def explanation_text(explanation: Explanation) -> str:
         f"# {explanation.name} ({explanation.code}): where the score comes from",
         f"**{labels.NOTICE}**",
         standing_text(explanation),
+        *other_doubts(explanation),
         f"## The map: {_named(explanation.method, explanation.modality)}",
         map_text(explanation),
         "## What the map cannot show",
@@ -147,6 +154,7 @@ def explanation_pdf(explanation: Explanation) -> bytes:
     ]
     said = [
         ("Result", standing_text(explanation)),
+        *(("Note", each) for each in other_doubts(explanation)),
         ("The map", map_text(explanation)),
         ("It cannot show", limits_text(explanation)),
         ("Can it be trusted?", agreement_text(explanation)),

@@ -292,8 +292,7 @@ def _reached_grade(report: Report, least: int) -> str:
     grade = report.dr
     if grade.grade is None or grade.probabilities is None:
         return withheld(grade.reason)
-    limit = grade.threshold if least == labels.MORE_THAN_MILD else grade.threat_threshold
-    chance = f"{percent(sum(grade.probabilities[least:]))} (called from {percent(limit)})"
+    chance = f"{percent(sum(grade.probabilities[least:]))} (called from {percent(grade.threshold)})"
     if grade.grade >= least:
         return f"yes, {chance}"
     also = "; macular oedema is suspected, which counts as such" if report.dme.suspected else ""
