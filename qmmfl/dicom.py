@@ -13,7 +13,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, tzinfo
 from importlib.util import find_spec
 from typing import Any
 
@@ -102,8 +102,11 @@ def encapsulate(source: bytes, pdf: bytes, side: str | None, created: str) -> by
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-        when = datetime.fromisoformat(created).astimezone(_zone(str(whose.get("TimezoneOffsetFromUTC"))))
+        zone = _zone(str(whose.get("TimezoneOffsetFromUTC")))
+        when = datetime.fromisoformat(created).astimezone(zone)
         made = _document(pdf, when, side)
+        if zone:  # else the times that are copied are of no known zone, and to name one would move them
+            made.TimezoneOffsetFromUTC = f"{when:%z}"
         # The report shows the photograph, and what is burnt into it: unless its maker knows better, say so.
         made.BurnedInAnnotation = "NO" if whose.get("BurnedInAnnotation") == "NO" else "YES"
         made.file_meta = FileMetaDataset()
@@ -139,7 +142,6 @@ def _document(pdf: bytes, when: datetime, side: str | None) -> Any:
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = "qmmfl", "qmmfl", __version__
     made.ConversionType, made.RecognizableVisualFeatures = "WSD", "NO"
     made.ContentDate, made.ContentTime = f"{when:%Y%m%d}", f"{when:%H%M%S}"
-    made.TimezoneOffsetFromUTC = f"{when:%z}"
     made.AcquisitionDateTime, made.VerificationFlag = "", "UNVERIFIED"
     made.DocumentTitle, made.ConceptNameCodeSequence = "qmmfl report", []
     made.MIMETypeOfEncapsulatedDocument, made.EncapsulatedDocumentLength = "application/pdf", len(pdf)
@@ -147,12 +149,12 @@ def _document(pdf: bytes, when: datetime, side: str | None) -> Any:
     return made
 
 
-def _zone(offset: str) -> tzinfo:
-    """The zone of a source's dates and times; UTC where it names none that there can be."""
+def _zone(offset: str) -> tzinfo | None:
+    """The zone of a source's dates and times; None, this machine's, where it names none that there can be."""
     try:
-        return datetime.strptime(offset, "%z").tzinfo or timezone.utc
+        return datetime.strptime(offset, "%z").tzinfo
     except ValueError:
-        return timezone.utc
+        return None
 
 
 def _open(data: bytes, names: tuple[str, ...]) -> Any:
