@@ -55,7 +55,7 @@ def write_whatif(folder: Path, report: Report, whatif: WhatIf) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     origin, whole = report.provenance, report.to_dict()
     moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
-    values = {"schema": SCHEMA, "input": whole["input"], "quality": whole["quality"]}
+    values = {"schema": SCHEMA, **{part: whole[part] for part in ("input", "eye", "quality")}}
     values |= {"change": whatif.change, "moves": moves, "provenance": whole["provenance"], "notice": labels.NOTICE}
     _write_numbers(folder / outputs.WHATIF, values)
     told = f"Photograph sha256 {report.photograph.sha256}. "

@@ -46,9 +46,18 @@ def allow(host: str, password: bool) -> None:
         raise ValueError(f"serving on {host} lets others in: give a password file (--auth-file) or stay on 127.0.0.1")
 
 
-@functools.cache
 def private_folder() -> Path:
     """This process's own folder for uploads and pictures, mode 0700, removed at exit."""
+    folder = _own_folder()
+    if not folder.is_dir():  # cleaned away for its age, in spite of the lock: the next photograph must find it
+        with contextlib.suppress(FileExistsError):  # two ask at once
+            folder.mkdir(mode=0o700, parents=True)
+            _lock(folder)
+    return folder
+
+
+@functools.cache
+def _own_folder() -> Path:
     _sweep_dead()
     folder = Path(tempfile.mkdtemp(prefix=_OURS)).resolve()
     _lock(folder)
@@ -57,13 +66,17 @@ def private_folder() -> Path:
 
 
 def _lock(folder: Path) -> None:
-    """Hold a lock in the folder for as long as this process lives, so that the next one knows whether it does."""
+    """Hold a lock in the folder for as long as this process lives, so that the next one knows whether it does; and one
+    on the folder itself: what cleans up old temporary files leaves it then, and all below it, as tmpfiles.d(5) says.
+    """
     if fcntl is None:
         return
     handle = open(folder / f".{_LOCK}", "w")  # noqa: SIM115 (open until the process ends)
     fcntl.flock(handle, fcntl.LOCK_EX)
     (folder / f".{_LOCK}").rename(folder / _LOCK)  # nobody sees it unlocked
     _held.append(handle)
+    with contextlib.suppress(OSError):  # a file system without it
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)  # open until the process ends
 
 
 def _sweep_dead() -> None:

@@ -48,7 +48,7 @@ def write_placement(
 def _write_text(path: Path, report: Report, values: dict[str, Any], text: str) -> None:
     """Places in the values are shares of the square `grid_px` (x, y, width, height) of the photograph."""
     whole = report.to_dict()
-    origin = {"schema": SCHEMA, **{part: whole[part] for part in ("input", "quality", "provenance", "notice")}}
+    origin = {"schema": SCHEMA, **{part: whole[part] for part in ("input", "eye", "quality", "provenance", "notice")}}
     path.write_text(json.dumps(origin | values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     doubts = "".join(f"{said}\n" for said in prose.reservations(report))
     path.with_suffix(".txt").write_text(text + doubts, encoding="utf-8")

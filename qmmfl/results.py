@@ -5,6 +5,7 @@ there is whole, and an input without a row is read again.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -16,13 +17,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from . import cells, dicom, labels, outputs, prose
+from . import cells, dicom, labels, outputs, photograph, prose
 from .outputs import DICOM, PDF, PLANES, REPORT
 from .records import Report
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
 _TWIN = "._"  # begins the name of what macOS keeps beside a file on other disks: no picture, under the same ending
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
+REPLACED = "the photograph's file is no longer the one that was read; read it anew"
 
 _GRADES = tuple(f"p_grade_{grade}" for grade in range(len(labels.GRADES)))
 _FIRST = ("input", "status", "reason", "notes", "conflicts", "folder", "sha256", "side")
@@ -87,7 +89,7 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, leave_out)
-        elif _may_be_file(entry) if entry.name.lower().endswith(ENDINGS) else _is_dicom(entry):
+        elif _may_be_file(entry) if entry.name.lower().endswith(ENDINGS) else _is_unnamed(entry):
             yield folder / entry.name
 
 
@@ -99,11 +101,16 @@ def _may_be_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def _is_dicom(entry: os.DirEntry[str]) -> bool:
+def _is_unnamed(entry: os.DirEntry[str]) -> bool:
     """Whether it is DICOM under a name of its archive's ("IM000001", a UID); the DICOMDIR beside it is no picture."""
+    return entry.name.upper() != "DICOMDIR" and is_dicom(entry.path)
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file is DICOM, by its content; False for one that cannot be read."""
     with contextlib.suppress(OSError):
-        if entry.is_file() and entry.name.upper() != "DICOMDIR":
-            with open(entry.path, "rb") as file:
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
                 return dicom.is_dicom(file.read(132))
     return False
 
@@ -124,7 +131,7 @@ def write_report(
     Returns why a photograph that came as DICOM has no report as DICOM; None where it has, or came otherwise.
     What lies there of an earlier report goes first: it may have had other parts, or be of another eye. Where writing
     fails, nothing is left.
-    source: the photograph's file; where it is DICOM the PDF is written as DICOM, too, which names the patient.
+    source: the file of a photograph that came as DICOM; the PDF is written as DICOM, too, which names the patient.
     """
     remove_report(folder)
     folder.mkdir(exist_ok=True)
@@ -144,8 +151,9 @@ def write_report(
 def _write_pdf(folder: Path, report: Report, source: Path | None) -> str | None:
     pdf = prose.report_pdf(report)
     _place(folder / PDF, pdf)
-    if source is not None and (data := _dicom(source)):
+    if source is not None:
         try:
+            data = _read_again(source, report.photograph.sha256)
             _place(folder / DICOM, dicom.encapsulate(data, pdf, report.eye.side, report.provenance.created))
         except dicom.DicomError as error:  # the other files are good
             return f"There is no report as DICOM, because {error}."
@@ -157,12 +165,13 @@ def to_json(report: Report) -> dict[str, Any]:
     return {**report.to_dict(), "conflicts": prose.conflicts(report)}
 
 
-def _dicom(source: Path) -> bytes | None:
-    """The bytes of a DICOM file; None for any other, and for one that is gone by now."""
+def _read_again(source: Path, sha256: str) -> bytes:
+    """The bytes of a file that was read before. Raises DicomError where others lie there by now: whose, who knows."""
     with contextlib.suppress(OSError), source.open("rb") as file:
-        head = file.read(132)
-        return head + file.read() if dicom.is_dicom(head) else None
-    return None
+        data = file.read(photograph.MAX_BYTES + 1)
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+    raise dicom.DicomError(REPLACED)
 
 
 def write_planes(folder: Path, report: Report) -> None:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -12,14 +13,15 @@ from typing import Any
 
 import filelock
 
-from . import cells, outputs, photograph, results
+from . import __version__, cells, outputs, photograph, results
 
 SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
+PARQUET = "summary.parquet"
 SCHEMA = 1
 _CURE = "name another folder with --out, or begin anew with --restart"
 _LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
 _Stale = tuple[str, int, int]  # the folder of a row, and where the row begins and ends in the file [bytes]
-_TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, "summary.parquet"}  # no photograph's folder is called so
+_TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, PARQUET}  # no photograph's folder is called so
 
 
 class RunError(ValueError):
@@ -32,7 +34,8 @@ class Run:
     Entered a second time with the same settings it goes on where it stopped. `counts`: status -> inputs, in all.
     A photograph is known by its whole path, wherever the command is called: two clinics may both have an 001.jpg.
     What was refused can go well another time: memory ran out, or a folder was closed. What was read is another eye's
-    where another file lies under the photograph's path by now.
+    where another file lies under the photograph's path by now. summary.parquet, which is written when all are read,
+    goes when a run begins: a run that is stopped leaves none that says other than summary.csv.
     """
 
     def __init__(
@@ -42,12 +45,13 @@ class Run:
         parts: results.Parts,
         *,
         card: str = "",
+        runtime: str = "",
         restart: bool = False,
         again: Iterable[str | Path] = (),
     ) -> None:
-        """card: digest of the weights' card. restart: remove what an earlier run left, instead of going on. again:
-        photographs and folders of them; those that were refused, or replaced since, lose row and report, and are
-        pending again.
+        """card: digest of the weights' card. runtime: what runs the networks (`Provenance.runtime`); its version may
+        change. restart: remove what an earlier run left, instead of going on. again: photographs and folders of them;
+        those that were refused, or replaced since, lose row and report, and are pending again.
 
         Raises RunError where the folder holds a run with other settings, or one that is under way; OSError.
         """
@@ -64,7 +68,9 @@ class Run:
         try:
             if restart:
                 self._clear()
-            self._settle({"schema": SCHEMA, "weights_sha256": weights_sha256, "card": card, **asdict(parts)})
+            made_by = {"package_version": __version__, "runtime": _kind(runtime)}
+            weights = {"weights_sha256": weights_sha256, "card": card}
+            self._settle({"schema": SCHEMA, **weights, **made_by, **asdict(parts)})
             self._resume(again)
         except (OSError, RunError):
             self._lock.release()
@@ -114,16 +120,13 @@ class Run:
         except ValueError:
             raise RunError(f"{SETTINGS} in {self.path} cannot be read; {_CURE}") from None
         if found != settings:
-            same = isinstance(found, dict) and all(
-                found.get(key) == settings[key] for key in ("weights_sha256", "card")
-            )
-            which = "options" if same else "weights"
-            raise RunError(f"{self.path} holds a run with other {which}; {_CURE}")
+            raise RunError(f"{self.path} holds {_tell_apart(found, settings)}")
 
     def _resume(self, again: Iterable[str | Path]) -> None:
         """Learn what has been read; cut off a last row that was torn when the run was stopped."""
         file = self.path / SUMMARY
         if not file.exists():
+            (self.path / PARQUET).unlink(missing_ok=True)
             return
         named = {results.show(path): path for path in results.find_photographs(again, self.path)}
         stale: list[_Stale] = []
@@ -154,6 +157,7 @@ class Run:
                     whole = lines.bytes
             except csv.Error:  # what a power failure can leave at the end
                 pass
+        (self.path / PARQUET).unlink(missing_ok=True)  # before the table changes
         os.truncate(file, whole)
         if stale:
             self._forget(stale)
@@ -180,7 +184,7 @@ class Run:
             with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
                 for row in csv.DictReader(opened):
                     self._remove(cells.unguard(row.get("folder") or ""))
-        for name in (SETTINGS, SUMMARY, "summary.parquet"):
+        for name in (SETTINGS, PARQUET, SUMMARY):
             (self.path / name).unlink(missing_ok=True)
 
     def _remove(self, name: str) -> None:
@@ -199,6 +203,26 @@ class Run:
             return not any(folder.iterdir())
         except OSError:  # no folder, or a closed one
             return False
+
+
+def _kind(runtime: str) -> str:
+    """What runs the networks and where, without its version: "torch on cpu"."""
+    return re.sub(r" \d\S*", "", runtime)
+
+
+def _tell_apart(found: Any, settings: Mapping[str, Any]) -> str:
+    """What a folder with other settings holds, by the first of them that differs, and the cure."""
+
+    def differs(*keys: str) -> bool:
+        return not isinstance(found, dict) or any(found.get(key) != settings[key] for key in keys)
+
+    if differs("weights_sha256", "card"):
+        return f"a run with other weights; {_CURE}"
+    if differs("package_version"):
+        return f"results of another version; {_CURE}"
+    if differs("runtime"):
+        return f"a run by another runtime ({found.get('runtime')}); choose that with --runtime and --device, {_CURE}"
+    return f"a run with other options; {_CURE}"
 
 
 def stamp(path: Path) -> str:

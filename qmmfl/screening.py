@@ -33,7 +33,7 @@ class Item:
     """One input on its way through the stages; what is known of it grows.
 
     path: where to read it. shown: what summary.csv calls it. folder: the name of its report's. stamp: of the file that
-    was read (see `runs.stamp`).
+    was read (see `runs.stamp`). is_dicom: whether it is DICOM.
     refusal: the sentence that says why there will be no report. lacks: that which says what the report is without.
     """
 
@@ -41,6 +41,7 @@ class Item:
     shown: str
     folder: str
     stamp: str = ""
+    is_dicom: bool = False
     photograph: Photograph | None = None
     report: Report | None = None
     refusal: str | None = None
@@ -76,7 +77,8 @@ def read_eye(item: Item, reader: Reader, folder: Path, parts: results.Parts) -> 
 
 def decode(item: Item) -> Item:
     """With the photograph, or refused."""
-    item = replace(item, stamp=stamp(item.path))  # before it is read, so that it is never of a later file
+    # Before it is read, so that it is never of a later file.
+    item = replace(item, stamp=stamp(item.path), is_dicom=results.is_dicom(item.path))
     return _attempt(item, lambda: replace(item, photograph=photograph.read(item.path)))
 
 
@@ -111,7 +113,8 @@ def write(item: Item, folder: Path, parts: results.Parts) -> Row:
 
 def _written(item: Item, folder: Path, parts: results.Parts) -> Item:
     if item.report is not None:
-        item = replace(item, lacks=results.write_report(folder, item.report, parts, item.path))
+        source = item.path if item.is_dicom else None
+        item = replace(item, lacks=results.write_report(folder, item.report, parts, source))
     return item
 
 

@@ -183,12 +183,14 @@ window.qmmfl = (() => {
   }
 
   // The clinician's reviews, as JSON for the server. Gradio may draw the form anew from what the server knew when the
-  // eye was read, so what was said since is kept here until the case is cleared.
+  // eye was read, so what was said since is kept here until the case is cleared, also where its photographs are gone.
   let said = {}, lately = ""; // photograph -> review; the photograph whose form was seen last
+  const unkept = new Set(); // photographs whose review no file holds
   function hear(form) {
     const opinions = Object.fromEntries(all(form, "input[type=radio]:checked").map(box => [box.name, box.value]));
     const [grade, note] = ["grade", "note"].map(name => form.querySelector(`[name=${name}]`).value);
     said[form.dataset.eye] = { eye: form.dataset.eye, opinions, grade, note };
+    unkept[grade || note || Object.values(opinions).some(Boolean) ? "add" : "delete"](form.dataset.eye);
   }
 
   function fill(form) {
@@ -203,6 +205,11 @@ window.qmmfl = (() => {
   function review() {
     clearTimeout(noting); // what is sent now need not be sent again
     return JSON.stringify(Object.values(said));
+  }
+
+  function forget() {
+    said = {};
+    unkept.clear();
   }
 
   function make() {
@@ -278,6 +285,18 @@ window.qmmfl = (() => {
     else if (event.target.matches("select")) { activate(viewer, event.target.closest(".pane").dataset.pane); draw(event.target.closest(".pane")); }
   });
 
+  document.addEventListener("click", event => {
+    const button = event.target.closest?.("#pdf, #json, #csv, #dicom");
+    if (button?.id === "csv") unkept.clear(); // every review, the others that of the eye on the page
+    else if (button) unkept.delete(one("#review form")?.dataset.eye);
+  });
+
+  window.addEventListener("beforeunload", event => {
+    if (!unkept.size) return;
+    event.preventDefault(); // the browser asks
+    event.returnValue = true; // an older one
+  });
+
   document.addEventListener("submit", event => event.target.closest("#review") && event.preventDefault());
 
   document.addEventListener("keydown", event => {
@@ -338,7 +357,7 @@ window.qmmfl = (() => {
     const viewer = one("#viewer .viewer"), found = one("#score [data-score]"), form = one("#review form");
     const more = one('#upload [aria-label="common.upload"]'); // Gradio 6.31 has no word for its own button
     if (more) more.ariaLabel = more.title = "Add a photograph";
-    if (one("#viewer .empty")) said = {};
+    if (one("#viewer .cleared")) forget();
     if (form && (!form.dataset.filled || form.dataset.eye !== lately)) fill(form);
     const now = [viewer?.querySelector(".ground").getAttribute("src") || "", found?.dataset.score || ""];
     if (now[0] === seen[0] && now[1] === seen[1]) return;

@@ -4,6 +4,7 @@ import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -125,6 +126,7 @@ class FakePipeline:
     def __init__(self, *, delay: float = 0.0, banner: str | None = None, error: Exception | None = None):
         self.card, self.source, self.banner = FakeCard(), "fake weights", banner
         self.delay, self.error = delay, error
+        self.runtime = SimpleNamespace(name="numpy")
         self.seen: list[Photograph] = []
         self.running, self.stages = 0, 0  # readings at this moment; stages that the last one has done
 

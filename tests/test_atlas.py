@@ -1,6 +1,7 @@
 """The place of an eye among reference eyes, on an invented atlas whose neighbours are known."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from fakes import fake_report
 from matplotlib.figure import Figure
 
-from qmmfl import atlas, charts, cli, evidence, hub, labels, leaflet, outputs, prose, results, weights
+from qmmfl import atlas, charts, cli, evidence, hub, labels, laterality, leaflet, outputs, prose, results, weights
 from qmmfl.atlas.places import flat, located, remoteness
 from qmmfl.prose import similar
 
@@ -237,7 +238,9 @@ def test_doubt_about_the_photograph_goes_along_with_its_place(found, saved, tmp_
     report = replace(report, quality=replace(report.quality, doubtful=True))
     leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
     assert "Image quality is in doubt" in (tmp_path / "atlas.txt").read_text(encoding="utf-8")
-    assert json.loads((tmp_path / "atlas.json").read_text())["quality"]["doubtful"] is True
+    told = json.loads((tmp_path / "atlas.json").read_text())
+    assert told["quality"]["doubtful"] is True
+    assert told["eye"] == report.to_dict()["eye"]
 
 
 def test_training_projects_and_judges(numbers):
@@ -290,6 +293,17 @@ def test_command_places_a_photograph(tiny_atlas, tiny_pipeline, eye_file, tmp_pa
     assert tiny_pipeline(eye_file).features.shape == (M, 16)
     assert run("atlas", eye_file, tmp_path / "o", tiny_atlas) == cli.OK
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"atlas.json", "atlas.txt", "atlas.png"}
+
+
+def test_the_side_beside_a_place_is_the_one_that_a_report_would_say(tiny_atlas, tiny_pipeline, eye_file, tmp_path):
+    told = []
+    for name in ("eye_OD.png", "eye_OS.png"):
+        shutil.copy(eye_file, tmp_path / name)
+        assert run("atlas", tmp_path / name, tmp_path / "o", tiny_atlas, "--runtime", "torch") == cli.OK
+        told.append(json.loads((tmp_path / "o" / "atlas.json").read_text())["eye"])
+        report = laterality.settled(evidence.sided(tiny_pipeline(tmp_path / name)))
+        assert told[-1] == report.to_dict()["eye"]
+    assert told[0] != told[1]
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,8 @@ def test_a_review_of_a_case_that_was_deleted_comes_back_with_the_photograph(brow
         page.check('#review input[name="DR"][value="disagree"]')
         page.locator("[data-testid=toast-body]", has_text=GONE).wait_for()
         assert page.get_attribute("#viewer .ground", "src") == old, "the page stays"
+        page.locator("#upload input[type=file]").first.set_input_files(str(files["bad"][0]))  # a slip
+        page.wait_for_selector("#viewer .empty", state="attached")
         page.locator("#upload input[type=file]").first.set_input_files(str(files["Doe_John"]))
         page.wait_for_selector("#viewer figure img", state="attached")
         assert page.locator("#upload .file-preview tr").count() == 1
@@ -273,6 +275,46 @@ def test_a_review_of_a_case_that_was_deleted_comes_back_with_the_photograph(brow
         here.open("Report")
         assert json.loads(here.keep("#json", tmp_path))["review"]["opinions"] == {"DR": "disagree"}
         here.context.close()
+
+
+def test_a_review_that_no_file_holds_is_not_closed_without_a_question(visit, files, tmp_path):
+    here, asked = visit(), []
+    page = here.page
+
+    def stay(question) -> None:
+        asked.append(question.type)
+        question.dismiss()
+
+    page.on("dialog", stay)
+    here.read(files["Doe_John"])
+    here.open("Review")
+    page.check('#review input[name="DR"][value="disagree"]')
+    here.open("Reading")
+    with page.expect_download():
+        page.click('[data-pane="0"] .keep')
+    assert asked == [], "nothing is closed"
+    page.evaluate("location.reload()")
+    page.wait_for_timeout(500)
+    assert asked == ["beforeunload"]
+    here.open("Report")
+    assert json.loads(here.keep("#json", tmp_path))["review"]["opinions"] == {"DR": "disagree"}
+    page.reload()
+    here.ready()
+    assert asked == ["beforeunload"], "what is kept can be closed"
+
+
+def test_a_review_is_forgotten_where_the_case_is_cleared(visit, files):
+    here = visit()
+    page = here.page
+    for clear in ("#clear", "#upload [aria-label=Clear]"):
+        here.read(files["Doe_John"])
+        here.open("Review")
+        page.check('#review input[name="DR"][value="disagree"]')
+        assert "disagree" in page.evaluate("window.qmmfl.review()")
+        page.click(clear)
+        page.wait_for_selector("#viewer .cleared", state="attached")
+        assert page.evaluate("window.qmmfl.review()") == "[]"
+        here.open("Reading")
 
 
 def test_two_people_never_see_each_others_eye(visit, files):

@@ -1,5 +1,6 @@
 """DICOM in and out, on files made here from a simulated eye: the right pixels, the side, and no word of a patient."""
 
+import hashlib
 import io
 import json
 import logging
@@ -253,6 +254,48 @@ def test_a_report_that_cannot_become_dicom_costs_only_that_copy(pixels, tmp_path
     assert row["status"] == "ok"
     assert row["reason"] == "There is no report as DICOM, because its study cannot be copied."
     assert {path.name for path in (tmp_path / "out" / "image").iterdir()} == {"report.json", "report.pdf"}
+
+
+@pytest.mark.parametrize("later", ["another patient", "no DICOM", "gone"])
+@pytest.mark.parametrize("name", ["image.dcm", "IM000001"])
+def test_a_file_that_is_replaced_while_it_is_read_lends_its_patient_to_nobody(
+    pixels, tmp_path, monkeypatch, later, name
+):
+    path, first = tmp_path / name, written(dataset(pixels, ImageLaterality=None))
+
+    class Slow(FakePipeline):
+        def __call__(self, photograph, *given, **how):
+            path.unlink()
+            if later == "another patient":
+                path.write_bytes(written(dataset(pixels, PatientName="Other^One")))
+            elif later == "no DICOM":
+                cv2.imwrite(str(tmp_path / "image.png"), pixels)
+                (tmp_path / "image.png").rename(path)
+            return super().__call__(photograph, *given, **how)
+
+    monkeypatch.setattr(prose, "report_pdf", lambda *_: b"%PDF-1.4")
+    path.write_bytes(first)
+    with runs.Run(tmp_path / "out", "f" * 64, results.Parts(planes=False)) as run:
+        (row,) = screening.screen([path], run, Slow())
+    assert (row["status"], row["sha256"]) == ("ok", hashlib.sha256(first).hexdigest())
+    assert row["reason"] == f"There is no report as DICOM, because {results.REPLACED}."
+    assert {each.name for each in (tmp_path / "out" / row["folder"]).iterdir()} == {"report.json", "report.pdf"}
+
+
+def test_no_patient_is_lent_to_what_came_without_one(pixels, tmp_path, monkeypatch):
+    path = tmp_path / "eye.png"
+
+    class Slow(FakePipeline):
+        def __call__(self, photograph, *given, **how):
+            path.write_bytes(written(dataset(pixels)))
+            return super().__call__(photograph, *given, **how)
+
+    monkeypatch.setattr(prose, "report_pdf", lambda *_: b"%PDF-1.4")
+    cv2.imwrite(str(path), pixels)
+    with runs.Run(tmp_path / "out", "f" * 64, results.Parts(planes=False)) as run:
+        (row,) = screening.screen([path], run, Slow())
+    assert (row["status"], row["reason"]) == ("ok", "")
+    assert {each.name for each in (tmp_path / "out" / "eye").iterdir()} == {"report.json", "report.pdf"}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from qmmfl import cli, dossier, evidence, explain, labels, laterality, leaflet, 
 from qmmfl.explain.agreement import KEY
 from qmmfl.prose import doubts
 from qmmfl.prose import explanation as words
+from qmmfl.records import Eye
 
 
 def run(eye_file, tiny_folder, out, *more):
@@ -60,6 +61,19 @@ def test_the_side_is_the_one_that_a_report_would_say(eye_file, tmp_path, tiny_fo
         assert run(tmp_path / name, tiny_folder, tmp_path / "out", "--finding", "DR") == cli.OK
         assert made[-1].eye == laterality.settled(reader(tmp_path / name)).eye
     assert made[0].eye != made[1].eye
+
+
+def test_what_is_passed_on_alone_says_which_eye_it_is_of(eye, tmp_path, tiny_pipeline):
+    for side, said in (("left", "left eye"), (None, "side not known")):
+        report = replace(tiny_pipeline(eye.photograph), eye=Eye(side, "file name" if side else None))
+        dossier.write(tmp_path, explain.explain(tiny_pipeline, report, "DR"))
+        dossier.write_whatif(tmp_path, report, explain.drop_modality(tiny_pipeline, report, "lesions"))
+        leaflet.write_evidence(tmp_path, report, evidence.measure(report, {}))
+        for name in ("explanation", "whatif", "evidence"):
+            assert json.loads((tmp_path / f"{name}.json").read_text())["eye"] == report.to_dict()["eye"]
+        head = (tmp_path / "explanation.md").read_text().splitlines()[0]
+        assert head.endswith(f": {said}, photograph {report.photograph.sha256[:8]}")
+        assert ("left eye" in (tmp_path / "whatif.md").read_text()) == (side is not None)
 
 
 def test_a_second_opinion_on_one_modality(eye_file, tmp_path, tiny_folder):

@@ -299,6 +299,38 @@ def test_a_side_that_is_open_in_the_report_is_open_in_the_evidence(exact, origin
     assert evidence.measure(replace(exact, eye=Eye(None, None)), ALL).side == exact.eye.side, "nobody was asked"
 
 
+def centred(exact: Report, eye: Eye) -> Report:
+    """A field around the disc, in which the fovea is no dark spot: it could lie on either side."""
+    ys, xs = np.mgrid[:SIZE, :SIZE]
+    disc = (np.hypot(xs - SIZE / 2, ys - SIZE / 2) < 0.06 * SIZE).astype(np.float32)
+    none = np.zeros_like(disc)
+    squares = {"disc": disc, "cup": none, "artery": none, "vein": none}
+    planes = {name: replace(exact.planes[name], square=square) for name, square in squares.items()}
+    flat = np.where(exact.photograph.pixels.max(axis=2, keepdims=True) > 8, np.uint8((180, 90, 40)), np.uint8(0))
+    return replace(exact, photograph=replace(exact.photograph, pixels=flat), planes={**exact.planes, **planes}, eye=eye)
+
+
+@pytest.mark.parametrize("origin", ["DICOM tag", "file name", laterality.CHOSEN, laterality.AGAINST_TAG])
+def test_quadrants_need_the_disc_and_the_side_alone(exact, origin):
+    found = {side: evidence.measure(centred(exact, Eye(side, origin)), ALL) for side in laterality.SIDES}
+    for side, each in found.items():
+        assert (each.side, each.side_reason) == (side, None)
+        assert (each.fovea, each.fovea_reason) == (None, record.NO_FOVEA)
+        assert dict(prose.evidence_facts(each))["Eye"] == f"{side.capitalize()} eye, as the report says."
+        assert sum(spots.count for spots in each.lesions["MA"].quadrants.values()) == each.lesions["MA"].total.count > 0
+        assert each.lesions["MA"].near_fovea.reason == record.NO_FOVEA
+    right, left = (found[side].quadrant_areas for side in ("right", "left"))
+    assert right["superotemporal"] == left["superonasal"] > 0
+
+
+@pytest.mark.parametrize("origin", [None, laterality.OPEN, f"{laterality.CHOSEN}: {laterality.UNKNOWN}"])
+def test_a_side_that_nobody_knows_or_that_is_in_doubt_gives_no_quadrants(exact, origin):
+    found = evidence.measure(centred(exact, Eye(None, origin)), ALL)
+    assert found.side_reason == (record.NOT_SETTLED.format(origin) if origin else record.NO_SIDE)
+    assert (found.disc is None, found.side, found.fovea, dict(found.quadrant_areas)) == (False, None, None, {})
+    assert all(each.count is None for each in found.lesions["MA"].quadrants.values())
+
+
 def test_lesions_by_place_are_held_against_false_alarms(exact):
     shown = {
         code: replace(each, healthy_most=most)

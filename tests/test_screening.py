@@ -152,6 +152,53 @@ def test_other_weights_or_options_are_refused_unless_begun_anew(eyes, tmp_path):
     assert (out / "eye1" / "mine.txt").exists(), "and nothing else is"
 
 
+def test_another_runtime_or_version_is_refused_but_not_another_build_of_the_same(eyes, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    screen(eyes, out, runtime="openvino 2025.1.0 on cpu")
+    assert screen(eyes, out, runtime="openvino 2026.2.1 on cpu") == []
+    before = (out / "summary.csv").read_bytes()
+    for runtime in ("torch 2.8.0+cpu on cpu", "openvino 2025.1.0 on npu"):
+        with pytest.raises(runs.RunError, match=r"another runtime \(openvino on cpu\); .*--runtime.*--out.*--restart"):
+            screen(eyes, out, runtime=runtime)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "__version__", "0.0.9")
+        with pytest.raises(runs.RunError, match="another version.*--restart"):
+            screen(eyes, out, runtime="openvino 2025.1.0 on cpu")
+    assert (out / "summary.csv").read_bytes() == before
+    settings = json.loads((out / "run.json").read_text())
+    older = {key: value for key, value in settings.items() if key not in ("runtime", "package_version")}
+    (out / "run.json").write_text(json.dumps(older))
+    with pytest.raises(runs.RunError, match="another version.*--restart"):  # it did not write down which
+        screen(eyes, out, runtime="openvino 2025.1.0 on cpu")
+    assert len(screen(eyes, out, runtime="torch 2.8.0+cpu on cpu", restart=True)) == 6
+
+
+def test_the_command_line_goes_on_only_with_the_runtime_it_began_with(eyes, tmp_path, tiny_folder, monkeypatch, capsys):
+    from qmmfl import cluster, pipeline
+
+    class Named(Stub):
+        def __init__(self, name):
+            super().__init__()
+            self.runtime.name = name
+
+    made = []
+    monkeypatch.setattr(pipeline, "load", lambda source, device, runtime: Named(f"{runtime} 1.0 on {device}"))
+    monkeypatch.setattr(cluster, "screen", lambda _, run, make, address: made.append(make.args) or [])
+    read = ["read", str(eyes), "--no-pdf", "--no-planes", "--weights", str(tiny_folder), "--out"]
+    alone = ["--runtime", "torch", "--device", "cpu"]
+    assert cli.main([*read, str(tmp_path / "o"), *alone]) == cli.OK
+    for other in (["--runtime", "openvino", "--device", "cpu"], ["--runtime", "torch", "--device", "cuda"]):
+        assert cli.main([*read, str(tmp_path / "o"), *other]) == cli.USAGE
+        assert "another runtime (torch on cpu)" in capsys.readouterr().err
+    assert cli.main([*read, str(tmp_path / "o"), *alone]) == cli.OK
+    assert cli.main([*read, str(tmp_path / "c"), *alone, "--cluster", "local"]) == cli.OK
+    assert cli.main([*read, str(tmp_path / "d"), "--cluster", "local"]) == cli.OK
+    assert made[0][1:] == ("cpu", "torch")
+    assert "auto" not in made[1], "all workers are told the same"
+    for folder, (_, device, runtime) in zip("cd", made, strict=True):
+        assert json.loads((tmp_path / folder / "run.json").read_text())["runtime"] == f"{runtime} on {device}"
+
+
 def test_parts_that_are_not_wanted_any_more_go(eyes, tmp_path):
     out = tmp_path / "out"
     screen(eyes, out, FakePipeline(), results.Parts(pdf=False))
@@ -369,6 +416,24 @@ def test_a_table_of_types_needs_no_apostrophes(eyes, tmp_path, monkeypatch):
         list(screening.screen(run.pending(names), run, Stub()))
     table = parquet.read_table(results.write_parquet(tmp_path / "out" / "summary.csv")).to_pylist()
     assert [row["folder"] for row in table] == list(FORMULAS)
+
+
+def test_no_table_of_types_outlives_what_it_says(eyes, tmp_path):
+    """A run that is stopped writes none: the one of before would still hold the eye that was replaced."""
+    pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "out"
+    screen(eyes, out)
+    table = results.write_parquet(out / "summary.csv")
+    with pytest.raises(runs.RunError):
+        screen(eyes, out, sha256="0" * 64)
+    assert table.exists(), "of a folder that is refused nothing is lost"
+    other(eyes / "eye2.png")
+    with runs.Run(out, HASH, BARE, again=[eyes]):
+        assert not table.exists()
+    results.write_parquet(out / "summary.csv")
+    (out / "summary.csv").unlink()
+    with runs.Run(out, HASH, BARE):
+        assert not table.exists()
 
 
 def test_two_runs_in_one_folder_are_refused(eyes, tmp_path):

@@ -596,6 +596,24 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path):
         alive.wait()
 
 
+@pytest.mark.skipif(guard.fcntl is None, reason="there is no lock, and nothing that heeds it")
+def test_what_cleans_up_old_temporary_files_leaves_the_private_folder_alone():
+    place = os.open(guard.private_folder(), os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles asks before it looks for what is old
+            guard.fcntl.flock(place, guard.fcntl.LOCK_EX | guard.fcntl.LOCK_NB)
+    finally:
+        os.close(place)
+
+
+def test_a_private_folder_that_was_cleaned_away_is_made_anew(server):
+    folder = next(server.temporary.glob("qmmfl-*"))
+    shutil.rmtree(folder)
+    assert is_answer_to(server.read(eye(8)), eye(8))
+    assert folder.stat().st_mode & 0o077 == 0
+    assert (folder / "lives").exists(), "or the next server would take it for a dead one's"
+
+
 def patience() -> float:
     """How much slower than alone this machine is at present."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,7 @@ from functools import partial
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, doubts, markup, paper
 from qmmfl.records import Eye
-from qmmfl.ui import answers, border, cases, examples, gpu, layout
+from qmmfl.ui import answers, border, cases, examples, gpu, layout, server, sessions
 from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
 from qmmfl.ui.handlers import Handlers
@@ -386,6 +388,24 @@ def test_a_case_in_use_is_not_swept_out(case):
     assert Path(case.files[0]).exists()
 
 
+def test_the_files_of_the_report_live_as_long_as_their_case(case):
+    kept = Path(cases.export(case, None, "retinal_report.json", b"{}"))
+    os.utime(kept, (1, 1))
+    cases.hold(case)
+    assert time.time() - kept.stat().st_mtime < 60, "Gradio deletes by age what a button offers"
+
+
+def test_an_address_leads_to_its_picture_whatever_the_folder_of_temporary_files_is_called(port):
+    folder = guard.private_folder() / 'J. Doe\'s 100% #1 & "x"?'
+    folder.mkdir()
+    taken = cases.Taken(folder / "photograph.png")
+    address = taken.save("photograph", fake_photograph().pixels, "jpeg")
+    assert ask(port, "GET", f"/{address}")[2] == (folder / "reading_0" / "photograph.jpg").read_bytes()
+    assert not set(" #?&'\"<>") & set(address + taken.preview)
+    assert Path(unquote(taken.preview).partition("=")[2]).parent.parent == folder
+    shutil.rmtree(folder)
+
+
 def test_a_picture_never_stands_for_the_uploaded_file_nor_for_an_earlier_reading(eye):
     case, _ = cases.take(cases.open_case(), [upload(eye(4)[0], "IMG_7.jpg")])
     before = case.eye.file.read_bytes()
@@ -438,25 +458,93 @@ def test_an_upload_that_nobody_takes_is_deleted_when_its_time_is_up(eye, hurried
     assert gone(left)
 
 
-def press(port: int, demo, name: str, data: list, address: str = "queue/join") -> int:
+def press(port: int, demo, name: str, data: list, address: str = "queue/join", session: str = "someone") -> int:
     """Call a handler of the page by its name, as the browser of one session does; the status."""
     number = next(each._id for each in demo.fns.values() if each.name == name)
-    body = json.dumps({"data": data, "fn_index": number, "session_hash": "someone"}).encode()
+    body = json.dumps({"data": data, "fn_index": number, "session_hash": session}).encode()
     return ask(port, "POST", f"/gradio_api/{address}", body, {"content-type": "application/json"})[0]
 
 
-def chosen(port: int, demo, path: str) -> Path:
+def answered(port: int, session: str = "someone") -> str:
+    """What the page of one session is told until nothing of it is waited for."""
+    return ask(port, "GET", f"/gradio_api/queue/data?session_hash={session}")[2].decode()
+
+
+def given(*paths) -> list[dict]:
+    """Files as the box for photographs sends them."""
+    return [{"path": str(path), "meta": {"_type": "gradio.FileData"}} for path in paths]
+
+
+def chosen(port: int, demo, path: str, session: str = "someone") -> Path:
     """Choose a photograph; the folder of its case."""
-    assert (
-        press(port, demo, "choose", [[{"path": str(send(port, path)), "meta": {"_type": "gradio.FileData"}}], None])
-        == 200
-    )
-    shown = ask(port, "GET", "/gradio_api/queue/data?session_hash=someone")[2]
-    return guard.private_folder() / re.search(r"/(case-[\w-]+)/", shown.decode())[1]
+    assert press(port, demo, "choose", [given(send(port, path)), None], session=session) == 200
+    return guard.private_folder() / re.search(r"/(case-[\w-]+)/", answered(port, session))[1]
+
+
+def held(demo, session: str = "someone") -> list[cases.Case]:
+    """The cases that the server remembers of one session."""
+    known = demo.state_holder.session_data
+    kept = known[session].state_data.values() if session in known else ()
+    return [each for each in kept if isinstance(each, cases.Case)]
 
 
 def test_a_case_that_nobody_clears_is_deleted_when_its_time_is_up(eye, hurried):
     assert gone(chosen(*hurried(layout, KEEP=1), eye(2)[0])), "with its photograph and pictures"
+
+
+def test_programs_that_ask_end_no_case_and_too_many_cases_end_the_oldest(eye, hurried):
+    port, demo = hurried(server, SESSIONS=2)
+    first = chosen(port, demo, eye(1)[0], "first")
+    for _ in range(5):
+        assert "event: error" in call(port, None), "every call is a session"
+    assert len(demo.state_holder.session_data) == 3
+    assert held(demo, "first"), "it stays beside the two that are remembered of them"
+    assert first.is_dir()
+    others = [chosen(port, demo, eye(seed)[0], f"other_{seed}") for seed in (2, 3)]
+    call(port, None)  # whoever comes next
+    assert not held(demo, "first")
+    assert not first.exists(), "the photograph goes with its session"
+    assert all(each.is_dir() for each in others)
+
+
+def test_what_was_forgotten_is_swept_out_also_while_nobody_opens_a_case(hurried):
+    left = cases.open_case().folder
+    long_ago = time.time() - 2 * cases.KEEP
+    os.utime(left, (long_ago, long_ago))
+    hurried(sessions, SWEEP=0.2)
+    assert gone(left)
+
+
+def test_a_photograph_that_is_chosen_while_a_reading_is_drawn_is_not_lost(eye, hurried, monkeypatch):
+    def slowly(case, *arguments):
+        if any(each.report for each in case.eyes):
+            drawing.set()
+            time.sleep(2)
+        return everything(case, *arguments)
+
+    drawing, everything = threading.Event(), answers.everything
+    port, demo = hurried(built)
+    chosen(port, demo, eye(1)[0])
+    monkeypatch.setattr(answers, "everything", slowly)
+    assert press(port, demo, "analyse", [None]) == 200
+    answered(port)
+    assert press(port, demo, "adopt", [None, None]) == 200
+    assert drawing.wait(30)
+    files = [*held(demo)[-1].files, send(port, eye(2)[0])]
+    assert press(port, demo, "choose", [given(*files), None]) == 200
+    answered(port)
+    (case,) = held(demo)
+    assert [each.report is not None for each in case.eyes] == [True, False]
+
+
+def test_what_is_asked_about_one_eye_does_not_arrive_beside_another(pipeline):
+    page = ui.build(pipeline)
+    named = {name: {n for n, each in page.fns.items() if each.name == name} for name in ("score", "place", "explain")}
+    turned = next(each for each in page.fns.values() if each.name == "turn")
+    ended = {number for each in page.fns.values() if each.targets == turned.targets for number in each.cancels}
+    for name, numbers in named.items():
+        assert numbers, name
+        assert numbers <= ended, name
 
 
 def test_a_case_in_use_outlives_its_time(eye, hurried):
@@ -526,6 +614,20 @@ def test_photographs_are_chosen_again_beside_those_of_a_case_that_was_deleted(ey
     answer.clear(made[answer.page.state])
 
 
+def test_the_page_forgets_a_review_only_where_the_case_is_cleared(eye, answer, warned, tmp_path):
+    old, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
+    cases.forget(old)
+    (tmp_path / "letter.jpg").write_text("Dear colleague")
+    wrong = upload(str(tmp_path / "letter.jpg"), "letter.jpg")
+    made = answer.choose([*old.files, wrong], None)
+    for shown in (made, answer.choose([], None), answer.empty(None), answer.empty(old)):  # or the old one is taken out
+        assert shown[answer.page.viewer] == answers.NO_EYE
+    for clear in (answer.clear, answer.empty):
+        assert clear(cases.open_case())[answer.page.viewer] == answers.WELCOME
+    assert answer.clear(None)[answer.page.viewer] == answers.WELCOME
+    assert [said.count("cleared") for said in (answers.NO_EYE, answers.WELCOME)] == [0, 1]
+
+
 def test_run_history_is_off(port):
     page = json.loads(ask(port, "GET", "/config")[2])
     assert page["run_history"] is False, "the browser keeps no runs, and deletes those of before"
@@ -568,6 +670,14 @@ def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):
     reviewed = reviewed.changed(0, review=review.Review({"DR": "agree"}))
     with pytest.raises(Exception, match="clear the case first"):
         answer.choose_example(right, reviewed)
+
+
+def test_an_example_that_was_cleaned_away_is_there_again(answer, warned):
+    answer.eyes[0].unlink()
+    made = answer.choose_example(0, None)
+    assert len(made[answer.page.state].eyes) == 1
+    assert warned == []
+    answer.clear(made[answer.page.state])
 
 
 def test_a_file_of_the_server_cannot_be_taken(eye):

@@ -36,11 +36,11 @@ def _read(options: argparse.Namespace) -> int:
         endings = " ".join(results.ENDINGS)
         return complain(f"there is no photograph in the folders named; photographs end in {endings}, or are DICOM")
     try:
-        card, reader = _prepare(options)
+        card, reader, runtime = _prepare(options)
     except ValueError as error:  # weights that cannot be used, or no such device
         return complain(str(error))
     try:
-        return _screen(options, card, reader)
+        return _screen(options, card, reader, runtime)
     except runs.RunError as error:
         return complain(str(error))
     except OSError as error:
@@ -51,8 +51,8 @@ def _read(options: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-def _prepare(options: argparse.Namespace) -> tuple["Card", "Pipeline | None"]:
-    """The weights' card, and the pipeline, which on a cluster each worker makes for itself."""
+def _prepare(options: argparse.Namespace) -> tuple["Card", "Pipeline | None", str]:
+    """The weights' card, the pipeline, which on a cluster each worker makes for itself, and what runs the networks."""
     from .. import weights
 
     if options.cluster:
@@ -60,19 +60,35 @@ def _prepare(options: argparse.Namespace) -> tuple["Card", "Pipeline | None"]:
         if banner:
             print(f"qmmfl: {banner}", file=sys.stderr)
             options.weights = None  # each worker would try, and wait, for itself
-        return weights.verify(folder), None
+        options.runtime, options.device = _choose(options.runtime, options.device)
+        return weights.verify(folder), None, f"{options.runtime} on {options.device}"
     reader = load(options)
-    return reader.card, reader
+    return reader.card, reader, reader.runtime.name
 
 
-def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None") -> int:
+def _choose(runtime: str, device: str) -> tuple[str, str]:
+    """Runtime and device for all workers, by what this machine has where they are "auto": one table is of one kind.
+
+    Raises ValueError for what cannot be had.
+    """
+    from ..nets import runtime as runtimes
+
+    chosen = runtimes.choose(runtime, device)
+    if chosen == runtimes.TORCH and device == "auto":
+        import torch
+
+        return chosen, "cuda" if torch.cuda.is_available() else "cpu"
+    return chosen, "cpu" if device == "auto" else device
+
+
+def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None", runtime: str) -> int:
     """Read what has no row yet, with progress and the time left on standard error."""
     from tqdm import tqdm
 
     from .. import cluster, pipeline, results, runs, screening
 
     parts = results.Parts(pdf=not options.no_pdf, planes=not options.no_planes)
-    begin = {"card": card.digest, "restart": options.restart, "again": options.paths}
+    begin = {"card": card.digest, "runtime": runtime, "restart": options.restart, "again": options.paths}
     with runs.Run(options.out, card.sha256, parts, **begin) as run:
         if run.counts:
             print(f"qmmfl: {run.counts.total()} are read already; going on", file=sys.stderr)

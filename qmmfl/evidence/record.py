@@ -70,10 +70,10 @@ class Measurement:
 class Evidence:
     """What was measured in one photograph.
 
-    side: "right", "left" or None, by disc and fovea or the clinician's word; side_reason: why it is None. disc, fovea:
-    see there; None with disc_reason, fovea_reason. cup_to_disc: vertical ratio. quadrant_areas: quadrant -> its
-    area in the photograph [disc areas], empty where unknown. lesions: code -> `Places`. vessels: the keys of
-    `TOLERANCES` -> number.
+    side: "right", "left" or None, by disc and fovea, or as the report says where they do not tell or the clinician
+    decided; side_reason: why it is None. disc, fovea: see there; None with disc_reason, fovea_reason. cup_to_disc:
+    vertical ratio. quadrant_areas: quadrant -> its area in the photograph [disc areas], empty where unknown. lesions:
+    code -> `Places`. vessels: the keys of `TOLERANCES` -> number.
     """
 
     side: str | None
@@ -142,15 +142,17 @@ def measure(
     fovea, side, side_reason, fovea_reason = None, None, NO_DISC, NO_DISC
     if disc is not None:
         fovea, side = _find_fovea(report, disc, square, field)
-        side_reason, fovea_reason = (None, None) if side else (NO_SIDE, NO_FOVEA)
+        side_reason, fovea_reason = None, None if side else NO_FOVEA
         if side and report.eye.side not in (None, side):
             fovea, fovea_reason = None, SIDES_DIFFER.format(side, report.eye.side, report.eye.origin)
             chosen = laterality.CHOSEN in (report.eye.origin or "")  # whose word decides, for the quadrants too
             side, side_reason = (report.eye.side, None) if chosen else (None, fovea_reason)
-        elif side and report.eye.side is None and report.eye.origin:  # it was asked about, and is not settled
+        elif report.eye.side is None and report.eye.origin:  # it was asked about, and is not settled
             side, side_reason = None, NOT_SETTLED.format(report.eye.origin)
             if report.eye.origin == laterality.CONTRARY:
                 fovea, fovea_reason = None, side_reason
+        elif side is None:  # neither fovea is told, as where the disc is in the middle
+            side, side_reason = report.eye.side, None if report.eye.side else NO_SIDE
     reasons = {"disc": NO_DISC, "side": side_reason, "fovea": fovea_reason}
     cup = report.disc_cup
     numbers = _vessel_numbers(report)

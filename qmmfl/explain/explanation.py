@@ -34,7 +34,7 @@ RELATIVE = "relative, 0 to 1; each map has its own scale"
 class Explanation:
     """One map of one score.
 
-    code: a finding, "GRADE" or "DME". method, modality: see `labels.METHODS`; "fused" is all modalities.
+    code: a finding, "GRADE", "VTDR" or "DME". method, modality: see `labels.METHODS`; "fused" is all modalities.
     square: float32 (s, s), in `unit`; signed where `method` is one of `SIGNED`. cell: side of the smallest thing that
     the map can tell apart [px] of the photograph. place: square -> photograph, as in `records.Plane`.
     shares: modality -> its share of the score, and "bias" [logit]; their sum is `logit`, before calibration.
@@ -94,6 +94,7 @@ class Explanation:
         return {
             "schema": SCHEMA,
             "input": whole["input"],
+            "eye": whole["eye"],
             "quality": whole["quality"],
             "finding": {
                 "code": self.code,
@@ -133,9 +134,9 @@ def explain(
     """Explain one score of one photograph; safe from several threads, which take turns.
 
     source: a photograph (path, uint8 (H, W, 3) RGB, `Photograph`), or a report of it by the same weights or a Reading,
-    which saves reading it again. code: a finding's code, "GRADE" or "DME". method: one of `labels.METHODS`. modality:
-    the encoder that is looked at, or "fused". A finding that is not suspected is explained too; `standing` says so.
-    told: called before each of the passes that some methods take; what it raises ends the explanation.
+    which saves reading it again. code: a finding's code, "GRADE", "VTDR" or "DME". method: one of `labels.METHODS`.
+    modality: the encoder that is looked at, or "fused". A finding that is not suspected is explained too; `standing`
+    says so. told: called before each of the passes that some methods take; what it raises ends the explanation.
 
     Raises ValueError for an unknown code, method or modality, PhotographError for what cannot be read, and
     ExplanationError for a finding that is not assessed, an eye that is not gradable, or a map with nothing in it.

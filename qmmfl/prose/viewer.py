@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
 
+import numpy as np
+
 from .. import draw, labels
 from ..records import Report
 from .markup import Save
@@ -49,21 +51,25 @@ class _Picture:
 
 def viewer_html(report: Report, save: Save, side: int) -> str:
     """The photograph and every computed picture of it. An eye without planes has the photograph alone, in one pane."""
-    ground = save("photograph", draw.photograph(report, side), "jpeg")
+
+    def saved(name: str, picture: np.ndarray, kind: str) -> str:
+        return escape(save(name, picture, kind))
+
+    ground = saved("photograph", draw.photograph(report, side), "jpeg")
     pictures = [
         _Picture("photograph", PHOTOGRAPH, ground, False),
         _Picture("redfree", "Red-free (green channel)", ground, False),
     ]
     for modality in (labels.FFA_ARTERIAL, labels.FFA_ARTERIOVENOUS, labels.MSI):
         pictures += [
-            _Picture(name, report.planes[name].title, save(name, draw.plane(report, name, side), "jpeg"))
+            _Picture(name, report.planes[name].title, saved(name, draw.plane(report, name, side), "jpeg"))
             for name in modality.planes
             if name in report.planes
         ]
     if report.maps:
         pictures.append(_Picture(SCORE, "Heat map of the chosen finding", ""))
     layers = {
-        name: save(f"layer_{name}", draw.layer(report, name, side), "png")
+        name: saved(f"layer_{name}", draw.layer(report, name, side), "png")
         for name in draw.LAYERS
         if draw.plane_name(name) in report.planes
     }
@@ -174,11 +180,14 @@ def _tiles(pictures: list[_Picture], chosen: list[str]) -> str:
         return ""
     made = "".join(
         f'<button type="button" class="tile" data-show="{key}" aria-pressed="{str(key in chosen).lower()}"><img '
-        f'alt="{escape(name)}, synthesized"{f" src={address}" if address else " hidden"}><span>{escape(name)}</span>'
-        "</button>"
+        f'alt="{escape(name)}, synthesized" {_source(address)}><span>{escape(name)}</span></button>'
         for key, name, address in tiles
     )
     return f'<div class="tiles" role="group" aria-label="Synthesized pictures; each opens in the viewer">{made}</div>'
+
+
+def _source(address: str) -> str:
+    return f'src="{address}"' if address else "hidden"
 
 
 def _cautions(report: Report) -> str:

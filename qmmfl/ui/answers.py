@@ -10,13 +10,15 @@ from .reader import Reader, explained
 
 PRIVACY = (
     "Everything is computed by the machine that serves this page; nothing is sent elsewhere. Files are renamed, and "
-    "the case is deleted when it is cleared, when the page was not used for an hour, or when the server stops."
+    "the case is deleted when it is cleared, when the page was not used for an hour, when many others were opened "
+    "since, or when the server stops."
 )
 PUBLIC = "This is a public page on a shared machine: it is no place for patient data. Use simulated examples."
-WELCOME = (
+NO_EYE = (
     "<p class='empty'>Choose a colour fundus photograph of one eye, or one of each eye, or a simulated example, then "
     "press Analyse.</p>"
 )
+WELCOME = NO_EYE.replace("'empty'", "'empty cleared'")  # where the script sees it, it forgets what the clinician said
 ON_REQUEST = "Shown on request, although the photograph is not gradable: these numbers are not to be relied on."
 MEASURE = "Measure the vessels (reads a second copy)"
 MAKING = (
@@ -33,7 +35,7 @@ def everything(
     """Part of the page -> HTML, for the eye on the page."""
     eye = case.eye if case else None
     parts = dict.fromkeys(("summary", "reading", "score", "pictures", "boxer", "review", "provenance", "both"), "")
-    parts |= {"viewer": WELCOME, "question": "", "explanation": "", "whatif": ""}
+    parts |= {"viewer": NO_EYE if case else WELCOME, "question": "", "explanation": "", "whatif": ""}
     parts["similar"] = reader.place(eye, subject, space)
     if case is None or eye is None:
         return parts
@@ -95,7 +97,7 @@ def side_of(case: Case | None, number: int) -> str | None:
 
 def _boxer(eye: Taken) -> str:
     assert eye.report is not None
-    address = eye.save("photograph", draw.photograph(eye.report, eye.side), "jpeg")
+    address = escape(eye.save("photograph", draw.photograph(eye.report, eye.side), "jpeg"))
     return (
         '<div class="boxer" tabindex="0" role="slider" aria-label="Box to hide: arrow keys move it, with shift they '
         'resize it" aria-valuenow="0" aria-valuetext="left 40%, top 40%, width 20%, height 20%" '

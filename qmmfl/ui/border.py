@@ -14,8 +14,8 @@ from ..records import PhotographError
 
 NO_ROOM = "The disk of the server is full, so the answer could not be stored; make room on it and ask again."
 GONE = (
-    "The case was deleted, since the page was not used for an hour: choose the photographs again, without clearing "
-    "the page, and your review comes back when they are read."
+    "The case was deleted, since the page was not used for an hour, or many others were opened since: choose the "
+    "photographs again, without clearing the page, and your review comes back when they are read."
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -8,6 +8,7 @@ import secrets
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -23,7 +24,7 @@ KEEP = 3600  # [s] a case that is not used for this long is deleted
 MOST = 2  # photographs in a case: one of each eye
 TWICE = "This is the same photograph again; choose that of the other eye."
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
-_MARK, _GONE = "case-", "gone-"
+_MARK, _GONE, _KEPT = "case-", "gone-", "kept-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,12 @@ class Taken:
         if not path.exists():  # the browser may be fetching it: never rewrite it in place
             path.parent.mkdir(mode=0o700, exist_ok=True)
             _write(path, draw.encode(picture, kind))
-        return f"gradio_api/file={path}"
+        return _address(path)
 
     @property
     def preview(self) -> str:
         """The address of the photograph before it is read."""
-        return f"gradio_api/file={self._place('preview', 'jpeg')}"
+        return _address(self._place("preview", "jpeg"))
 
     def _place(self, name: str, kind: str) -> Path:
         return self.file.parent / f"reading_{self.readings}" / f"{name}.{'jpg' if kind == 'jpeg' else kind}"
@@ -152,18 +153,23 @@ class Case:
 
 
 def open_case() -> Case:
-    """A new case; folders that were forgotten by their session are swept out, and the empty files that Gradio leaves
-    for every choice of photographs.
+    """A new case; what was forgotten is swept out."""
+    sweep_forgotten()
+    return Case(_new_folder(private_folder(), _MARK))
+
+
+def sweep_forgotten() -> None:
+    """Delete the folders that were forgotten by their session, and the empty files that Gradio leaves for every choice
+    of photographs.
     """
-    sweep(_MARK, 2 * KEEP)
+    sweep(_MARK, KEEP + SWEEP)  # later than their session, which deletes them itself
     sweep(_GONE, SWEEP)
     sweep_broken()
-    return Case(_new_folder(private_folder(), _MARK))
 
 
 def hold(case: Case) -> None:
     """Say that a case is in use: neither the sweep nor Gradio, which deletes files by their age, takes it away."""
-    for path in (case.folder, *case.files):
+    for path in (case.folder, *case.files, *case.folder.glob(f"{_KEPT}*/*")):
         with contextlib.suppress(OSError):  # cleared meanwhile
             os.utime(path)
 
@@ -230,7 +236,7 @@ def export(case: Case, number: int | None, name: str, data: bytes) -> str:
     stem, _, suffix = name.partition(".")
     if report and report.eye.side:
         name = f"{stem}_{report.eye.side}_eye.{suffix}"
-    path = _new_folder(case.folder, "kept-") / name
+    path = _new_folder(case.folder, _KEPT) / name
     _write(path, data)
     return str(path)
 
@@ -278,6 +284,11 @@ def _taken(case: Case, path: Path, others: list[Taken]) -> Taken:
         raise
     is_dicom = dicom.is_dicom(file.read_bytes())
     return replace(taken, tagged=picture.side, is_dicom=is_dicom, is_example=_is_example(source))
+
+
+def _address(path: Path) -> str:
+    """Where the page gets a file, whatever the folder of temporary files is called."""
+    return f"gradio_api/file={quote(path.as_posix(), safe='/:')}"
 
 
 def _is_example(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import evidence, labels, laterality, photograph, prose, results, review
 from ..guard import gradio
 from ..records import PhotographError
-from . import answers
+from . import answers, examples
 from .border import Stopped, said_html, told, warn, warn_gone
 from .cases import Case, as_dicom, as_json, discard, export, forget, hold, open_case, take, upload_of
 from .layout import FILES
@@ -66,6 +66,8 @@ class Handlers:
     @told
     def choose_example(self, index: int, case: Case | None) -> dict:
         """Take a simulated eye: into this case where it is the fellow eye, else into a new one."""
+        if not self.eyes[index].is_file():  # cleaned away with other old temporary files
+            examples.copy_examples()
         wanted = laterality.find_in_name(self.eyes[index].name)
         if not case or len(case.eyes) != 1 or answers.side_of(case, 0) in (None, wanted):
             if case and case.is_precious:
@@ -100,6 +102,12 @@ class Handlers:
         """Forget the case."""
         forget(case)
         return {**self.show(None), self.page.file: None}
+
+    def empty(self, case: Case | None) -> dict:
+        """The box for photographs was cleared: likewise. Of a case that was deleted before, the review stays."""
+        if case and case.folder.is_dir():
+            return self.clear(case)
+        return {**self.show(None), self.page.file: None, self.page.viewer: answers.NO_EYE}
 
     @told
     def analyse(self, case: Case | None, progress: Callable, override: bool) -> Case | None:

@@ -50,6 +50,8 @@ def build(pipeline):
 
 
 _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+# What takes the case, draws for seconds and writes the whole of it: one after the other, so that none is written over.
+_CASE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "case"}
 
 
 def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
@@ -92,13 +94,19 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
         page.leave.click(answer.drop, [page.dropped, state], page.whatif, **slow),
         page.cover.click(answer.hide, [text, state], page.whatif, js=_BOX, **slow),
     ]
-    other: dict[str, Any] = {"cancels": [*asked, kept], **quiet}  # an answer must not arrive beside another eye
+    pick = page.pick.click(answer.score, [text, state], page.score, js=_PICKED, trigger_mode="always_last", **quiet)
+    placed = [
+        choice.input(answer.place, [page.marks, page.space, state], page.similar, **quiet)
+        for choice in (page.marks, page.space)
+    ]
+    # An answer must not arrive beside another eye.
+    other: dict[str, Any] = {"cancels": [*asked, kept, pick, *placed], **quiet}
     for change in (page.file.upload, page.file.delete):
-        remade(change(answer.choose, [page.file, state], every, **other))
-    for emptied in (page.file.clear, page.clear.click):
-        emptied(answer.clear, state, every, queue=False, **other)
+        remade(change(answer.choose, [page.file, state], every, **other, **_CASE))
+    page.file.clear(answer.empty, state, every, queue=False, **other)
+    page.clear.click(answer.clear, state, every, queue=False, **other)
     if page.offered:
-        remade(page.offered.click(answer.choose_example, [page.offered, state], every, **other))
+        remade(page.offered.click(answer.choose_example, [page.offered, state], every, **other, **_CASE))
     for button, read in ((page.go, analyse), (page.override, override), (page.measure, measure)):
         made = started(button).then(read, state, page.read, show_progress_on=[page.viewer], **slow)
         adopted = made.then(
@@ -107,18 +115,23 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
             [page.read, *every],
             show_progress_on=[page.viewer],
             api_visibility="private",
+            **_CASE,
         )
         ended(adopted)
         remade(adopted)
     page.halt.click(stop, state, None, queue=False, **quiet)
-    remade(page.which.input(answer.turn, [page.which, state], every, **other))
+    remade(page.which.input(answer.turn, [page.which, state], every, **other, **_CASE))
     for number, side in enumerate(page.sides):
-        remade(side.input(partial(answer.correct, number), [side, state], every, **other))
+        remade(side.input(partial(answer.correct, number), [side, state], every, **other, **_CASE))
     page.used.click(answer.use, state, state, queue=False, **quiet)
-    page.pick.click(answer.score, [text, state], page.score, js=_PICKED, trigger_mode="always_last", **quiet)
-    noted = page.store.click(  # files made before the last word must not arrive after it
-        answer.note, [text, state], [state, *files], js=_REVIEW, trigger_mode="always_last", cancels=[kept], **quiet
+    noted = page.store.click(
+        answer.note,
+        [text, state],
+        [state, *files],
+        js=_REVIEW,
+        trigger_mode="always_last",
+        cancels=[kept],  # files made before the last word must not arrive after it
+        **quiet,
+        **_CASE,
     )
     remade(noted)
-    for choice in (page.marks, page.space):
-        choice.input(answer.place, [page.marks, page.space, state], page.similar, **quiet)

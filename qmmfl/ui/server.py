@@ -7,9 +7,10 @@ from pathlib import Path
 
 from .. import labels
 from ..guard import LOOPBACK, Guard, allow, gradio
+from . import sessions
 from .page import build
 
-SESSIONS = 64  # pages, and programs that asked, remembered at a time: a report with its planes takes tens of megabytes
+SESSIONS = 64  # remembered at a time with a case, and without one: a report with its planes takes tens of megabytes
 _HERE = Path(__file__).parent.parent
 _ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # HUP: terminal closed
 
@@ -33,7 +34,8 @@ def serve(pipeline, host: str = "127.0.0.1", port: int = 7860, auth=None, tls=No
         footer_links=[], enable_monitoring=False, max_file_size="30mb", state_session_capacity=SESSIONS, ssr_mode=False,
         pwa=False, mcp_server=False, strict_cors=True, theme=theme, css_paths=_HERE / "style.css",
         head=f"<script>{(_HERE / 'viewer.js').read_text(encoding='utf-8')}</script>",
-        app_kwargs={"middleware": [Middleware(Guard, local=host in LOOPBACK and not auth)]}, prevent_thread_lock=True,
+        app_kwargs={"middleware": [Middleware(Guard, local=host in LOOPBACK and not auth)], "lifespan": sessions.kept},
+        prevent_thread_lock=True,
         ssl_certfile=certificate, ssl_keyfile=key, ssl_verify=False,  # it asks itself whether it runs: by IP, not name
         _frontend=False,  # else Gradio gives up, and asks for a share link, where a busy machine takes 3 s for the page
     )  # fmt: skip
