@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from . import fundus, labels, measures
-from .nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from .nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from .nets.runtime import Scores
 from .records import DiscCup, Finding, Fundus, Grade, Lesion, Oedema, Plane, Quality
 from .weights import Card
@@ -63,7 +63,7 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
     threshold = card.grade.threshold
     if withheld or scores is None:
         return Grade(None, None, None, None, withheld, threshold)
-    each, grade = call_grade(card, float(scores.logits[OUTPUTS.index(GRADE)]))
+    each, grade = call_grade(card, scores.logits)
     likeliest = int(each.argmax())
     return Grade(
         tuple(float(p) for p in each),
@@ -75,11 +75,13 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
     )
 
 
-def call_grade(card: Card, logit: float) -> tuple[np.ndarray, int]:
-    """Probabilities float64 (5,) of the grades at one score, and the grade that is called."""
-    score = card.grade.scale * logit
-    above = 1 / (1 + np.exp(np.clip(np.array(card.grade.cuts) - score, -60, 60)))
-    return -np.diff(above, prepend=1, append=0), int((above >= card.grade.threshold).sum())
+def call_grade(card: Card, logits: np.ndarray) -> tuple[np.ndarray, int]:
+    """Probabilities float64 (5,) of the grades at logits (len(OUTPUTS),), and the grade that is called."""
+    grade = card.grade
+    above = _sigmoid(grade.scale * float(logits[OUTPUTS.index(GRADE)]) - np.array(grade.cuts))
+    beyond = _sigmoid(grade.threat_scale * float(logits[OUTPUTS.index(THREAT)]) - np.array(grade.threat_cuts))
+    above = np.concatenate([above, above[-1] * beyond])
+    return -np.diff(above, prepend=1, append=0), int((above >= grade.threshold).sum())
 
 
 def find_oedema(card: Card, scores: Scores | None, withheld: str | None) -> Oedema:
@@ -127,7 +129,7 @@ def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, 
 def calibrate(card: Card, name: str, logit: float) -> float:
     """Probability 0..1 of an output but the grade at one score. Raises KeyError for one that is not assessed."""
     calibration = card.calibrations[name]
-    return float(1 / (1 + np.exp(-np.clip(calibration.scale * logit + calibration.offset, -60, 60))))
+    return float(_sigmoid(np.array(calibration.scale * logit + calibration.offset)))
 
 
 def find_planes(card: Card, planes: Planes, frame: fundus.Frame) -> dict[str, Plane]:
@@ -157,8 +159,12 @@ def find_contributions(card: Card, scores: Scores) -> dict[str, dict[str, float]
     return result
 
 
+def _sigmoid(score: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(score, -60, 60)))
+
+
 def _explained(card: Card) -> list[str]:
-    return [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations] + [GRADE]
+    return [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations] + [GRADE, THREAT]
 
 
 def _probability(card: Card, scores: Scores, name: str) -> float:

@@ -111,8 +111,15 @@ FINDINGS = MappingProxyType(
     }
 )
 
-GRADE, OEDEMA = "GRADE", "DME"  # the scores beside the findings
-SCORES = MappingProxyType({**FINDINGS, GRADE: "Diabetic retinopathy grade", OEDEMA: "Macular oedema risk"})
+GRADE, THREAT, OEDEMA = "GRADE", "VTDR", "DME"  # the scores beside the findings
+SCORES = MappingProxyType(
+    {
+        **FINDINGS,
+        GRADE: "Diabetic retinopathy grade",
+        THREAT: "Vision-threatening retinopathy",
+        OEDEMA: "Macular oedema risk",
+    }
+)
 
 # International Clinical Diabetic Retinopathy scale (Wilkinson et al. 2003).
 GRADES = (
@@ -124,6 +131,8 @@ GRADES = (
 )
 MORE_THAN_MILD = 2  # lowest grade that is more than mild
 VISION_THREATENING = 3  # lowest grade that threatens vision
+# The scores that the grade is called from: the lowest grade that their probabilities are of.
+GRADED = MappingProxyType({GRADE: MORE_THAN_MILD, THREAT: VISION_THREATENING})
 LARGE_CUP = 0.7  # vertical cup-to-disc ratio; nearly all healthy eyes have less (Foster et al. 2002)
 
 # Ways to explain a score. They look at one modality's encoder, or at all modalities where they are fused.

@@ -207,7 +207,7 @@ class Report:
 
     maps: code -> float32 (modalities, h, w), each modality's signed share of the finding's logit per position;
         their mean over positions, summed over modalities, plus the bias is the logit before calibration.
-        "GRADE" holds the same for the grade's score.
+        "GRADE" and "VTDR" hold the same for the scores that the grade is called from.
     grid: x, y, width, height [px] of the square that `maps` and the networks cover, in the photograph's frame
         (it may reach beyond the photograph).
     contributions: code -> {modality: share of the logit, "bias": b}.

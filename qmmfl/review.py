@@ -16,7 +16,7 @@ CUP = "VCDR"
 NOTE_LENGTH = 2000
 SUBJECTS = MappingProxyType(
     {
-        **labels.SCORES,
+        **{code: name for code, name in labels.SCORES.items() if code != labels.THREAT},  # a corrected grade says it
         CUP: "Vertical cup-to-disc ratio",
         **{f"map:{each.name}": f"Pictures: {each.title.lower()}" for each in labels.SYNTHESES},
     }

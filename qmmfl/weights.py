@@ -24,7 +24,7 @@ MODEL, CARD = "model.safetensors", "card.json"
 FILES = (CARD, MODEL)
 ATLAS, LICENCE = "atlas.safetensors", "LICENSE"
 EXTRAS = (ATLAS, LICENCE)  # beside them, where there are any
-SCHEMA = 2
+SCHEMA = 3
 VALIDATION = "validation eyes"  # what a calibration is fitted on, where there are enough
 _DECIDES = {"prep", "config", "grade", "calibrations", "lesion_thresholds", "lesions_healthy"}
 _DECIDES |= {"least_vessels", "doubtful_below"}
@@ -66,13 +66,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class GradeCalibration:
-    """P(grade > j) = sigmoid(scale * score - cuts[j]); the grade is the number of j where that reaches the threshold.
+    """P(grade > j) = sigmoid(scale * score - cuts[j]) for j of 0 and 1; beyond, P(grade > 1) times
+    sigmoid(threat_scale * threat - threat_cuts[j - 2]). The grade is the number of j where that reaches the threshold.
 
     A threshold of a half calls the median grade, a lower one a more severe grade sooner.
     """
 
     scale: float
     cuts: tuple[float, ...]
+    threat_scale: float
+    threat_cuts: tuple[float, ...]
     threshold: float = 0.5
 
 

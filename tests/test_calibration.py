@@ -14,7 +14,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from cases import case
 
 from qmmfl import conclusions, pipeline, prose, results, review, weights
-from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, runtime
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT, runtime
 from qmmfl.prose import markup, sentences
 from training import calibrate, conformal, export, targets
 
@@ -179,12 +179,27 @@ def test_eyes_chosen_by_their_grade_move_no_cut(numbers):
     assert calibrate.fit_grade(targets.Targets([*whole, *others]), logits) != alone
 
 
+def test_the_two_scores_of_the_grade_are_calibrated_apart(numbers):
+    """Drawn as the model has it: how severe is asked of eyes with more than mild retinopathy alone."""
+    score, threat = numbers.normal(0, 2, (2, 20_000))
+    low = (1.5 * score[:, None] + numbers.logistic(size=(20_000, 1)) > [-0.5, 1]).sum(axis=1)
+    high = (0.5 * threat[:, None] + numbers.logistic(size=(20_000, 1)) > [0, 2]).sum(axis=1)
+    grade = np.where(low == 2, 2 + high, low)
+    logits = np.zeros((20_000, len(OUTPUTS)))
+    logits[:, OUTPUTS.index(GRADE)], logits[:, OUTPUTS.index(THREAT)] = score, threat
+    found = calibrate.fit_grade(
+        targets.Targets([case(i, "idrid", "val", grade=int(g)) for i, g in enumerate(grade)]), logits
+    )
+    assert (found.scale, *found.cuts) == pytest.approx((1.5, -0.5, 1), abs=0.1)
+    assert (found.threat_scale, *found.threat_cuts) == pytest.approx((0.5, 0, 2), abs=0.1)
+
+
 def test_the_grade_follows_the_threshold_and_says_where_another_is_more_probable():
-    card = tiny_card(grade=weights.GradeCalibration(1.0, (0.0, 1.0, 4.0, 5.0), 0.25))
+    card = tiny_card(grade=weights.GradeCalibration(1.0, (0.0, 1.0), 1.0, (3.0, 4.0), 0.25))
     logits = np.zeros(len(OUTPUTS), np.float32)
 
     def graded(score, card=card):
-        logits[OUTPUTS.index(GRADE)] = score
+        logits[[OUTPUTS.index(GRADE), OUTPUTS.index(THREAT)]] = score
         return conclusions.find_grade(card, runtime.Scores(logits, logits, None, None), None)
 
     moderate, severe = graded(2.0), graded(3.0)

@@ -7,11 +7,18 @@ import pytest
 from conftest import tiny_card, tiny_network
 
 from qmmfl import conclusions, fundus, labels, measures, pipeline, weights
-from qmmfl.nets import FUNDUS, GRADABLE
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OUTPUTS, THREAT
 
 SIZE = 256
 FRAME = fundus.Frame(40, -7, 3 * SIZE, 1024, 900, 760, fundus.Field(423.5, 376.5, 384.0, True))
-CUTS = (0.0, math.log(6), math.log(16), math.log(36))  # with a score of ln 4: odds of 4, 2/3, 1/4 and 1/9
+CUTS = (0.0, math.log(6))  # with a score of ln 4: odds of 4 and 2/3
+THREAT_CUTS = (math.log(3), math.log(9))  # with a score of ln 3: odds of 1 and 1/3
+
+
+def graded(score, threat):
+    logits = np.zeros(len(OUTPUTS))
+    logits[[OUTPUTS.index(GRADE), OUTPUTS.index(THREAT)]] = score, threat
+    return logits
 
 
 @pytest.mark.parametrize(
@@ -87,17 +94,17 @@ def test_every_kind_of_lesion_is_counted_on_its_own_plane_from_its_own_threshold
     [(0.9, 0), (0.5, 1), (0.3, 2), (0.15, 3), (0.05, 4)],
 )
 def test_the_grade_follows_its_threshold_and_its_probabilities_the_cuts(threshold, grade):
-    card = tiny_card(grade=weights.GradeCalibration(2.0, CUTS, threshold))
-    each, called = conclusions.call_grade(card, math.log(2))
-    # P(grade > 0..3) is .8, .4, .2 and .1
+    card = tiny_card(grade=weights.GradeCalibration(2.0, CUTS, 1.0, THREAT_CUTS, threshold))
+    each, called = conclusions.call_grade(card, graded(math.log(2), math.log(3)))
+    # P(grade > 0..3) is .8, .4, .4 times a half and .4 times a quarter
     assert each == pytest.approx([0.2, 0.4, 0.2, 0.1, 0.1])
     assert each.sum() == pytest.approx(1)
     assert called == grade
 
 
-@pytest.mark.parametrize(("score", "grade"), [(-1e6, 0), (1e6, 4)])
-def test_a_score_beyond_all_measure_is_the_first_or_the_last_grade(score, grade):
-    each, called = conclusions.call_grade(tiny_card(), score)
+@pytest.mark.parametrize(("score", "threat", "grade"), [(-1e6, -1e6, 0), (-1e6, 1e6, 0), (1e6, -1e6, 2), (1e6, 1e6, 4)])
+def test_scores_beyond_all_measure_are_one_grade_and_how_severe_counts_from_moderate_on(score, threat, grade):
+    each, called = conclusions.call_grade(tiny_card(), graded(score, threat))
     assert each == pytest.approx(np.eye(5)[grade])
     assert called == grade
 

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -129,12 +130,12 @@ def test_a_grade_that_no_finding_tells_is_in_the_headline():
 def test_what_is_called_by_grade_has_its_probability_and_oedema_beside_it():
     report = graded(fake_report(suspected=("DR",)), 3, (0.1, 0.2, 0.4, 0.2, 0.1))
     facts = dict(sentences.facts(report))
-    assert facts["Vision-threatening, by grade"] == "yes, 30.0 % (called from 30.0 %)"
+    assert facts["Vision-threatening retinopathy"] == "yes, 30.0 % (called from 30.0 %)"
     assert facts["More than mild, by grade"] == "yes, 70.0 % (called from 30.0 %)"
     report = graded(report, 2, (0.1, 0.2, 0.6, 0.1, 0.0))
     swollen = replace(report, dme=replace(report.dme, probability=0.9, suspected=True))
     for each, also in ((replace(report, dme=replace(report.dme, suspected=False)), False), (swollen, True)):
-        said = dict(sentences.facts(each))["Vision-threatening, by grade"]
+        said = dict(sentences.facts(each))["Vision-threatening retinopathy"]
         assert said.startswith("not reached, 10.0 %")
         assert ("macular oedema is suspected" in said) == also
 
@@ -260,6 +261,19 @@ def test_every_picture_has_words_and_every_synthesized_one_says_so(report):
     assert {key for key, made in options.items() if made == "0"} == {"photograph", "redfree"}
     assert {"ffa_arterial", "ffa_arteriovenous", "score", *labels.MSI.planes} < set(options)
     assert all(key in html for key in ("FFA, arterial", "Band 550 nm", "Heat map"))
+
+
+def test_an_address_of_any_characters_stays_one(report):
+    def odd(name: str, picture, kind: str) -> str:
+        return f'a b" onerror="x&amp;/{name}.{kind}'
+
+    sources = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, given: sources.append(dict(given).get("src") if tag == "img" else None)
+    parser.feed(viewer.viewer_html(report, odd, 64))
+    found = [each for each in sources if each]
+    assert all(re.fullmatch(r'a b" onerror="x&amp;/\w+\.\w+', each) for each in found)
+    assert len([each for each in found if "msi_550" in each or "ffa" in each]) >= 4, "in a pane and on the tiles"
 
 
 def test_an_eye_without_planes_has_the_photograph_alone(dark):

@@ -117,6 +117,14 @@ def test_a_set_chosen_by_its_grade_teaches_how_severe_alone():
     assert cuts.grad.abs().gt(0).tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize(("grade", "told"), [(-1, []), (0, ["GRADE"]), (1, ["GRADE"]), (2, ["GRADE", "VTDR"])])
+def test_how_severe_is_asked_of_more_than_mild_retinopathy_alone(grade, told):
+    logits = torch.zeros(1, len(targets.OUTPUTS), requires_grad=True)
+    batch = targets.Targets([case(grade=grade)]).batch(np.array([0]), torch.device("cpu"))
+    targets.loss(logits, torch.tensor([-1.0, 0.0, 1.0, 2.5]), batch)["grade"].backward()
+    assert [name for name, slope in zip(targets.OUTPUTS, logits.grad[0], strict=True) if slope] == told
+
+
 def test_of_an_eye_seen_in_part_only_what_is_everywhere_is_known():
     every = targets.Targets([case(findings={"DR": 1, "ODC": 1}, grade=2, oedema=1)] * 2)
     every.extras[:, 2] = 6

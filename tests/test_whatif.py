@@ -9,7 +9,7 @@ from conftest import tiny_card, tiny_network
 from qmmfl import explain, labels, pipeline
 from qmmfl.explain import whatif
 from qmmfl.explain.agreement import KEY
-from qmmfl.nets import GRADE, OEDEMA
+from qmmfl.nets import GRADE, OEDEMA, THREAT
 from qmmfl.prose.explanation import changed_call
 
 
@@ -20,7 +20,7 @@ def reading(tiny_pipeline, eye):
 
 def test_before_is_what_the_report_says(tiny_pipeline, reading):
     moves = explain.drop_modality(tiny_pipeline, reading, "colour").moves
-    assert set(moves) == {"DR", "NORMAL", "ODC", "DN", OEDEMA, GRADE}
+    assert set(moves) == {"DR", "NORMAL", "ODC", "DN", OEDEMA, GRADE, THREAT}
     for code, move in moves.items():
         standing = explain.stand(reading.report, code)
         assert move.before == pytest.approx(standing.probability, abs=1e-5)

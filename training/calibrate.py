@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from qmmfl import labels, measures
-from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.weights import VALIDATION, Calibration, GradeCalibration
 
 from . import conformal, pixels, tasks
@@ -85,14 +85,22 @@ def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) 
 
 
 def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
-    """Scale and cuts of the ordinal grade by maximum likelihood on validation eyes; grades are called from CALLED.
+    """Scales and cuts of the ordinal grade by maximum likelihood on validation eyes; grades are called from CALLED.
 
     Sets chosen by their grade do not count: they would move the cuts.
     """
     rows = (targets.grade >= 0) & (targets.split == "val") & (targets.least == 0)
-    score = torch.from_numpy(logits[rows, OUTPUTS.index(GRADE)].astype(np.float64))
-    above = (torch.from_numpy(targets.grade[rows].astype(np.int64))[:, None] > torch.arange(4)).double()
-    parameters = torch.tensor([0.5413, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)  # scale 1
+    ill = rows & (targets.grade >= labels.MORE_THAN_MILD)
+    low = _ordinal(logits[rows, OUTPUTS.index(GRADE)], targets.grade[rows], range(labels.MORE_THAN_MILD))
+    steps = range(labels.MORE_THAN_MILD, len(labels.GRADES) - 1)
+    return GradeCalibration(*low, *_ordinal(logits[ill, OUTPUTS.index(THREAT)], targets.grade[ill], steps), CALLED)
+
+
+def _ordinal(logit: np.ndarray, grade: np.ndarray, steps: range) -> tuple[float, tuple[float, ...]]:
+    """Scale and increasing cuts (len(steps),) that make the grades (n,) likeliest: P(grade > step), scores (n,)."""
+    score = torch.from_numpy(logit.astype(np.float64))
+    above = (torch.from_numpy(grade.astype(np.int64))[:, None] > torch.tensor(list(steps))).double()
+    parameters = torch.tensor([0.5413, *[0.0] * len(steps)], dtype=torch.float64, requires_grad=True)  # scale 1
 
     def unpack() -> tuple[torch.Tensor, torch.Tensor]:
         steps = F.softplus(parameters[2:]).cumsum(0)
@@ -105,7 +113,7 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
     _minimise(parameters, loss)
     with torch.no_grad():
         scale, cuts = unpack()
-    return GradeCalibration(float(scale), tuple(cuts.tolist()), CALLED)
+    return float(scale), tuple(cuts.tolist())
 
 
 def expected_threshold(probability: np.ndarray) -> float:

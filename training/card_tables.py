@@ -94,13 +94,13 @@ def grades(metrics: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     head = ("set", "graded eyes", "quadratic kappa", "accuracy", "referable AUC", "more than mild: sensitivity")
-    head += ("specificity", "vision-threatening: sensitivity", "specificity")
+    head += ("specificity", "vision-threatening AUC", "vision-threatening: sensitivity", "specificity")
     head += ("more lesions than healthy eyes, grade 0", "the same, more than mild")
     return (
         "Called is the highest grade that an eye reaches with a probability of two fifths: a step too low weighs one "
         "and a half times as much as a step too high. An eye known to have no retinopathy is of grade 0, whatever else "
         "it has but a cataract, behind which nobody sees. A set chosen to be severe (aptos_severe) says nothing about "
-        "who is called ill: there a net may know the camera."
+        "who is called ill: there a net may know the camera. Vision-threatening is severe or proliferative."
         "\n\n" + table(head, rows)
     )
 

@@ -17,7 +17,7 @@ from qmmfl import labels, weights
 from .recipe import RUNS, parse
 
 _PLANES = "--batch 16 --validate 200 --rate 0.003"
-_STEPS = {labels.LESION_MAPS.name: 18_000}  # the plane that grades best, and still gaining after these
+_STEPS = {labels.LESION_MAPS.name: 22_000}  # the plane that grades best, and still gaining after these
 _COLOUR = "--batch 32 --decay 0.02 --validate 5000"
 _LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
@@ -83,7 +83,10 @@ STAGES = (
     "soup colour --parts encoder_colour_calm,encoder_colour_g --name encoder_colour_keen",
     f"encoders colour --steps 450 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 46"
     f" --start {_COLOURS}_keen/best.pt --name encoder_colour_i",
-    "soup colour --parts encoder_colour_keen,encoder_colour_i",
+    "soup colour --parts encoder_colour_keen,encoder_colour_i --name encoder_colour_sure",
+    f"encoders colour --steps 316 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 48"
+    f" --start {_COLOURS}_sure/best.pt --name encoder_colour_j",
+    "soup colour --parts encoder_colour_sure,encoder_colour_j",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     *_fusion("fusion", _FUSION, " --drop 0.3"),

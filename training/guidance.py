@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from qmmfl import labels
-from qmmfl.nets import GRADE, OEDEMA, OUTPUTS
+from qmmfl.nets import GRADE, OEDEMA, OUTPUTS, THREAT
 
 from . import planes
 from .targets import Targets
@@ -17,6 +17,7 @@ from .targets import Targets
 PLACES = {  # output -> the plane that shows the reason, and which of its channels
     "DR": (labels.LESION_MAPS.name, slice(None)),
     GRADE: (labels.LESION_MAPS.name, slice(None)),
+    THREAT: (labels.LESION_MAPS.name, slice(None)),
     OEDEMA: (labels.LESION_MAPS.name, slice(None)),
     "ODC": (labels.DISC_CUP.name, slice(0, 1)),
 }
@@ -46,8 +47,8 @@ def places(run: str, rows: np.ndarray, side: int) -> np.ndarray:
 
 def positive(every: Targets) -> np.ndarray:
     """bool (N, len(PLACES)): eyes known to have what the output says."""
-    graded = every.grade >= 1
-    return np.stack([graded if name == GRADE else every.column(name) == 1 for name in PLACES], axis=1)
+    graded = {GRADE: every.grade >= 1, THREAT: every.grade >= labels.VISION_THREATENING}
+    return np.stack([graded[name] if name in graded else every.column(name) == 1 for name in PLACES], axis=1)
 
 
 def loss(maps: Tensor, where: Tensor, wanted: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .targets import Targets
 
 LEAST = 10  # positive test eyes of a finding that counts in the macro figures
 GRADED = ("kappa", "accuracy", "referable_auc", "mild_sensitivity", "mild_specificity")  # of `grades`, in order
-GRADED += ("threat_sensitivity", "threat_specificity", "lesions_healthy", "lesions_ill")
+GRADED += ("threat_auc", "threat_sensitivity", "threat_specificity", "lesions_healthy", "lesions_ill")
 ERRORS = ("ece_before", "ece", "ece_least")  # calibration errors: uncalibrated, in use, of true probabilities
 AGES = {"up to 49": (0, 49), "50 to 59": (50, 59), "60 to 69": (60, 69), "from 70": (70, 120)}  # [years]
 
@@ -114,27 +114,24 @@ def macro_auc(every: Targets, scores: Scores, codes: Sequence[str], repeats: int
 
 def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
     """Of the eyes with a known grade, 0 where retinopathy is known to be absent: quadratic kappa, accuracy, AUC of
-    referable DR (grade 2 or more), sensitivity and specificity of the calls "more than mild" and "vision-threatening",
-    and the share with more lesions of any kind than healthy eyes show, of those without retinopathy and of those with
-    more than mild.
+    referable DR (grade 2 or more), sensitivity and specificity of the calls "more than mild" and "vision-threatening"
+    (grade 3 or more), with the AUC of the latter, and the share with more lesions of any kind than healthy eyes show,
+    of those without retinopathy and of those with more than mild.
     """
     rows = np.flatnonzero((every.grade >= 0) & (scores.grade >= 0))
     if not len(rows):
         return {}
     truth, made = every.grade[rows].astype(int), scores.grade[rows]
     counted = np.nansum(scores.lesions[rows], axis=1) > 0
-    above = scores.steps[rows][:, labels.MORE_THAN_MILD :].sum(axis=1)
 
     def each(chosen: np.ndarray) -> list[float]:
         t, m = truth[chosen], made[chosen]
-        referable = metrics.auc(t >= labels.MORE_THAN_MILD, above[chosen])
-        called = [
-            _mean(hit)
-            for least in (labels.MORE_THAN_MILD, labels.VISION_THREATENING)
-            for hit in ((m >= least)[t >= least], (m < least)[t < least])
-        ]
+        called = []
+        for least in labels.GRADED.values():
+            above = scores.steps[rows[chosen], least:].sum(axis=1)
+            called += [metrics.auc(t >= least, above), _mean((m >= least)[t >= least]), _mean((m < least)[t < least])]
         marked = [_mean(counted[chosen][group]) for group in (t == 0, t >= labels.MORE_THAN_MILD)]
-        return [metrics.quadratic_kappa(t, m), float((t == m).mean()), referable, *called, *marked]
+        return [metrics.quadratic_kappa(t, m), float((t == m).mean()), *called, *marked]
 
     bounded = dict(zip(GRADED, metrics.bounds(each, every.group[rows], repeats), strict=True))
     return {"grade": {"eyes": len(rows), **{name: found for name, found in bounded.items() if not np.isnan(found[0])}}}

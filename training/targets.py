@@ -7,14 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS
+from qmmfl import labels
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 
 from . import looks, metrics
 from .data import CODES, EVERYWHERE, LEAST_GRADE, Case
 
 _BINARY = (*CODES, OEDEMA, GRADABLE, FUNDUS)
 _COLUMNS = [OUTPUTS.index(name) for name in _BINARY]
-_GRADE = OUTPUTS.index(GRADE)
+_GRADE, _THREAT = OUTPUTS.index(GRADE), OUTPUTS.index(THREAT)
+_STEPS = [_GRADE] * labels.MORE_THAN_MILD + [_THREAT] * (4 - labels.MORE_THAN_MILD)  # the score of each step
 _REPEATED = 4.0  # what a healthy eye counts at most, see `Targets.sampling`
 
 
@@ -87,7 +89,7 @@ class Targets:
 
 def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor | None = None) -> dict[str, Tensor]:
     """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count,
-    nor that a grade is above one below the least of its set.
+    nor that a grade is above one below the least of its set, nor how severe it is where it is not more than mild.
 
     extras: what was said of the first two or of all three `Targets.extras`.
     """
@@ -96,9 +98,10 @@ def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor 
     each = F.binary_cross_entropy_with_logits(logits[:, _COLUMNS], batch["binary"].clamp_min(0), reduction="none")
     terms = {"findings": (each * known).sum() / known.sum().clamp_min(1) * 4}
     steps = torch.arange(len(cuts), device=logits.device)
-    told = (batch["grade"][:, None] >= 0) & (batch["least"][:, None] <= steps)
-    above = (batch["grade"][:, None] > steps).float()
-    each = F.binary_cross_entropy_with_logits(logits[:, _GRADE, None] - cuts, above, reduction="none")
+    grade = batch["grade"][:, None]
+    told = (grade >= 0) & (batch["least"][:, None] <= steps)
+    told &= (steps < labels.MORE_THAN_MILD) | (grade >= labels.MORE_THAN_MILD)
+    each = F.binary_cross_entropy_with_logits(logits[:, _STEPS] - cuts, (grade > steps).float(), reduction="none")
     terms["grade"] = (each * told).sum() / told.sum().clamp_min(1)
     if extras is not None:  # learnt beside the findings, not shipped
         age, sex, ratio = batch["extras"].unbind(1)
@@ -124,7 +127,12 @@ def figures(targets: Targets, rows: np.ndarray, logits: np.ndarray) -> dict[str,
     for name in ("odir5k", "idrid", "rahim", "eyepacs"):
         graded = (folder == name) & (grade >= 0)
         if graded.any():
-            result[f"referable_{name}"] = metrics.auc(grade[graded] >= 2, logits[graded, _GRADE])
+            result[f"referable_{name}"] = metrics.auc(grade[graded] >= labels.MORE_THAN_MILD, logits[graded, _GRADE])
+    for name in ("odir5k", "idrid", "aptos_severe"):
+        ill = (folder == name) & (grade >= labels.MORE_THAN_MILD)
+        if ill.any():
+            threat = grade[ill] >= labels.VISION_THREATENING
+            result[f"threat_{name}"] = metrics.auc(threat, logits[ill, _THREAT])
     for name in (OEDEMA, GRADABLE, FUNDUS):
         truth = targets.column(name)[rows]
         result[name.lower()] = metrics.auc(truth[truth >= 0] == 1, logits[truth >= 0, OUTPUTS.index(name)])

@@ -14,7 +14,7 @@ def declare(verbs) -> None:
     """Add the verbs to the parser."""
     explain = verbs.add_parser("explain", help="show where one score of a photograph comes from")
     explain.add_argument("path", metavar="PATH", help="a photograph")
-    explain.add_argument("--finding", required=True, type=str.upper, metavar="CODE", help="a finding, GRADE or DME")
+    explain.add_argument("--finding", required=True, type=str.upper, metavar="CODE", help="a finding, GRADE, VTDR, DME")
     explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the maps and the text")
     explain.add_argument("--method", choices=tuple(labels.METHODS), help="default: see --modality")
     explain.add_argument(
@@ -139,7 +139,7 @@ def _atlas(options: argparse.Namespace) -> str:
         raise ValueError(f"{error}; the repository's `python -m training.atlas` makes them") from None
     except atlas.AtlasError as error:
         raise ValueError(str(error)) from None  # the weights are to blame, not the photograph
-    report = reader(options.path)
+    report = _read(reader, options.path)
     placement = found.place(report, options.modality)
     leaflet.write_placement(options.out, report, found, placement, options.by, options.references)
     return "far" if placement.far else "placed"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import compression, fundus, labels
-from ..nets import GRADE, OEDEMA
+from ..nets import OEDEMA
 from ..pipeline import Pipeline
 from ..pipeline import Source as Picture
 from ..records import Report
@@ -28,7 +28,7 @@ class ExplanationError(ValueError):
 
 @dataclass(frozen=True)
 class Standing:
-    """What the report says about one score. For the grade it is that of "more than mild"."""
+    """What the report says about one score. For the grade it is that of "more than mild", see `labels.GRADED`."""
 
     probability: float  # calibrated, 0..1
     threshold: float  # 0..1
@@ -110,14 +110,14 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
 
 def stand(report: Report, code: str) -> Standing:
     """Where one score of a report stands. Raises ExplanationError where it is not assessed or withheld."""
-    if code == GRADE:
-        if report.dr.probabilities is None:
+    if code in labels.GRADED:
+        if report.dr.probabilities is None or report.dr.grade is None:
             raise ExplanationError(_refusal(report))
-        above = float(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
-        return Standing(above, report.dr.threshold, bool(report.dr.more_than_mild))
+        least = labels.GRADED[code]
+        return Standing(float(sum(report.dr.probabilities[least:])), report.dr.threshold, report.dr.grade >= least)
     found = report.dme if code == OEDEMA else report.finding(code)
     if not found.assessed:
-        known = [f.code for f in report.findings if f.assessed] + [GRADE] + [OEDEMA] * report.dme.assessed
+        known = [f.code for f in report.findings if f.assessed] + [*labels.GRADED] + [OEDEMA] * report.dme.assessed
         raise ExplanationError(f"{NAMES[code]} ({code}) is {labels.NOT_ASSESSED}; choose one of {', '.join(known)}")
     if found.probability is None or found.threshold is None:
         raise ExplanationError(_refusal(report))

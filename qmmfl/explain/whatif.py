@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import labels
 from ..conclusions import calibrate, call_grade
-from ..nets import GRADE, OEDEMA, OUTPUTS
+from ..nets import GRADE, OEDEMA, OUTPUTS, THREAT
 from ..pipeline import Pipeline
 from ..records import Photograph
 from ..weights import Card
@@ -25,7 +25,8 @@ _FILL_SIDE = 256  # [px] the surround is carried into a hidden region on a copy 
 
 @dataclass(frozen=True)
 class Move:
-    """How one score moves. Probabilities are calibrated, 0..1; logits before calibration; of "GRADE" more than mild.
+    """How one score moves. Probabilities are calibrated, 0..1; logits before calibration. Of "GRADE" the probability is
+    that of more than mild, of "VTDR" that of a grade that threatens vision.
 
     grades: the grades that are called, before and after, of "GRADE" alone.
     """
@@ -150,26 +151,23 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
     if not torch.isfinite(after).all():
         raise ExplanationError(NO_NUMBERS)
     codes = [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations]
-    moves = {code: _move(card, code, before, after) for code in (*codes, GRADE)}
+    moves = {code: _move(card, code, before.cpu().numpy(), after.cpu().numpy()) for code in (*codes, GRADE, THREAT)}
     return WhatIf(change, moves, reading.report.eye.side)
 
 
-def _move(card: Card, code: str, before: Tensor, after: Tensor) -> Move:
+def _move(card: Card, code: str, before: np.ndarray, after: np.ndarray) -> Move:
+    threshold = card.grade.threshold if code in labels.GRADED else card.calibrations[code].threshold
+    grades = (call_grade(card, before)[1], call_grade(card, after)[1]) if code == GRADE else None
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
-    if code == GRADE:
-        threshold = card.grade.threshold
-        grades = call_grade(card, was)[1], call_grade(card, now)[1]
-    else:
-        threshold, grades = card.calibrations[code].threshold, None
-    chances = probability(card, code, was), probability(card, code, now)
+    chances = probability(card, code, before), probability(card, code, after)
     return Move(code, NAMES[code], *chances, threshold, was, now, grades)
 
 
-def probability(card: Card, code: str, logit: float) -> float:
-    """Calibrated probability 0..1 of one score, as the pipeline reports it; of "GRADE" that of more than mild."""
-    if code == GRADE:
-        return float(call_grade(card, logit)[0][labels.MORE_THAN_MILD :].sum())
-    return calibrate(card, code, logit)
+def probability(card: Card, code: str, logits: np.ndarray) -> float:
+    """Calibrated probability 0..1 of one score, as the pipeline reports it, at logits (len(OUTPUTS),)."""
+    if code in labels.GRADED:
+        return float(call_grade(card, logits)[0][labels.GRADED[code] :].sum())
+    return calibrate(card, code, float(logits[OUTPUTS.index(code)]))
 
 
 def _read(pipeline: Pipeline, source: Source) -> Reading:

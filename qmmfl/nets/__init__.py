@@ -5,12 +5,13 @@ What shapes them is light; `Network` brings torch along when it is asked for.
 
 from typing import TYPE_CHECKING, Any
 
-from .config import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, Config, EncoderConfig, SynthesisConfig
+from .config import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT, Config, EncoderConfig, SynthesisConfig
 
 __all__ = [
     "FUNDUS",
     "GRADABLE",
     "GRADE",
+    "THREAT",
     "OEDEMA",
     "OUTPUTS",
     "Config",

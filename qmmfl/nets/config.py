@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import labels
 
-GRADE, OEDEMA, GRADABLE, FUNDUS = labels.GRADE, labels.OEDEMA, "GRADABLE", "FUNDUS"
-OUTPUTS = (*labels.FINDINGS, GRADE, OEDEMA, GRADABLE, FUNDUS)
+GRADE, THREAT, OEDEMA, GRADABLE, FUNDUS = labels.GRADE, labels.THREAT, labels.OEDEMA, "GRADABLE", "FUNDUS"
+OUTPUTS = (*labels.FINDINGS, GRADE, THREAT, OEDEMA, GRADABLE, FUNDUS)
 
 PEAKS = {labels.LESION_MAPS.name}  # planes whose small spots must survive pooling
 # EfficientNet-Lite: kernel, stride and expansion of each stage; channels and blocks of each of its smallest kind.

@@ -33,8 +33,10 @@ class Fusion(nn.Module):
 class AdditiveHeads(nn.Module):
     """Linear outputs that are sums over modalities and means over positions (class maps: Zhou et al. 2016).
 
-    logit_k = bias_k + sum_m mean_hw(weight[k, m] . Y[m]). The ordinal grade is one such score against increasing
-    cut points: P(grade > j) = sigmoid(score - cut_j) (proportional odds, McCullagh 1980).
+    logit_k = bias_k + sum_m mean_hw(weight[k, m] . Y[m]). The ordinal grade is two such scores against cut points
+    (proportional odds, McCullagh 1980): the first says whether an eye is beyond grades 0 and 1, the second, of eyes
+    with more than mild retinopathy, whether it is beyond 2 and 3: what tells severe from moderate is not what tells
+    ill from healthy.
     """
 
     def __init__(self, outputs: int, modalities: int, channels: int, grades: int = 5) -> None:

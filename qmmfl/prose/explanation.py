@@ -7,10 +7,10 @@ from .. import draw, labels
 from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import Agreement, key_of
 from ..explain.figures import overlay
-from ..nets import GRADE
+from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
 from .paper import bind, whose
-from .sentences import CAUTIONS, EVIDENCE, NOT_EXCLUDED, call, grade_briefly, percent
+from .sentences import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, call, grade_briefly, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
 _METHODS = MappingProxyType(
@@ -48,9 +48,11 @@ def standing_text(explanation: Explanation) -> str:
     words = call(finding) if finding else "suspected" if standing.suspected else "below threshold"
     what = "Probability of more than mild" if explanation.code == GRADE else "Probability"
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
-    if explanation.code == GRADE:
+    if explanation.code in labels.GRADED:
         said = f"Grade {grade_briefly(explanation.report)}. {said}"
-    if doubt := conflicts(explanation.report).get("DR" if explanation.code == GRADE else explanation.code):
+    if explanation.code == THREAT:
+        said += f" {HOW_SEVERE}"
+    if doubt := conflicts(explanation.report).get("DR" if explanation.code in labels.GRADED else explanation.code):
         said += f" {doubt}"
     raised = standing.suspected or standing.probability >= standing.threshold  # or not called: `call` says why
     if raised or (explanation.code == GRADE and explanation.report.dr.grade):
@@ -125,7 +127,7 @@ def explanation_text(explanation: Explanation) -> str:
     rows = [f"| {name} | {value} |" for name, value in share_rows(explanation)]
     origin, photograph = explanation.report.provenance, explanation.report.photograph
     parts = [
-        f"# {explanation.name} ({explanation.code}): where the score comes from",
+        f"# {_heading(explanation)}",
         f"**{labels.NOTICE}**",
         standing_text(explanation),
         *other_doubts(explanation),
@@ -159,14 +161,14 @@ def explanation_pdf(explanation: Explanation) -> bytes:
         ("It cannot show", limits_text(explanation)),
         ("Can it be trusted?", agreement_text(explanation)),
     ]
-    heading = f"{explanation.name} ({explanation.code}), where the score comes from: {whose(explanation.report)}"
     tables = [
         ("Explanation", said, (0.0, 0.2)),
         ("What the score is made of [logit]", share_rows(explanation), (0.0, 0.5)),
     ]
     origin = explanation.report.provenance
     foot = f"{CAUTIONS['shares']} Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
-    return bind("qmmfl explanation", origin.created, draw.sheet(heading, labels.NOTICE, pictures, tables, foot, 2.1))
+    pages = draw.sheet(_heading(explanation), labels.NOTICE, pictures, tables, foot, 2.1)
+    return bind("qmmfl explanation", origin.created, pages)
 
 
 def whatif_title(whatif: WhatIf, whose: str = "") -> str:
@@ -190,6 +192,10 @@ def whatif_text(whatif: WhatIf) -> str:
     ]
     head = ("| score | before | after | points | threshold | call |", "| --- " * 6 + "|")
     return "\n".join([f"# {whatif_title(whatif)}", "", *head, *rows, "", EXPERIMENT, ""])
+
+
+def _heading(explanation: Explanation) -> str:
+    return f"{explanation.name} ({explanation.code}), where the score comes from: {whose(explanation.report)}"
 
 
 def _named(method: str, modality: str) -> str:

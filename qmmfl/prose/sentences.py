@@ -9,6 +9,7 @@ from .. import draw, labels
 from ..records import Finding, Report
 
 EVIDENCE = "Shows where the model's score comes from, not where disease is."
+HOW_SEVERE = "This score asks, of an eye with more than mild retinopathy, what speaks for severe or proliferative."
 NOT_EXCLUDED = "A score below its threshold does not exclude disease."
 UNDECIDED = (
     "Undecided: neither answer can be ruled out at a confidence that aims at 90 %; the model card says how often it "
@@ -43,7 +44,7 @@ _NOTHING = "No listed abnormality flagged"
 _NEITHER = (
     "No finding reaches its threshold, nor does the score for no listed abnormality; this does not exclude disease."
 )
-GRADE, OEDEMA, SCORES = labels.GRADE, labels.OEDEMA, labels.SCORES  # what has a map and shares
+GRADE, THREAT, OEDEMA, SCORES = labels.GRADE, labels.THREAT, labels.OEDEMA, labels.SCORES  # what has a map and shares
 
 
 def percent(probability: float | None) -> str:
@@ -139,7 +140,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     """Name and value of everything measured beside the findings, in reading order."""
     rows = [("Photograph", quality(report)), ("Eye", eye(report)), (SCORES[GRADE], grade(report))]
     rows.append(("More than mild, by grade", _reached_grade(report, labels.MORE_THAN_MILD)))
-    rows.append(("Vision-threatening, by grade", _reached_grade(report, labels.VISION_THREATENING)))
+    rows.append((SCORES[THREAT], _reached_grade(report, labels.VISION_THREATENING)))
     rows.append((SCORES[OEDEMA], oedema(report)))
     rows.append(("Vertical cup-to-disc ratio", cup_to_disc(report)))
     return rows + [(labels.LESION_NAMES[code], lesion(report, code)) for code in labels.LESIONS]
@@ -237,6 +238,8 @@ def standing(report: Report, code: str) -> tuple[str, bool]:
             return grade(report), False
         above = percent(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
         return f"{grade(report)}; {above} more than mild", bool(report.dr.grade)
+    if code == THREAT:
+        return f"by grade {_reached_grade(report, labels.VISION_THREATENING)}", bool(report.dr.vision_threatening)
     if code == OEDEMA:
         return oedema(report), bool(report.dme.suspected)
     finding = report.finding(code)
@@ -252,6 +255,8 @@ def heat_caption(report: Report, code: str) -> str:
     said = [f"{SCORES[code]}: {words}."]
     if code == GRADE:
         said.append("What raises the score speaks for a higher grade.")
+    elif code == THREAT:
+        said.append(HOW_SEVERE)
     elif not raised:
         said.append("This finding is not suspected: the map shows what little raised its score.")
     said.append(EVIDENCE)
