@@ -300,7 +300,9 @@ def test_unknown_names_are_said_before_anything_is_read(tiny_pipeline, arguments
 
 
 def test_a_finding_that_is_not_assessed_is_refused(tiny_pipeline, report):
-    with pytest.raises(explain.ExplanationError, match=r"Central serous.*not assessed.*choose one of DR.*GRADE, VTDR, DME"):
+    with pytest.raises(
+        explain.ExplanationError, match=r"Central serous.*not assessed.*choose one of DR.*GRADE, VTDR, DME"
+    ):
         explain.explain(tiny_pipeline, report, "CSR")
 
 

@@ -614,6 +614,29 @@ def test_photographs_are_chosen_again_beside_those_of_a_case_that_was_deleted(ey
     answer.clear(made[answer.page.state])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("press", ["choose", "turn", "correct", "adopt"])
+def test_a_case_that_is_cleared_while_it_is_drawn_does_not_come_back(eye, answer, monkeypatch, press, fails):
+    case, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
+
+    def cleared(case, *_):
+        cases.forget(case)
+        if fails:  # its pictures find no folder
+            raise FileNotFoundError(case.folder)
+        return drawn(None, answer.reader)
+
+    read, drawn = answer.reader.read(case, silent), answers.everything
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "everything", cleared)
+        made = {
+            "choose": lambda: answer.choose(case.files, case),
+            "turn": lambda: answer.turn(0, case),
+            "correct": lambda: answer.correct(0, "right", case),
+            "adopt": lambda: answer.adopt(read, case),
+        }[press]()
+    assert made in (guard.gradio().skip(), {answer.page.read: None})
+
+
 def test_the_page_forgets_a_review_only_where_the_case_is_cleared(eye, answer, warned, tmp_path):
     old, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
     cases.forget(old)

@@ -85,7 +85,8 @@ class Handlers:
             return self._lost()
         for sentence in said:
             warn(sentence)
-        return {**self.show(case), self.page.file: case.files or None}
+        chosen = _unless_cleared(case, lambda: {**self.show(case), self.page.file: case.files or None})
+        return chosen or gradio().skip()
 
     def _lost(self) -> dict:
         """The page stays as it is where its case was deleted: the browser holds the review as long as it shows it."""
@@ -130,14 +131,8 @@ class Handlers:
         if read is None or case is None or read.folder != case.folder:
             return made
         old, case = case.eye, self.reader.settle(case.adopt(read))
-        try:
-            same = old and case.eye and (case.eye.file, case.eye.readings) == (old.file, old.readings)
-            made |= self._measured(case) if same else self.show(case)
-        except OSError:
-            if case.folder.is_dir():
-                raise
-        # Cleared while its pictures were drawn: nothing of it comes back.
-        return made if case.folder.is_dir() else {self.page.read: None}
+        same = old and case.eye and (case.eye.file, case.eye.readings) == (old.file, old.readings)
+        return made | (_unless_cleared(case, lambda: (self._measured if same else self.show)(case)) or {})
 
     def _measured(self, case: Case) -> dict:
         """What changes on the page with the vessels; nothing where another eye came onto it meanwhile."""
@@ -161,16 +156,16 @@ class Handlers:
         """The other eye onto the page."""
         if case is None:
             return self._lost()
-        return self.show(replace(case, shown=number) if number is not None else case)
+        turned = replace(case, shown=number) if number is not None else case
+        return _unless_cleared(case, lambda: self.show(turned)) or gradio().skip()
 
     @told
     def correct(self, number: int, side: str | None, case: Case | None) -> dict:
         """The clinician's word on the side of eye `number`."""
         if case is None:
             return self._lost()
-        if number >= len(case.eyes):
-            return self.show(case)
-        return self.show(self.reader.settle(case.changed(number, chosen=side)))
+        corrected = self.reader.settle(case.changed(number, chosen=side)) if number < len(case.eyes) else case
+        return _unless_cleared(case, lambda: self.show(corrected)) or gradio().skip()
 
     @told
     def score(self, code: str | None, case: Case | None) -> Any:
@@ -254,6 +249,16 @@ class Handlers:
             discard(upload)
         report = laterality.settled(evidence.sided(self.reader.ask(picture, None, False)), upload.name)
         return results.to_json(report)
+
+
+def _unless_cleared(case: Case, draw: Callable[[], dict]) -> dict | None:
+    """What is drawn of a case, which takes seconds; None where the case was cleared meanwhile: nothing comes back."""
+    try:
+        made = draw()
+    except OSError:
+        if case.folder.is_dir():
+            raise
+    return made if case.folder.is_dir() else None
 
 
 def _reviewed(text: str, case: Case | None) -> Case | None:
