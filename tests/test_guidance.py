@@ -1,5 +1,7 @@
 """The fusion is told where scores should come from, and learns it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from conftest import tiny_config
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from qmmfl import labels
-from qmmfl.nets import GRADE
+from qmmfl.nets import GRADE, THREAT
 from training import data, fusion, guidance, recipe, targets
 
 PLACES = len(guidance.PLACES)
@@ -55,9 +57,11 @@ def test_places_are_the_cells_that_the_planes_show(monkeypatch):
 
 
 def test_only_eyes_known_to_have_it_are_guided():
-    found = guidance.positive(targets.Targets(cases(1) + cases(1, ill=False)))
-    assert [name for name, known in zip(guidance.PLACES, found[0], strict=True) if known] == ["DR", GRADE]
-    assert not found[1].any()
+    (severe,), (healthy,) = cases(1), cases(1, ill=False)
+    moderate = dataclasses.replace(severe, grade=2)
+    found = guidance.positive(targets.Targets([severe, moderate, healthy]))
+    named = [[name for name, known in zip(guidance.PLACES, row, strict=True) if known] for row in found]
+    assert named == [["DR", GRADE, THREAT], ["DR", GRADE], []]
 
 
 def test_a_guided_fusion_gathers_its_score_where_it_should(tmp_path, monkeypatch, numbers):
