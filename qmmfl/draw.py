@@ -265,12 +265,13 @@ def sheet(
     side = width / per_row
     tall = side * 8.27 / 11.69
     for first in range(0, len(pictures), columns):
+        said = 1.7 * line  # two lines of a caption, or as many as the longest has
         for column, (picture, caption) in enumerate(pictures[first : first + columns]):
             axes = pages[-1].add_axes((left + column * width / columns, y - tall, side, tall), anchor="NW")
             axes.imshow(picture, interpolation="none")
             axes.set_axis_off()
-            write(caption, column / columns, y - tall - 0.1 * line, 6.5, end=(column + 1) / columns)
-        y -= tall + 2.2 * line
+            said = max(said, write(caption, column / columns, y - tall - 0.1 * line, 6.5, end=(column + 1) / columns))
+        y -= tall + said + 0.5 * line
     for heading, rows, starts in tables:
         above = heading
         for row in rows:

@@ -156,3 +156,14 @@ def test_encode_keeps_transparency_in_png(report):
     np.testing.assert_array_equal(decode(draw.encode(picture, "png"))[..., [2, 1, 0, 3]], picture)
     with pytest.raises(ValueError, match="unknown kind"):
         draw.encode(picture, "gif")
+
+
+def test_no_picture_covers_the_caption_above_it():
+    """Whatever its length: of bands it says in three lines how far they are off."""
+    picture = np.full((8, 8, 3), 255, np.uint8)
+    caption = "507 nm, ± 0.03 of a reflectance of 0 to 1 (mean absolute error, simulated eyes)"
+    (page,) = draw.sheet("A title", "A notice", [(picture, caption)] * 6, [], "A foot.", 5.2)
+    above, below = page.axes[0].get_position(), page.axes[5].get_position()
+    lowest = min(text.get_position()[1] for text in page.texts if below.y0 < text.get_position()[1] < above.y0)
+    assert sum(text.get_position()[1] == lowest for text in page.texts) == 5, "the last line of each in the first row"
+    assert lowest > below.y1
