@@ -127,7 +127,9 @@ def find_lesions(card: Card, planes: Planes, withheld: str | None) -> dict[str, 
 
 
 def calibrate(card: Card, name: str, logit: float) -> float:
-    """Probability 0..1 of an output but those of the grade at one score. Raises KeyError for one that is not assessed."""
+    """Probability 0..1 at one score of an output that the grade is not called from. Raises KeyError for one that is not
+    assessed.
+    """
     calibration = card.calibrations[name]
     return float(_sigmoid(np.array(calibration.scale * logit + calibration.offset)))
 
