@@ -16,7 +16,8 @@ from .data import CODES, EVERYWHERE, LEAST_GRADE, Case
 _BINARY = (*CODES, OEDEMA, GRADABLE, FUNDUS)
 _COLUMNS = [OUTPUTS.index(name) for name in _BINARY]
 _GRADE, _THREAT = OUTPUTS.index(GRADE), OUTPUTS.index(THREAT)
-_STEPS = [_GRADE] * labels.MORE_THAN_MILD + [_THREAT] * (4 - labels.MORE_THAN_MILD)  # the score of each step
+# The score that each step of the grade is asked of.
+_STEPS = [_GRADE if step < labels.MORE_THAN_MILD else _THREAT for step in range(len(labels.GRADES) - 1)]
 _REPEATED = 4.0  # what a healthy eye counts at most, see `Targets.sampling`
 
 

@@ -28,7 +28,7 @@ class ExplanationError(ValueError):
 
 @dataclass(frozen=True)
 class Standing:
-    """What the report says about one score. For the grade it is that of "more than mild", see `labels.GRADED`."""
+    """What the report says about one score; of those in `labels.GRADED`, whether the grade is that or more."""
 
     probability: float  # calibrated, 0..1
     threshold: float  # 0..1

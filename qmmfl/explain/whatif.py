@@ -151,7 +151,8 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
     if not torch.isfinite(after).all():
         raise ExplanationError(NO_NUMBERS)
     codes = [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations]
-    moves = {code: _move(card, code, before.cpu().numpy(), after.cpu().numpy()) for code in (*codes, GRADE, THREAT)}
+    was, now = before.cpu().numpy(), after.cpu().numpy()
+    moves = {code: _move(card, code, was, now) for code in (*codes, GRADE, THREAT)}
     return WhatIf(change, moves, reading.report.eye.side)
 
 

@@ -101,9 +101,8 @@ def _appendix(report: Report) -> "list[Figure]":
         (draw.plane(report, name, 256), each.title + (f", {said}" if (said := plane_error(report, name)) else ""))
         for name, each in report.planes.items()
     ]
-    raised = [code for code in (GRADE, THREAT, OEDEMA) if standing(report, code)[1]] + [
-        f.code for f in suspected(report)
-    ]
+    raised = [code for code in (GRADE, THREAT, OEDEMA) if standing(report, code)[1]]
+    raised += [f.code for f in suspected(report)]
     found = [code for code in raised if code in report.contributions][:_COLUMNS]
     rows = [("Modality", *found)]
     columns = [dict(shares(report, code)) for code in found]
