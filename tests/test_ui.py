@@ -614,6 +614,13 @@ def test_photographs_are_chosen_again_beside_those_of_a_case_that_was_deleted(ey
     answer.clear(made[answer.page.state])
 
 
+def test_all_pictures_are_all_that_were_synthesized_and_angiograms_come_with_their_caution(case, answer):
+    shown = answers.everything(answer.reader.read(case, silent), answer.reader)["pictures"]
+    for title in labels.PLANE_TITLES.values():
+        assert f"Synthesized picture: {title}" in shown
+    assert shown.count("Do not use in place of angiography") == 2
+
+
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("press", ["choose", "turn", "correct", "adopt"])
 def test_a_case_that_is_cleared_while_it_is_drawn_does_not_come_back(eye, answer, monkeypatch, press, fails):

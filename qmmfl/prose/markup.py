@@ -167,7 +167,8 @@ def planes_html(report: Report, modality: labels.Modality, save: Save, side: int
     )
     if not figures:
         return f"<h2>{escape(modality.title)}</h2><p>{escape(absence(report, modality))}</p>"
-    caution = CAUTIONS.get(modality.name, f"Synthesized: {modality.source}.")
+    kind = modality.name.partition("_")[0]  # "ffa" of both phases
+    caution = CAUTIONS.get(kind, f"Synthesized: {modality.source}.")
     return f'<h2>{escape(modality.title)}</h2><p>{escape(caution)}</p><div class="figures small">{figures}</div>'
 
 

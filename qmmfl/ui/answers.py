@@ -52,8 +52,7 @@ def everything(
     parts["viewer"] = viewer.viewer_html(report, save, side)
     parts["reading"] = reading(eye)
     parts["score"] = markup.score_html(report, chosen, save, side, reader.trust(chosen))
-    maps = (labels.MSI, labels.LESION_MAPS, labels.DISC_CUP, labels.VESSELS)
-    parts["pictures"] = "".join(markup.planes_html(report, each, save, side // 2) for each in maps)
+    parts["pictures"] = "".join(markup.planes_html(report, each, save, side // 2) for each in labels.SYNTHESES)
     parts["boxer"] = _boxer(eye) if explained(eye) else ""
     parts["review"] = review.review_html(report, eye.review)
     parts["provenance"] = markup.provenance_html(report)
