@@ -103,7 +103,7 @@ def find_disc_cup(card: Card, planes: Planes, frame: fundus.Frame | None, withhe
     diameters = measures.vertical_diameters(disc, cup)
     if diameters is None:
         return DiscCup(None, None, None, None, _NO_DISC)
-    scale = frame.side / disc.shape[0]
+    scale = frame.high / disc.shape[0]
     if not diameters[1]:
         return DiscCup(None, None, diameters[0] * scale, None, _NO_CUP)
     return DiscCup(diameters[1] / diameters[0], card.vcdr_error, diameters[0] * scale, diameters[1] * scale)

@@ -116,6 +116,8 @@ class Pipeline:
             return self._report(picture, began, (quality.BLANK,))
         if not frame.field.circular:
             picture = replace(picture, notes=(*picture.notes, fundus.NOTE_CROP))
+        if frame.field.aspect != 1:
+            picture = replace(picture, notes=(*picture.notes, fundus.NOTE_SQUEEZED.format(frame.field.aspect)))
         part = fundus.visible_part(square, self.card.prep)
         if part < fundus.LEAST_PART:
             picture = replace(picture, notes=(*picture.notes, fundus.NOTE_PART.format(part)))
@@ -146,7 +148,7 @@ class Pipeline:
         disc = planes.get(labels.DISC_CUP.name)
         return Report(
             photograph=picture,
-            eye=Eye(None, None) if disc is None else measures.find_side(disc[0]),
+            eye=Eye(None, None) if withheld or disc is None else measures.find_side(disc[0]),
             quality=read,
             fundus=fundus_seen,
             findings=conclusions.find_findings(card, given, withheld),
@@ -158,7 +160,7 @@ class Pipeline:
             contributions=conclusions.find_contributions(card, given) if given else {},
             provenance=self._provenance(began),
             maps=conclusions.find_maps(card, given) if given else {},
-            grid=(frame.x, frame.y, frame.side, frame.side) if frame else None,
+            grid=frame.grid if frame else None,
             features=given.features if given else None,
             failures=outcome.failures,
         )

@@ -17,6 +17,7 @@ FLOORS = {
     "dicom": 1,
     "photograph": 2,
     "compression": 2,
+    "field": 1,
     "fundus": 2,
     "quality": 2,
     "phantom": 2,

@@ -179,6 +179,38 @@ def test_eyes_chosen_by_their_grade_move_no_cut(numbers):
     assert calibrate.fit_grade(targets.Targets([*whole, *others]), logits) != alone
 
 
+def test_retinopathy_of_an_unknown_grade_moves_the_first_cut_alone(numbers):
+    score = numbers.normal(0, 2, 600)
+    beyond = (score[:, None] + numbers.logistic(size=(600, 1)) > [-0.5, 0.5, 2, 3]).sum(axis=1)
+    grade = np.where(np.arange(600) < 400, beyond, np.where(beyond > 0, -1, 0))
+    cases = [case(i, "stare", "val", {"DR": int(beyond[i] > 0)}, grade=int(grade[i])) for i in range(600)]
+    logits = np.zeros((600, len(OUTPUTS)))
+    logits[:, OUTPUTS.index(GRADE)] = logits[:, OUTPUTS.index(THREAT)] = score
+    found = calibrate.fit_grade(targets.Targets(cases), logits)
+    unknown = [dataclasses.replace(each, findings=(-1,) * len(each.findings)) for each in cases]
+    one_sided = calibrate.fit_grade(targets.Targets(unknown), logits)
+    assert found.cuts[0] == pytest.approx(-0.5, abs=0.3)
+    assert one_sided.cuts[0] > found.cuts[0] + 0.1, "healthy eyes alone would say that there is less of it"
+    assert found.threat_cuts == one_sided.threat_cuts
+
+
+def test_oedema_is_not_calibrated_on_eyes_that_flatter(numbers):
+    def eyes(folder, certainty):
+        score = numbers.normal(0, 2, 300)
+        ill = certainty * score + numbers.logistic(size=300) > 0
+        return [case(i, folder, "val", oedema=int(each)) for i, each in enumerate(ill)], score
+
+    (rahim, plain), (idrid, sure) = eyes("rahim", 0.7), eyes("idrid", 4)
+    learnt = [case(i, "rahim", "train", oedema=i % 2) for i in range(40)]
+    logits = np.zeros((640, len(OUTPUTS)))
+    logits[:, OUTPUTS.index(OEDEMA)] = [*plain, *sure, *[0] * 40]
+    every = targets.Targets([*rahim, *idrid, *learnt])
+    alone, few = targets.Targets([*rahim, *learnt]), np.delete(logits, range(300, 600), 0)
+    found = calibrate.fit(every, logits)
+    assert found[OEDEMA] == calibrate.fit(alone, few)[OEDEMA]
+    assert calibrate.bands(every, logits, found) == calibrate.bands(alone, few, found)
+
+
 def test_the_two_scores_of_the_grade_are_calibrated_apart(numbers):
     """Drawn as the model has it: how severe is asked of eyes with more than mild retinopathy alone."""
     score, threat = numbers.normal(0, 2, (2, 20_000))

@@ -10,7 +10,7 @@ from qmmfl import conclusions, fundus, labels, measures, pipeline, weights
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OUTPUTS, THREAT
 
 SIZE = 256
-FRAME = fundus.Frame(40, -7, 3 * SIZE, 1024, 900, 760, fundus.Field(423.5, 376.5, 384.0, True))
+FRAME = fundus.Frame(40, -7, 3 * SIZE, 3 * SIZE, 1024, 900, 760, fundus.Field(423.5, 376.5, 384.0, True))
 CUTS = (0.0, math.log(6))  # with a score of ln 4: odds of 4 and 2/3
 THREAT_CUTS = (math.log(3), math.log(9))  # with a score of ln 3: odds of 1 and 1/3
 

@@ -69,6 +69,10 @@ def test_figures_of_a_data_set():
     assert (graded["lesions_ill"][0], graded["lesions_healthy"][0]) == (pytest.approx(38 / 40), 0)
     assert graded["threat_specificity"][0] == 1
     assert "threat_sensitivity" not in graded, "no eye of this set is severe"
+    healthy = [i for i, each in enumerate(cases) if each.grade == 0]
+    alone = reading_figures.of_folder([cases[i] for i in healthy], scored(np.array(probability)[healthy]), promises, 50)
+    assert alone["grade"]["mild_specificity"][0] == 1
+    assert not {"accuracy", "kappa"} & set(alone["grade"]), "of one grade alone that is a specificity"
     assert set(made["by"]) == {"age up to 49", "age 60 to 69", "women", "men"}
     kept = made["abstention"]["findings"]["DR"]
     assert (kept["kept_present"], kept["kept_absent"]) == (38 / 40, 1.0)

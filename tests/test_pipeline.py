@@ -1,16 +1,18 @@
 import json
 import threading
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_card
+from conftest import tiny_card, tiny_network
 from PIL import Image
 
-from qmmfl import fundus, labels, phantom, photograph, pipeline, results, weights
+from qmmfl import draw, fundus, labels, laterality, phantom, photograph, pipeline, results, weights
+from qmmfl.measures import BY_DISC
 from qmmfl.nets import GRADABLE, GRADE, OEDEMA, OUTPUTS
 from qmmfl.prose import sentences
-from qmmfl.records import PhotographError
+from qmmfl.records import Eye, PhotographError
 
 KEYS = {
     "schema", "input", "eye", "quality", "fundus", "findings", "dr", "dme", "disc_cup", "lesions", "planes",
@@ -115,6 +117,26 @@ def test_pixels_path_and_photograph_agree(tiny_pipeline, report, eye, eye_file):
     assert tiny_pipeline(photograph.read(eye_file)).findings == report.findings
 
 
+def test_a_photograph_pulled_out_of_shape_is_read_as_the_eye_that_it_shows(tiny_pipeline, report, eye):
+    squeezed = cv2.resize(eye.photograph, None, fx=1 / 1.3, fy=1, interpolation=cv2.INTER_AREA)
+    made = tiny_pipeline(squeezed)
+    assert [note for note in made.photograph.notes if note not in report.photograph.notes] == [
+        fundus.NOTE_SQUEEZED.format(1.3)
+    ]
+    for finding in report.findings:
+        if finding.probability is not None:
+            assert made.finding(finding.code).probability == pytest.approx(finding.probability, abs=0.02)
+    for name, plane in made.planes.items():
+        assert plane.pixels.shape == squeezed.shape[:2]
+        back = cv2.resize(plane.pixels, eye.photograph.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        assert np.abs(back - report.planes[name].pixels).mean() < 0.03, name
+    x, y, wide, high = made.grid
+    assert high == pytest.approx(report.grid[3], abs=3)
+    assert wide * 1.3 == pytest.approx(report.grid[2], abs=6)
+    shown = draw.photograph(made, 200).astype(int)
+    assert np.abs(shown - draw.photograph(report, 200)).mean() < 4, "the page shows it in shape"
+
+
 def test_border_and_shift_change_nothing(tiny_pipeline, report, eye):
     height, width = eye.photograph.shape[:2]
     wide = np.zeros((height + 100, width + 260, 3), np.uint8)
@@ -197,6 +219,27 @@ def test_ungradable_withholds_and_override_computes(tiny_folder, eye):
     assert shown.finding("DR").probability is not None
     assert not shown.quality.gradable
     assert shown.dr.grade is not None
+
+
+def test_where_predictions_are_withheld_the_place_of_the_disc_tells_no_side(eye):
+    def disc_on_the_right(module, seen, made):
+        made = torch.full_like(made, -9.0)
+        made[:, :, 26:38, 46:58] = 9.0
+        return made
+
+    def fail(*_):
+        raise RuntimeError
+
+    gates = {**tiny_card().calibrations, GRADABLE: weights.Calibration(0.0, -3.0, 0.5, "validation eyes")}
+    strict = pipeline.Pipeline(tiny_network(), tiny_card(calibrations=gates), "test", "cpu")
+    network = strict.runtime.network
+    network.synthesis[labels.DISC_CUP.name].register_forward_hook(disc_on_the_right)
+    withheld, shown = strict(eye.photograph), strict(eye.photograph, override=True)
+    network.synthesis[labels.MSI.name].register_forward_hook(fail)
+    partial = strict(eye.photograph, override=True)
+    assert shown.eye == Eye("right", BY_DISC)
+    assert withheld.eye == partial.eye == Eye(None, None), "no fovea checks it"
+    assert laterality.settled(withheld, "scan_OS.jpg").eye == Eye("left", "file name"), "nor does it ask"
 
 
 def test_too_small_is_refused(tiny_pipeline):

@@ -78,6 +78,45 @@ def test_the_encoder_of_disc_and_cup_learns_their_ratio_where_a_disc_is_seen():
     assert term() == pytest.approx(0.1)
 
 
+def test_retinopathy_of_an_unknown_grade_is_beyond_the_first_step_alone():
+    every = targets.Targets([case(findings={"DR": 1}), case(findings={"DR": 1}, grade=1), case(findings={"DR": -1})])
+    cuts = torch.tensor([-1.0, 0.0, 1.0, 2.0])
+
+    def slope(row):
+        logits = torch.zeros(1, len(targets.OUTPUTS), requires_grad=True)
+        targets.loss(logits, cuts, every.batch(np.array([row]), torch.device("cpu")))["grade"].backward()
+        return logits.grad[0, [targets.OUTPUTS.index(name) for name in (targets.GRADE, targets.THREAT)]].tolist()
+
+    assert slope(0) == [pytest.approx(-1 / (1 + np.e)), 0], "beyond none, and nothing else is told"
+    assert slope(1)[0] == pytest.approx((0.5 - 1 / (1 + np.e)) / 2)
+    assert slope(2) == [0, 0]
+
+
+def test_that_a_camera_saw_many_severe_eyes_does_not_speak_for_severity():
+    def eyes(folder, moderate, severe):
+        grades = [0] * 20 + [2] * moderate + [3] * severe
+        return [case(folder=folder, grade=grade, findings={"DR": int(grade > 0)}) for grade in grades]
+
+    every = targets.Targets([*eyes("odir5k", 30, 10), *eyes("idrid", 10, 30), case("val", grade=3)])
+    drawn = every.sampling(np.arange(len(every.grade) - 1))
+    for name in ("odir5k", "idrid"):
+        masses = [
+            (drawn * every.severity[:-1])[(every.folder == name)[:-1] & (every.grade == grade)[:-1]].sum()
+            for grade in (2, 3)
+        ]
+        assert masses[0] == pytest.approx(masses[1])
+    assert (every.severity[every.grade < 2] == 1).all()
+    pull = {}
+    for folder in ("odir5k", "idrid"):
+        moderate = np.flatnonzero((every.folder == folder) & (every.grade == 2))[0]
+        logits = torch.zeros(2, len(targets.OUTPUTS), requires_grad=True)
+        rows = np.array([moderate, 0])  # beside an eye without retinopathy, which is not asked
+        targets.loss(logits, torch.zeros(4), every.batch(rows, torch.device("cpu")))["grade"].backward()
+        pull[folder] = logits.grad[:, targets.OUTPUTS.index(targets.THREAT)].tolist()
+    assert pull["idrid"][0] > pull["odir5k"][0] > 0, "a moderate eye of a severe set counts for more"
+    assert pull["odir5k"][1] == 0
+
+
 def test_rare_findings_are_drawn_more_often():
     every = targets.Targets([case(findings={"NORMAL": 1}) for _ in range(99)] + [case(findings={"CNV": 1})])
     chances = every.sampling(np.arange(100))

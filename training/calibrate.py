@@ -11,7 +11,7 @@ from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.weights import VALIDATION, Calibration, GradeCalibration
 
 from . import conformal, pixels, tasks
-from .data import CODES
+from .data import CODES, FLATTERED
 from .targets import Targets
 
 LEAST_TRAINED = 10  # positive training eyes below which a finding is not assessed
@@ -45,7 +45,7 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
     for name in (*CODES, OEDEMA, GRADABLE, FUNDUS):
         truth, score = targets.column(name), logits[:, OUTPUTS.index(name)]
         known = truth >= 0
-        learnt, checked = known & (targets.split == "train"), known & (targets.split == "val")
+        learnt, checked = known & (targets.split == "train"), _checked(targets, name)
         if min((truth[learnt] == 1).sum(), (truth[learnt] == 0).sum()) < LEAST_TRAINED:
             continue
         few = min((truth[checked] == 1).sum(), (truth[checked] == 0).sum()) < LEAST_CHECKED
@@ -75,7 +75,7 @@ def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) 
     result = {}
     for name, calibration in fitted.items():
         truth = targets.column(name)
-        rows = (truth >= 0) & (targets.split == "val")
+        rows = _checked(targets, name)
         if calibration.undecided_low is None:
             continue
         probability = 1 / (1 + np.exp(-(calibration.scale * logits[rows, OUTPUTS.index(name)] + calibration.offset)))
@@ -84,23 +84,43 @@ def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) 
     return result
 
 
+def _checked(targets: Targets, name: str) -> np.ndarray:
+    """bool (N,): validation eyes that an output is calibrated on.
+
+    Of those known to have oedema two thirds are of a set that flatters: probabilities would be too sure elsewhere.
+    """
+    rows = (targets.column(name) >= 0) & (targets.split == "val")
+    return rows & (targets.folder != FLATTERED) if name == OEDEMA else rows
+
+
 def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
     """Scales and cuts of the ordinal grade by maximum likelihood on validation eyes; grades are called from CALLED.
 
     Sets chosen by their grade do not count: they would move the cuts.
     """
-    rows = (targets.grade >= 0) & (targets.split == "val") & (targets.least == 0)
-    ill = rows & (targets.grade >= labels.MORE_THAN_MILD)
-    low = _ordinal(logits[rows, OUTPUTS.index(GRADE)], targets.grade[rows], range(labels.MORE_THAN_MILD))
-    steps = range(labels.MORE_THAN_MILD, len(labels.GRADES) - 1)
-    return GradeCalibration(*low, *_ordinal(logits[ill, OUTPUTS.index(THREAT)], targets.grade[ill], steps), CALLED)
+    checked = (targets.split == "val") & (targets.least == 0)
+    ungraded = (targets.grade < 0) & (targets.column("DR") == 1)  # beyond the first step, that is all
+    rows = checked & ((targets.grade >= 0) | ungraded)
+    ill = checked & (targets.grade >= labels.MORE_THAN_MILD)
+    steps = np.arange(len(labels.GRADES) - 1)
+    above = np.where(ungraded[:, None], steps == 0, targets.grade[:, None] > steps)
+    told = ~ungraded[:, None] | (steps == 0)
+    low, high = slice(labels.MORE_THAN_MILD), slice(labels.MORE_THAN_MILD, None)
+    return GradeCalibration(
+        *_ordinal(logits[rows, OUTPUTS.index(GRADE)], above[rows, low], told[rows, low]),
+        *_ordinal(logits[ill, OUTPUTS.index(THREAT)], above[ill, high], told[ill, high]),
+        CALLED,
+    )
 
 
-def _ordinal(logit: np.ndarray, grade: np.ndarray, steps: range) -> tuple[float, tuple[float, ...]]:
-    """Scale and increasing cuts (len(steps),) that make the grades (n,) likeliest: P(grade > step), scores (n,)."""
+def _ordinal(logit: np.ndarray, beyond: np.ndarray, told: np.ndarray) -> tuple[float, tuple[float, ...]]:
+    """Scale and increasing cuts (steps,) that make what is told likeliest.
+
+    logit: scores (n,); beyond, told: bool (n, steps), whether an eye is beyond a step, and whether that is known.
+    """
     score = torch.from_numpy(logit.astype(np.float64))
-    above = (torch.from_numpy(grade.astype(np.int64))[:, None] > torch.tensor(list(steps))).double()
-    parameters = torch.tensor([0.5413, *[0.0] * len(steps)], dtype=torch.float64, requires_grad=True)  # scale 1
+    above, known = torch.from_numpy(beyond).double(), torch.from_numpy(told).double()
+    parameters = torch.tensor([0.5413, *[0.0] * above.shape[1]], dtype=torch.float64, requires_grad=True)  # scale 1
 
     def unpack() -> tuple[torch.Tensor, torch.Tensor]:
         steps = F.softplus(parameters[2:]).cumsum(0)
@@ -108,7 +128,8 @@ def _ordinal(logit: np.ndarray, grade: np.ndarray, steps: range) -> tuple[float,
 
     def loss() -> torch.Tensor:
         scale, cuts = unpack()
-        return F.binary_cross_entropy_with_logits(scale * score[:, None] - cuts, above)
+        each = F.binary_cross_entropy_with_logits(scale * score[:, None] - cuts, above, reduction="none")
+        return (each * known).sum() / known.sum()
 
     _minimise(parameters, loss)
     with torch.no_grad():

@@ -32,6 +32,8 @@ CODES = tuple(labels.FINDINGS)
 # Sets chosen by their grade, and the lowest there. A net that learnt from them that an eye is ill would have learnt
 # their cameras: they teach how severe it is, alone.
 LEAST_GRADE = {"aptos_severe": 2}
+# Fellow eyes, and sittings, of its validation eyes are training eyes: what they show there flatters.
+FLATTERED = "idrid"
 _YOUNGEST = 10  # [years] 1, which stands there of 26 eyes and no age near it, is somebody's "unknown"
 EVERYWHERE = ("DR",)  # findings that a part of the retina shows
 _DIAGNOSED = ("odir5k", "idrid", "rahim", "palm")  # sets of photographs chosen to be read
@@ -116,8 +118,9 @@ def _case(folder: str, row: dict[str, str], data: Path) -> Case:
     if row.get("uncertain") != "1":
         findings |= {code: int(row[f"m_{code}"]) for code in CODES if row.get(f"m_{code}", "") != ""}
     if folder not in ("odir5k", "stare", *LEAST_GRADE) and grade >= 0:
+        # Not that ill eyes are no "no abnormality": healthy ones may have another disease, so that all that this code
+        # could learn of such a camera would be "never".
         findings["DR"] = int(grade > 0)
-        findings["NORMAL"] = 0 if grade > 0 else -1
     clouded = row.get("eye_C") == "1"  # by a cataract, often so densely that no vessel is seen
     if findings["DR"] == 0 and not clouded:
         grade = 0  # what no retinopathy is, whatever else the eye has: else only healthy eyes would teach it

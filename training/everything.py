@@ -86,7 +86,11 @@ STAGES = (
     "soup colour --parts encoder_colour_keen,encoder_colour_i --name encoder_colour_sure",
     f"encoders colour --steps 316 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 48"
     f" --start {_COLOURS}_sure/best.pt --name encoder_colour_j",
-    "soup colour --parts encoder_colour_sure,encoder_colour_j",
+    "soup colour --parts encoder_colour_sure,encoder_colour_j --name encoder_colour_apart",
+    # Those that ship learnt the first 550 of these steps from photographs out of shape as they are stored.
+    f"encoders colour --steps 900 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0006 --seed 49"
+    f" --start {_COLOURS}_apart/best.pt --name encoder_colour_k",
+    "soup colour --parts encoder_colour_apart,encoder_colour_k",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     *_fusion("fusion", _FUSION, " --drop 0.3"),

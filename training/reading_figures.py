@@ -131,7 +131,8 @@ def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
             above = scores.steps[rows[chosen], least:].sum(axis=1)
             called += [metrics.auc(t >= least, above), _mean((m >= least)[t >= least]), _mean((m < least)[t < least])]
         marked = [_mean(counted[chosen][group]) for group in (t == 0, t >= labels.MORE_THAN_MILD)]
-        return [metrics.quadratic_kappa(t, m), float((t == m).mean()), *called, *marked]
+        right = float((t == m).mean()) if np.ptp(t) else np.nan  # of healthy eyes alone it is a specificity
+        return [metrics.quadratic_kappa(t, m), right, *called, *marked]
 
     bounded = dict(zip(GRADED, metrics.bounds(each, every.group[rows], repeats), strict=True))
     return {"grade": {"eyes": len(rows), **{name: found for name, found in bounded.items() if not np.isnan(found[0])}}}

@@ -25,8 +25,8 @@ from qmmfl.records import Photograph
 
 from .recipe import RUNS
 
-_CODE = ("compression", "conclusions", "fundus", "labels", "measures", "photograph", "pipeline", "quality", "records")
-_CODE += ("stages", "weights")
+_CODE = ("compression", "conclusions", "field", "fundus", "labels", "measures", "photograph", "pipeline", "quality")
+_CODE += ("records", "stages", "weights")
 _PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
 _DEVICE = "cpu"  # that figures are made on
 _reader: pipeline.Pipeline | None = None  # of a worker process

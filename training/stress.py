@@ -57,6 +57,11 @@ def _printed(pixels: np.ndarray) -> np.ndarray:
     return np.where(pixels.max(axis=2, keepdims=True) < _DARK, 255, pixels).astype(np.uint8)
 
 
+def _squeezed(pixels: np.ndarray) -> np.ndarray:
+    """As where every photograph of a set is stored as a square."""
+    return cv2.resize(pixels, None, fx=1 / 1.4, fy=1, interpolation=cv2.INTER_AREA)
+
+
 def _moved(pixels: np.ndarray) -> np.ndarray:
     length = max(pixels.shape[:2]) // 80
     return cv2.filter2D(pixels, -1, np.full((1, length), 1 / length))
@@ -81,10 +86,11 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "warm colours": _toned((0.8, 1.15, 1.3)),
     "the middle alone": _middle,
     "white surround": _printed,
+    "squeezed sideways": _squeezed,
     "moved in exposure": _moved,
     "dark towards one side": _shaded,
 }
-UNSEEN = ("white surround", "moved in exposure", "dark towards one side")
+UNSEEN = ("white surround", "squeezed sideways", "moved in exposure", "dark towards one side")
 
 
 def stress(recipe: Scoring) -> dict[str, Any]:

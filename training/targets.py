@@ -11,21 +11,22 @@ from qmmfl import labels
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 
 from . import looks, metrics
-from .data import CODES, EVERYWHERE, LEAST_GRADE, Case
+from .data import CODES, EVERYWHERE, FLATTERED, LEARNT, LEAST_GRADE, Case
 
 _BINARY = (*CODES, OEDEMA, GRADABLE, FUNDUS)
 _COLUMNS = [OUTPUTS.index(name) for name in _BINARY]
 _GRADE, _THREAT = OUTPUTS.index(GRADE), OUTPUTS.index(THREAT)
 # The score that each step of the grade is asked of.
 _STEPS = [_GRADE if step < labels.MORE_THAN_MILD else _THREAT for step in range(len(labels.GRADES) - 1)]
-_REPEATED = 4.0  # what a healthy eye counts at most, see `Targets.sampling`
+_REPEATED = 4.0  # what a healthy eye counts at most, see `Targets.sampling`; likewise a severe one, or a moderate one
 
 
 class Targets:
     """Targets of N cases: binary int8 (N, 24) in the order of `_BINARY`, -1 unknown; grade int8 (N,); extras (N, 3).
 
     extras: age in decades, sex, and the cup-to-disc ratio in tenths, which the cases do not tell (see
-    `training.encoders`). least: int8 (N,), see `data.LEAST_GRADE`. split, folder and group: str (N,).
+    `training.encoders`). least: int8 (N,), see `data.LEAST_GRADE`. split, folder and group: str (N,). severity:
+    float32 (N,), see `_severity`.
     """
 
     def __init__(self, cases: list[Case]) -> None:
@@ -39,6 +40,7 @@ class Targets:
         self.folder = np.array([case.folder for case in cases])
         self.group = np.array([case.group for case in cases])
         self.look = np.array([case.look or (np.nan,) * looks.COUNT for case in cases])
+        self.severity = self._severity()
 
     def at(self, rows: np.ndarray) -> "Targets":
         """The targets of some cases."""
@@ -62,7 +64,7 @@ class Targets:
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> dict[str, Tensor]:
         """Tensors of some cases."""
-        parts = {name: getattr(self, name)[rows] for name in ("binary", "grade", "least", "extras")}
+        parts = {name: getattr(self, name)[rows] for name in ("binary", "grade", "least", "extras", "severity")}
         return {name: torch.from_numpy(part.astype(np.float32)).to(device) for name, part in parts.items()}
 
     def sampling(self, rows: np.ndarray) -> np.ndarray:
@@ -87,10 +89,33 @@ class Targets:
             weight[seen] = looks.alike(look[seen], ill[seen], weight[seen])
         return weight / weight.sum()
 
+    def _severity(self) -> np.ndarray:
+        """float32 (N,): what an eye counts where it is asked how severe its retinopathy is.
+
+        In every set severe eyes then count as much as moderate ones, as often as both are drawn: that a photograph is
+        of a camera that saw many severe eyes should not speak for severity.
+        """
+        counts = np.ones(len(self.grade), np.float32)
+        learnt = np.flatnonzero(np.isin(self.split, LEARNT))
+        if not len(learnt):
+            return counts
+        drawn = np.zeros(len(counts))
+        drawn[learnt] = self.sampling(learnt)
+        for name in np.unique(self.folder[learnt]):
+            ill = (self.folder == name) & (self.grade >= labels.MORE_THAN_MILD)
+            severe = ill & (self.grade >= labels.VISION_THREATENING)
+            parts = severe, ill & ~severe
+            masses = [drawn[part].sum() for part in parts]
+            if min(masses) > 0:
+                for part, mass in zip(parts, masses, strict=True):
+                    counts[part] = min(sum(masses) / (2 * mass), _REPEATED)
+        return counts
+
 
 def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor | None = None) -> dict[str, Tensor]:
     """Masked losses of logits (B, len(OUTPUTS)) and increasing cuts (4,); targets of -1 do not count,
     nor that a grade is above one below the least of its set, nor how severe it is where it is not more than mild.
+    Retinopathy of an unknown grade is beyond the first step.
 
     extras: what was said of the first two or of all three `Targets.extras`.
     """
@@ -100,10 +125,13 @@ def loss(logits: Tensor, cuts: Tensor, batch: dict[str, Tensor], extras: Tensor 
     terms = {"findings": (each * known).sum() / known.sum().clamp_min(1) * 4}
     steps = torch.arange(len(cuts), device=logits.device)
     grade = batch["grade"][:, None]
+    ungraded = (grade < 0) & (batch["binary"][:, _BINARY.index("DR"), None] == 1) & (steps == 0)
     told = (grade >= 0) & (batch["least"][:, None] <= steps)
     told &= (steps < labels.MORE_THAN_MILD) | (grade >= labels.MORE_THAN_MILD)
-    each = F.binary_cross_entropy_with_logits(logits[:, _STEPS] - cuts, (grade > steps).float(), reduction="none")
-    terms["grade"] = (each * told).sum() / told.sum().clamp_min(1)
+    counts = (told | ungraded) * torch.where(steps < labels.MORE_THAN_MILD, 1.0, batch["severity"][:, None])
+    above = (grade > steps) | ungraded
+    each = F.binary_cross_entropy_with_logits(logits[:, _STEPS] - cuts, above.float(), reduction="none")
+    terms["grade"] = (each * counts).sum() / counts.sum().clamp_min(1)
     if extras is not None:  # learnt beside the findings, not shipped
         age, sex, ratio = batch["extras"].unbind(1)
         wrong_age = (extras[:, 0].float() - (age - 5.8)).abs() * (age >= 0)
@@ -137,7 +165,7 @@ def figures(targets: Targets, rows: np.ndarray, logits: np.ndarray) -> dict[str,
     for name in (OEDEMA, GRADABLE, FUNDUS):
         truth = targets.column(name)[rows]
         result[name.lower()] = metrics.auc(truth[truth >= 0] == 1, logits[truth >= 0, OUTPUTS.index(name)])
-    # Other eyes of IDRiD's patients and sittings were learnt from: its figure flatters, and does not choose.
-    referable = [value for key, value in result.items() if key.startswith("referable_") and key != "referable_idrid"]
+    own = f"referable_{FLATTERED}"
+    referable = [value for key, value in result.items() if key.startswith("referable_") and key != own]
     result["score"] = float(np.nanmean([result["odir_macro"], float(np.mean(referable))]))
     return result

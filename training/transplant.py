@@ -52,7 +52,7 @@ def transplant(healthy: Sample, donor: Sample, factor: np.ndarray, numbers: np.r
         matrix[0, 2], matrix[1, 2] = (matrix[:, 2] - matrix[:, 0] * (side - 1)).tolist()
     moved = cv2.warpAffine(factor.astype(np.float32), matrix, (side, side))
     truth = np.stack([cv2.warpAffine(plane, matrix, (side, side)) for plane in donor.truth])
-    own = side if healthy.frame is None else min(side, round(healthy.frame.side))
+    own = side if healthy.frame is None else min(side, healthy.frame.high)
     if own < side:
         moved = cv2.resize(cv2.resize(moved, (own, own), interpolation=cv2.INTER_AREA), (side, side))
     inside = healthy.care > 0

@@ -63,17 +63,18 @@ def find_disc(disc: np.ndarray, cup: np.ndarray) -> Disc | None:
 
 def frame_of(grid: tuple[int, int, int, int], shape: tuple[int, ...], size: int) -> fundus.Frame:
     """The frame of a report's grid in a photograph of this shape (H, W, ...), scaled to `size` [px]."""
-    x, y, side, _ = grid
-    around = fundus.Field(x + (side - 1) / 2, y + (side - 1) / 2, side / 2, True)
-    return fundus.Frame(x, y, side, size, shape[1], shape[0], around)
+    x, y, wide, high = grid
+    around = fundus.Field(x + (wide - 1) / 2, y + (high - 1) / 2, high / 2, True, aspect=high / wide)
+    return fundus.Frame(x, y, wide, high, size, shape[1], shape[0], around)
 
 
 def see(pixels: np.ndarray, grid: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The networks' square, small: uint8 (256, 256, 3) RGB, and bool (256, 256), where the fundus is seen in it.
 
-    pixels: uint8 (H, W, 3) RGB; grid: see `records.Report`. The camera may have cut the circular field.
+    pixels: uint8 (H, W, 3) RGB; grid: see `records.Report`. The camera may have cut the circular field, and paper may
+    lie around it.
     """
-    square = frame_of(grid, pixels.shape, _SIDE).warp(pixels)
+    square = frame_of(grid, pixels.shape, _SIDE).warp(fundus.on_black(pixels))
     return square, fundus.square_mask(fundus.Prep(_SIDE)) & (square.max(axis=2) > 8)
 
 

@@ -203,6 +203,6 @@ def title(modality: str) -> str:
 def _cell(reading: Reading, method: str, modality: str, square: np.ndarray) -> float:
     """Gradients of a view are as fine as its pixels, occlusion as its window, every other map as the features."""
     if method == "occlusion":
-        return reading.frame.side / WINDOWS
+        return reading.frame.wide / WINDOWS
     fine = method == "gradients" and modality != labels.FUSED
-    return reading.frame.side / (square.shape[0] if fine else reading.features.shape[-1])
+    return reading.frame.wide / (square.shape[0] if fine else reading.features.shape[-1])

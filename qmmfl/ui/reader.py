@@ -158,8 +158,8 @@ class Reader:
             x, y, width, height = (min(max(float(part), 0.0), 1.0) for part in box.split())
         except ValueError:
             raise PhotographError("Draw a box on the picture first.") from None
-        left, top, side, _ = report.grid or (0, 0, report.photograph.width, 0)
-        region = (left + round(x * side), top + round(y * side), round(width * side), round(height * side))
+        left, top, wide, high = report.grid or (0, 0, report.photograph.width, report.photograph.height)
+        region = (left + round(x * wide), top + round(y * high), round(width * wide), round(height * high))
         return reasons.whatif_html(self._why("hide_region", report, region), whose)
 
     @cached_property
