@@ -39,7 +39,8 @@ def write(folder: Path, target: Path) -> Path:
     sums = "".join(f"{weights.digest(folder / name)}  {name}\n" for name in names)
     partial = target.with_name(target.name + ".partial")
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        # A ZIP knows no date before 1980, which a file of a reproducible build or of a lost clock has.
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
             archive.writestr(SUMS, sums)
             for name in names:
                 archive.write(folder / name, name)

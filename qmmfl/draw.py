@@ -199,7 +199,7 @@ def _overlap(report: Report) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
 
 
 def shrink(picture: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (H, W, 3), no side longer than `side` [px]; itself where it is none already."""
+    """A picture or a plane (H, W[, C]), no side longer than `side` [px]; itself where it is none already."""
     scale = side / max(picture.shape[:2])
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 

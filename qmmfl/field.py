@@ -132,7 +132,8 @@ def _rim(lit: np.ndarray) -> np.ndarray:
 
 def _off_border(points: np.ndarray, width: int, height: int) -> np.ndarray:
     """bool (n,): points (n, 2) that do not lie along the edges of a box at the origin."""
-    return ((points >= _BORDER) & (points < (width - _BORDER, height - _BORDER))).all(axis=1)
+    x, y = points.T
+    return (x >= _BORDER) & (y >= _BORDER) & (x < width - _BORDER) & (y < height - _BORDER)
 
 
 def _fit(rim: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float, float] | None:

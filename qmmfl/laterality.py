@@ -16,14 +16,22 @@ _CAPITALS = {"RE": "right", "LE": "left"}  # words of many a name and language b
 def find_in_name(name: str | None) -> str | None:
     """The side that a file name tells by a word of its own (OD, OS, right, L, ...); None if it tells none or both.
 
-    RE and LE count in capitals and where no other word follows them (12_RE.jpg, not LE_GOFF.jpg).
+    RE and LE count in capitals and where no other word follows them (12_RE.jpg, not LE_GOFF.jpg), R and L where they
+    are no initial (not John_R_Smith.jpg) and no digit follows at once: R1M0 are grades of the English screening.
     """
     stem = re.sub(r"\.\w{2,5}$", "", name or "")
-    words = re.findall(r"[A-Za-z]+|[0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem))
-    found = {_TOKENS[word.lower()] for word in words if word.lower() in _TOKENS}
-    followed = zip(words, [*words, ""][1:], strict=True)
-    found |= {_CAPITALS[word] for word, after in followed if word in _CAPITALS and not after.isalpha()}
+    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)
+    words = re.findall(r"[A-Za-z]+|[0-9]+", re.sub(r"(?<![A-Za-z])[RLrl](?=[0-9])", " ", stem))
+    found = {_tell(*each) for each in zip(["", *words][:-1], words, [*words, ""][1:], strict=True)} - {None}
     return found.pop() if len(found) == 1 else None
+
+
+def _tell(before: str, word: str, after: str) -> str | None:
+    """The side that a word tells between its neighbours, "" where there is none."""
+    if word in _CAPITALS:
+        return None if after.isalpha() else _CAPITALS[word]
+    is_initial = len(word) == 1 and before.isalpha() and after.isalpha()
+    return None if is_initial else _TOKENS.get(word.lower())
 
 
 def settle(

@@ -21,7 +21,8 @@ from . import cells, dicom, labels, outputs, photograph, prose
 from .outputs import DICOM, PDF, PLANES, REPORT
 from .records import Report
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
+ENDINGS = (*_JPEG, ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
 _TWIN = "._"  # begins the name of what macOS keeps beside a file on other disks: no picture, under the same ending
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 REPLACED = "the photograph's file is no longer the one that was read; read it anew"

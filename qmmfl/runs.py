@@ -1,10 +1,12 @@
 """One screening run on disk: its settings, the rows of summary.csv, and where to go on after a stop."""
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -181,7 +183,10 @@ class Run:
     def _clear(self) -> None:
         """Remove the files that an earlier run wrote, and nothing else."""
         if (self.path / SUMMARY).exists():
-            with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
+            with (
+                contextlib.suppress(csv.Error),  # what a power failure can leave at the end
+                (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened,
+            ):
                 for row in csv.DictReader(opened):
                     self._remove(cells.unguard(row.get("folder") or ""))
         for name in (SETTINGS, PARQUET, SUMMARY):
@@ -249,16 +254,19 @@ def _was_replaced(path: Path, row: Mapping[str, str]) -> bool:
 def _propose(path: Path) -> Iterator[str]:
     """Names for a photograph's folder: its stem, then that (shortened) with a hash of the path, longer and longer."""
     stem, digest = path.stem, hashlib.sha256(os.fsencode(path)).hexdigest()
-    if len(os.fsencode(stem)) <= _LONGEST:
-        yield stem
+    alone = stem.rstrip(" .")  # which Windows drops from the end of a folder's name
+    if alone and len(os.fsencode(alone)) <= _LONGEST:
+        yield alone
     while len(os.fsencode(stem)) > _LONGEST:
         stem = stem[:-1]
     yield from (f"{stem}-{digest[:length]}" for length in range(8, 49))
 
 
 def _fold(name: str) -> str:
-    """A folder's name to compare by: as summary.csv shows it; some systems do not tell Eye from eye."""
-    return results.show(name).casefold()
+    """A folder's name to compare by: as summary.csv shows it; some systems do not tell Eye from eye, nor an é from an e
+    with its accent behind it.
+    """
+    return unicodedata.normalize("NFC", results.show(name)).casefold()
 
 
 class _Lines:

@@ -1,6 +1,8 @@
 """Weights carried in one file: whole, ours, and nothing unpacked before that is known."""
 
 import json
+import os
+import shutil
 import zipfile
 
 import pytest
@@ -53,6 +55,14 @@ def test_licence_and_atlas_travel_with_the_weights(tmp_path):
     assert [path.name for path in tmp_path.glob("*.zip")] == [
         f"tiny-0-{weights.read_card(source).sha256[:8]}.qmmfl.zip"
     ]
+
+
+def test_a_file_with_a_date_that_a_zip_does_not_know_is_exported(tiny_folder, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_folder, source)
+    os.utime(source / weights.CARD, (0, 0))
+    assert cli.main(["weights", "export", str(tmp_path / "eyes.zip"), "--weights", str(source)]) == cli.OK
+    assert archive.read(tmp_path / "eyes.zip", tmp_path / "out") == weights.read_card(tiny_folder)
 
 
 def test_a_damaged_atlas_is_noticed_by_verify_and_not_exported(tmp_path, capsys):

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,10 +10,10 @@ from itertools import product
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tiny_card, tiny_network
 from fakes import fake_report
 
-from qmmfl import cli, labels, pipeline, prose, results
+from qmmfl import cli, labels, pipeline, prose, results, weights
 from qmmfl.cli import serving
 from qmmfl.records import DiscCup, Eye, Fundus, Grade, Lesion, Oedema, Quality
 
@@ -60,6 +61,16 @@ def test_a_folder_is_read_and_a_bad_file_stops_nothing(folder, tmp_path, tiny_fo
     assert by_name["black.png"]["p_DR"] == ""
     assert 0 <= float(by_name["eye.png"]["p_DR"]) <= 1
     assert by_name["eye.png"]["p_CSR"] == "", "not assessed is empty, never 0"
+
+
+def test_a_run_goes_on_where_nobody_reads_what_it_says(folder, tmp_path, tiny_folder, monkeypatch, capsys):
+    unread, output = os.pipe()
+    os.close(unread)
+    with open(output, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        status, _, rows = read(tmp_path, tiny_folder, folder, "--no-pdf", "--no-planes")
+    assert (status, len(rows)) == (cli.REFUSED, 4), "broken.jpg is refused, and nothing else"
+    assert "cannot write" not in capsys.readouterr().err
 
 
 def test_planes_are_grey_pictures_of_the_photograph_s_size(eye_file, eye, tmp_path, tiny_folder):
@@ -195,6 +206,14 @@ def test_weights_show_and_verify(tiny_folder, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert "CSR" in shown["Not assessed"]
     assert shown["SHA-256"]
+
+
+def test_what_weights_learnt_from_is_shown(tmp_path, capsys):
+    learnt = {"data": ({"name": "odir5k", "terms": "research"},), "counts": {"DR": {"train": 812}}}
+    weights.save(tmp_path, tiny_network(), tiny_card(**learnt))
+    assert cli.main(["weights", "show", "--weights", str(tmp_path)]) == cli.OK
+    shown = json.loads(capsys.readouterr().out)
+    assert (tuple(shown["data"]), shown["counts"]) == tuple(learnt.values())
 
 
 def test_summary_has_a_column_for_every_cell(tiny_pipeline, eye):

@@ -28,7 +28,7 @@ def exact_report(eye: phantom.Phantom) -> Report:
     """What a faultless pipeline would say of a simulated eye."""
     x, y, radius = eye.field
     corner, side, size = round(x - radius), round(2 * radius), len(eye.photograph)
-    frame = fundus.Frame(corner, corner, side, side, size, size, fundus.Field(x, y, radius, True))
+    frame = fundus.Frame(corner, corner, side, side, side, size, size, fundus.Field(x, y, radius, True))
     report = fake_report(Photograph(eye.photograph, "simulated.png", "a" * 64))
     return replace(
         report,
@@ -182,6 +182,20 @@ def test_landmarks_of_simulated_eyes(seed):
     assert found.cup_to_disc.value == pytest.approx(eye.cup / eye.disc[2])
 
 
+def test_the_paper_around_a_scanned_print_is_no_part_of_the_fundus(exact):
+    cut = exact.photograph.pixels.copy()
+    cut[:90] = cut[-90:] = 0  # as cameras cut the field above and below
+    printed = np.where(cut.max(axis=2, keepdims=True) == 0, np.uint8(255), cut)
+    dark, white = (
+        evidence.measure(replace(exact, photograph=replace(exact.photograph, pixels=each)), {})
+        for each in (cut, printed)
+    )
+    assert white.quadrant_areas == pytest.approx(dark.quadrant_areas, rel=0.05)
+    assert (white.side, white.fovea.seen) == (dark.side, dark.fovea.seen)
+    whole = evidence.measure(exact, {}).quadrant_areas
+    assert sum(dark.quadrant_areas.values()) < 0.8 * sum(whole.values()), "or nothing was cut"
+
+
 def test_counts_agree_with_the_report_of_the_pipeline(exact):
     found = evidence.measure(exact, {"MA": 0.5, "EX": 0.5})
     from qmmfl import measures
@@ -329,6 +343,29 @@ def test_a_side_that_nobody_knows_or_that_is_in_doubt_gives_no_quadrants(exact, 
     assert found.side_reason == (record.NOT_SETTLED.format(origin) if origin else record.NO_SIDE)
     assert (found.disc is None, found.side, found.fovea, dict(found.quadrant_areas)) == (False, None, None, {})
     assert all(each.count is None for each in found.lesions["MA"].quadrants.values())
+
+
+@pytest.mark.parametrize("beside", [0.09, 0.12, -0.12])
+def test_a_fovea_that_is_not_seen_neither_names_a_side_nor_contradicts_one(exact, beside):
+    """A narrow field: the disc is a fifth of it, and there is room for the fovea on one side only."""
+
+    def narrow(eye: Eye) -> Report:
+        report = centred(exact, eye)
+        ys, xs = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+        disc = (np.hypot(xs - 0.5 - beside, ys - 0.5) < 0.1).astype(np.float32)
+        return replace(report, planes={**report.planes, "disc": replace(report.planes["disc"], square=disc)})
+
+    unknown = narrow(Eye(None, None))
+    found, told = evidence.measure(unknown, ALL), evidence.sided(unknown).eye
+    assert (told, found.side, found.fovea, dict(found.quadrant_areas)) == (Eye(None, None), None, None, {})
+    assert found.side_reason == record.NO_SIDE
+    for side in laterality.SIDES:
+        known = narrow(Eye(side, "file name"))
+        found = evidence.measure(known, ALL)
+        assert (found.side, found.contradicts) == (side, False)
+        assert found.quadrant_areas
+        assert dict(prose.evidence_facts(found))["Eye"] == f"{side.capitalize()} eye, as the report says."
+        assert evidence.sided(known).eye == known.eye
 
 
 def test_lesions_by_place_are_held_against_false_alarms(exact):

@@ -1,5 +1,6 @@
 """Explanations: exact by construction, equal to the packages where theory says so, and safe for two users at once."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from qmmfl.nets import GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.prose import reasons
 from qmmfl.prose.explanation import explanation_text
 from qmmfl.prose.sentences import grade_briefly
-from qmmfl.records import Eye, PhotographError
+from qmmfl.records import Eye, Photograph, PhotographError
 
 KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
 
@@ -362,6 +363,36 @@ def test_pictures_have_the_photograph_s_size_and_the_mark(tiny_pipeline, report,
         assert (picture[-40:, :80] > 180).all(axis=2).any(), "the mark at the lower left"
         assert figures.raw(made).shape == eye.photograph.shape[:2]
         assert figures.raw(made).dtype == np.uint8
+
+
+def spotted(made, width, height, x, y):
+    """The explanation of a grey photograph of this size, with one round spot in the map that raises the score."""
+    spot = cv2.circle(np.zeros((height, width), np.float32), (x, y), 60, made.scale, -1)
+    grey = Photograph(np.full((height, width, 3), 90, np.uint8), "grey.png", "a" * 64)
+    return replace(made, report=replace(made.report, photograph=grey), place=lambda square: spot)
+
+
+@pytest.mark.parametrize("side", [None, 1003, 300, 97])
+def test_a_picture_of_any_size_shows_the_map_in_its_place(tiny_pipeline, report, side):
+    made = spotted(explain.explain(tiny_pipeline, report, "DR"), 1003, 777, 641, 210)
+    picture = figures.overlay(made, side=side)
+    scale = (side or 1003) / 1003
+    assert picture.shape[:2] == (round(777 * scale), round(1003 * scale))
+    red = picture[: len(picture) // 2, :, 0].astype(float) - 90  # above the mark
+    ys, xs = np.mgrid[: red.shape[0], : red.shape[1]]
+    centre = [(red * each).sum() / red.sum() for each in (xs, ys)]
+    assert centre == pytest.approx([641.5 * scale - 0.5, 210.5 * scale - 0.5], abs=0.5)
+    assert red.max() == pytest.approx(0.75 * (figures.RAISES[0] - 90), abs=3)
+
+
+@pytest.mark.parametrize(("side", "most"), [(None, 4), (900, 1)])
+def test_the_picture_of_a_large_photograph_takes_little_memory(tiny_pipeline, report, side, most):
+    made = spotted(explain.explain(tiny_pipeline, report, "DR"), 3000, 2000, 900, 900)
+    tracemalloc.start()
+    figures.overlay(made, side=side)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < most * made.report.photograph.pixels.nbytes
 
 
 def test_a_weak_map_looks_weak_and_a_strong_one_keeps_its_shape(tiny_pipeline, report):

@@ -23,6 +23,15 @@ NOTHING, RIGHT = Eye(None, None), Eye("right", BY_DISC)
         ("LE_GOFF_Marie.jpg", None),
         ("Re-take 12.jpg", None),
         ("photo_le_12.jpg", None),
+        ("PT12_R0M0.png", None),  # grades of the English screening
+        ("0012_R1M0.jpg", None),
+        ("Maculopathy_R3", None),
+        ("left_R2M1.jpg", "left"),
+        ("12R.jpg", "right"),
+        ("Doe_L_01.jpg", "left"),
+        ("OD1.png", "right"),
+        ("John_R_Smith_01.jpg", None),
+        ("John_R_Smith_OS.jpg", "left"),
         ("Model.jpg", None),  # od inside a word
         ("left_right.jpg", None),
         ("photograph.jpg", None),

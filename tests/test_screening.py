@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ import pytest
 from conftest import ROOT
 from fakes import FakePipeline, fake_photograph, fake_report
 
-from qmmfl import cli, prose, results, runs, screening
+from qmmfl import cli, cluster, hub, photograph, prose, results, runs, screening, weights
 
 BARE = results.Parts(pdf=False, planes=False)
 HASH = "f" * 64
@@ -102,6 +104,14 @@ def test_any_torn_tail_is_repaired(eyes, tmp_path):
         assert rows(tmp_path / "out") == whole
 
 
+def test_a_run_is_begun_anew_over_what_a_power_failure_left(eyes, tmp_path):
+    out = tmp_path / "out"
+    screen(eyes, out)
+    with (out / "summary.csv").open("ab") as file:
+        file.write(bytes(200_000))  # a file that had grown, and whose end was not written
+    assert len(screen(eyes, out, restart=True)) == len(rows(out)) == 6
+
+
 def test_a_report_that_was_not_finished_is_written_again(eyes, tmp_path):
     whole = screen(eyes, tmp_path / "out")
     (tmp_path / "out" / "eye5" / "report.json").unlink()
@@ -174,7 +184,7 @@ def test_another_runtime_or_version_is_refused_but_not_another_build_of_the_same
 
 
 def test_the_command_line_goes_on_only_with_the_runtime_it_began_with(eyes, tmp_path, tiny_folder, monkeypatch, capsys):
-    from qmmfl import cluster, pipeline
+    from qmmfl import pipeline
 
     class Named(Stub):
         def __init__(self, name):
@@ -197,6 +207,21 @@ def test_the_command_line_goes_on_only_with_the_runtime_it_began_with(eyes, tmp_
     assert "auto" not in made[1], "all workers are told the same"
     for folder, (_, device, runtime) in zip("cd", made, strict=True):
         assert json.loads((tmp_path / folder / "run.json").read_text())["runtime"] == f"{runtime} on {device}"
+
+
+def test_the_reports_of_a_cluster_say_which_weights_stand_in(eyes, tmp_path, tiny_folder, monkeypatch):
+    def gone(*_):
+        raise hub.Unreachable("the Hub does not answer")
+
+    made = []
+    monkeypatch.setattr(hub, "find", gone)
+    monkeypatch.setattr(weights, "embedded", lambda: tiny_folder)
+    monkeypatch.setattr(cluster, "screen", lambda _, run, make, address: made.append(make) or [])
+    command = ["read", str(eyes), "--out", str(tmp_path / "o"), "--runtime", "torch", "--cluster", "local"]
+    assert cli.main([*command, "--weights", "someone/eyes@main"]) == cli.OK
+    worker = pickle.loads(pickle.dumps(made[0]))()
+    said = worker(photograph.read(eyes / "eye0.png")).provenance.weights_source
+    assert said == "embedded, because someone/eyes@main could not be fetched"
 
 
 def test_parts_that_are_not_wanted_any_more_go(eyes, tmp_path):
@@ -462,6 +487,22 @@ def test_equal_stems_names_that_collide_and_long_ones_stay_apart(tmp_path):
     assert len({row["folder"].casefold() for row in given}) == 6
     assert all((tmp_path / "out" / row["folder"] / "report.json").is_file() for row in given)
     assert rows(tmp_path / "out") == given
+
+
+def test_names_that_some_systems_take_for_one_have_folders_of_their_own(tmp_path):
+    """macOS does not tell how an accent is written, Windows drops dots and spaces from the end."""
+    accents = [unicodedata.normalize(form, "André") for form in ("NFC", "NFD")]
+    with runs.Run(tmp_path / "out", HASH, BARE) as run:
+        given = [run.claim(tmp_path / f"{name}.jpg") for name in (*accents, "eye 1", "eye 1 ", "eye 1.", "...")]
+    assert len({unicodedata.normalize("NFC", name).rstrip(" .") for name in given}) == 6
+    assert all(name == name.rstrip(" .") for name in given), "Windows could not open what lies in such a folder"
+
+
+def test_every_ending_of_a_jpeg_is_looked_for(tmp_path):
+    names = ["a.jfif", "b.jpe", "c.JIF", "d.jpeg", "e.jpg"]
+    for name in [*names, "f.txt"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in results.find_photographs([tmp_path])] == names
 
 
 def test_a_link_that_cannot_be_followed_is_refused_and_stops_nothing(eyes, tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import tiny_card, tiny_network
 
-from qmmfl import explain, labels, pipeline
+from qmmfl import explain, labels, pipeline, weights
 from qmmfl.explain import whatif
 from qmmfl.explain.agreement import KEY
-from qmmfl.nets import GRADE, OEDEMA, THREAT
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, THREAT
 from qmmfl.prose.explanation import changed_call
 
 
@@ -67,6 +67,27 @@ def test_the_grade_changes_where_another_is_called(reading, eye):
     steady = dataclasses.replace(move, before=0.1, after=0.9, threshold=0.5, grades=(3, 3))
     assert not steady.crosses
     assert dataclasses.replace(steady, grades=(3, 2)).crosses, "severe or not, though more than mild in both"
+
+
+def test_the_call_of_no_abnormality_changes_where_that_of_a_report_would(eye):
+    def calibration(scale, offset):
+        return weights.Calibration(scale, offset, 0.5, weights.VALIDATION)
+
+    def moved(**calibrations):
+        healthy = weights.GradeCalibration(1e-6, (5.0, 6.0), 1e-6, (5.0, 6.0))
+        gates = {code: tiny_card().calibrations[code] for code in (GRADABLE, FUNDUS)}
+        card = tiny_card(grade=healthy, calibrations={**gates, **calibrations})
+        reader = pipeline.Pipeline(tiny_network(), card, "tiny", "cpu")
+        return explain.drop_modality(reader, eye.photograph, "colour").moves
+
+    sure = calibration(0, 3)
+    first = moved(NORMAL=sure, DR=sure)
+    none, ill = (calibration(1, -(first[c].logit_before + first[c].logit_after) / 2) for c in ("NORMAL", "DR"))
+    assert moved(NORMAL=none)["NORMAL"].crosses
+    assert not moved(NORMAL=none, DR=sure)["NORMAL"].crosses, "retinopathy is flagged before and after"
+    move = moved(NORMAL=sure, DR=ill)["NORMAL"]
+    assert (move.crosses, changed_call(move)) == (True, "the call changes"), "retinopathy is flagged in one of the two"
+    assert move.before == move.after
 
 
 def test_a_box_is_the_mask_it_draws(tiny_pipeline, reading, eye):

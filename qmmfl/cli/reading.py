@@ -5,11 +5,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from .status import INTERRUPTED, OK, REFUSED, complain, load, offer_weights
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..pipeline import Pipeline
     from ..weights import Card
 
@@ -52,11 +54,13 @@ def _read(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> tuple["Card", "Pipeline | None", str]:
-    """The weights' card, the pipeline, which on a cluster each worker makes for itself, and what runs the networks."""
+    """The weights' card, the pipeline, which on a cluster each worker makes for itself by these options, and what runs
+    the networks.
+    """
     from .. import weights
 
     if options.cluster:
-        folder, _, banner = weights.find_or_stand_in(options.weights)
+        folder, options.source, banner = weights.find_or_stand_in(options.weights)
         if banner:
             print(f"qmmfl: {banner}", file=sys.stderr)
             options.weights = None  # each worker would try, and wait, for itself
@@ -81,11 +85,33 @@ def _choose(runtime: str, device: str) -> tuple[str, str]:
     return chosen, "cpu" if device == "auto" else device
 
 
+def _load_worker(source: str | Path | None, device: str, runtime: str, *, called: str) -> "Pipeline":
+    """The pipeline of one worker, whose reports call the weights as the machine does that began the run: only there it
+    is known which weights those in use stand in for.
+    """
+    from .. import pipeline
+
+    reader = pipeline.load(source, device, runtime)
+    reader.source = called
+    return reader
+
+
+def _tell(bar: "tqdm", line: str, stream: TextIO) -> None:
+    """A line above the bar. Where nobody reads on (`| head`) it is lost, and the eyes are read all the same."""
+    try:
+        bar.write(line, file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # also for what is still held back and written at the end
+        os.close(nowhere)
+
+
 def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None", runtime: str) -> int:
     """Read what has no row yet, with progress and the time left on standard error."""
     from tqdm import tqdm
 
-    from .. import cluster, pipeline, results, runs, screening
+    from .. import cluster, results, runs, screening
 
     parts = results.Parts(pdf=not options.no_pdf, planes=not options.no_planes)
     begin = {"card": card.digest, "runtime": runtime, "restart": options.restart, "again": options.paths}
@@ -97,7 +123,7 @@ def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None"
         if reader is None:
             folder = options.weights and Path(options.weights).is_dir()  # a worker has another working directory
             source = Path(options.weights).absolute() if folder else options.weights
-            make = partial(pipeline.load, source, options.device, options.runtime)
+            make = partial(_load_worker, source, options.device, options.runtime, called=options.source)
             rows = cluster.screen(sources, run, make, address=options.cluster)
         else:
             rows = screening.screen(sources, run, reader)
@@ -108,7 +134,7 @@ def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None"
             refused = row["status"] == results.REFUSED
             outcome = REFUSED if refused else outcome
             line = f"{row['status']:<11} {row['reason' if refused else 'input']}"
-            bar.write(line, file=sys.stderr if refused else sys.stdout)
+            _tell(bar, line, sys.stderr if refused else sys.stdout)
         results.write_parquet(options.out / runs.SUMMARY)
         counted = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items()))
         print(f"qmmfl: {counted}; {options.out / runs.SUMMARY}", file=sys.stderr)

@@ -52,7 +52,8 @@ def _weights(options: argparse.Namespace) -> int:
     except OSError as error:
         return complain(f"cannot write the file or folder: {error.strerror}; name another place")
     if options.action == "show":
-        print(json.dumps({"source": name, **card.summary(), "metrics": dict(card.metrics)}, indent=1))
+        learnt = {"data": list(card.data), "counts": dict(card.counts)}
+        print(json.dumps({"source": name, **card.summary(), **learnt, "metrics": dict(card.metrics)}, indent=1))
     else:
         print(f"{name}: {weights.MODEL} matches its card, sha256 {card.sha256}")
     return OK

@@ -206,8 +206,12 @@ def _plane(report: Report, name: str) -> np.ndarray:
 
 
 def _find_fovea(report: Report, disc: Disc, square: np.ndarray, field: np.ndarray) -> tuple[Fovea | None, str | None]:
+    """See `find_fovea`; one that is not seen, for which a narrow field may have room on one side only, neither names a
+    side nor contradicts the report's.
+    """
     both = np.maximum(_plane(report, "artery"), _plane(report, "vein"))
-    return find_fovea(square, field, disc, both)
+    fovea, side = find_fovea(square, field, disc, both)
+    return (fovea, side) if fovea and (fovea.seen or side == report.eye.side) else (None, None)
 
 
 def _vessel_numbers(report: Report) -> dict[str, Measurement]:

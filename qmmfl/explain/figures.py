@@ -18,24 +18,37 @@ if TYPE_CHECKING:  # half a second of import time that only figures need
 
 RAISES, LOWERS = (230, 159, 0), (86, 180, 233)  # orange, sky blue (Okabe and Ito 2008)
 _OPACITY = 0.75
+_STRIP = 64  # [rows] blended at a time: of a photograph of 24 megapixels at once, that would take a gigabyte
 
 
-def overlay(explanation: Explanation, square: np.ndarray | None = None) -> np.ndarray:
+def overlay(explanation: Explanation, square: np.ndarray | None = None, side: int | None = None) -> np.ndarray:
     """The map over the photograph, uint8 (H, W, 3) in the photograph's frame and size, marked.
 
-    square: draw this map instead, on the same scale (one of `Explanation.parts`).
+    square: draw this map instead, on the same scale (one of `Explanation.parts`). side: the longest that the picture
+    may have [px]; where the photograph has a longer one, both are shrunk.
     """
     values = explanation.pixels if square is None else explanation.place(square)
-    strength = np.clip(np.abs(values) / explanation.scale, 0, 1)
     photograph = explanation.report.photograph.pixels
-    if explanation.method in SIGNED:
+    if side is not None:
+        values, photograph = draw.shrink(values, side), draw.shrink(photograph, side)
+    scale, signed, picture = explanation.scale, explanation.method in SIGNED, np.empty_like(photograph)
+    for first in range(0, len(picture), _STRIP):
+        rows = slice(first, first + _STRIP)
+        picture[rows] = _blend(photograph[rows], values[rows] / scale, signed)
+    return draw.mark_synthesized(picture)
+
+
+def _blend(photograph: np.ndarray, values: np.ndarray, signed: bool) -> np.ndarray:
+    """uint8 (h, w, 3): values (h, w), drawn at full strength from 1 or -1, over as much of a photograph."""
+    strength = np.clip(np.abs(values), 0, 1)
+    if signed:
         ground = np.repeat(cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
         colours = np.where(values[..., None] > 0, np.array(RAISES, np.uint8), np.array(LOWERS, np.uint8))
     else:
         ground = photograph
         colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
     opacity = _OPACITY * strength[..., None]
-    return draw.mark_synthesized((ground * (1 - opacity) + colours * opacity + 0.5).astype(np.uint8))
+    return (ground * (1 - opacity) + colours * opacity + 0.5).astype(np.uint8)
 
 
 def raw(explanation: Explanation) -> np.ndarray:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from .. import labels
-from ..conclusions import calibrate, call_grade
+from ..conclusions import calibrate, call_grade, find_findings
 from ..nets import GRADE, OEDEMA, OUTPUTS, THREAT
+from ..nets.runtime import Scores
 from ..pipeline import Pipeline
 from ..records import Photograph
 from ..weights import Card
@@ -28,7 +29,8 @@ class Move:
     """How one score moves. Probabilities are calibrated, 0..1; logits before calibration. Of "GRADE" the probability is
     that of more than mild, of "VTDR" that of a grade that threatens vision.
 
-    grades: the grades that are called, before and after, of "GRADE" alone.
+    grades: the grades that are called, before and after, of "GRADE" alone. flags: of "NORMAL" alone, whether it is
+    flagged, before and after, which hangs on the other scores, too.
     """
 
     code: str
@@ -39,12 +41,14 @@ class Move:
     logit_before: float
     logit_after: float
     grades: tuple[int, int] | None = None
+    flags: tuple[bool, bool] | None = None
 
     @property
     def crosses(self) -> bool:
         """Whether the call changes."""
-        if self.grades:
-            return self.grades[0] != self.grades[1]
+        calls = self.grades or self.flags
+        if calls:
+            return calls[0] != calls[1]
         return (self.before >= self.threshold) != (self.after >= self.threshold)
 
 
@@ -159,9 +163,17 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
 def _move(card: Card, code: str, before: np.ndarray, after: np.ndarray) -> Move:
     threshold = card.grade.threshold if code in labels.GRADED else card.calibrations[code].threshold
     grades = (call_grade(card, before)[1], call_grade(card, after)[1]) if code == GRADE else None
+    flags = (_flags_none(card, before), _flags_none(card, after)) if code == "NORMAL" else None
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
     chances = probability(card, code, before), probability(card, code, after)
-    return Move(code, NAMES[code], *chances, threshold, was, now, grades)
+    return Move(code, NAMES[code], *chances, threshold, was, now, grades, flags)
+
+
+def _flags_none(card: Card, logits: np.ndarray) -> bool:
+    """Whether a report would say that no listed abnormality is flagged, at logits (len(OUTPUTS),)."""
+    unasked = np.zeros(0)  # of what the fusion says, the logits alone decide
+    found = find_findings(card, Scores(logits, unasked, unasked, unasked), None)
+    return any(each.code == "NORMAL" and each.suspected for each in found)
 
 
 def probability(card: Card, code: str, logits: np.ndarray) -> float:

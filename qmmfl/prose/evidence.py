@@ -4,7 +4,6 @@ from types import MappingProxyType
 
 from .. import labels
 from ..evidence import QUADRANTS, TOLERANCES, Evidence, Measurement, Places, Spots
-from ..measures import BY_DISC
 from .sentences import false_alarms, listed, ratio_error
 
 VESSEL_TITLES = MappingProxyType(
@@ -94,8 +93,8 @@ def vessel(name: str, number: Measurement) -> str:
 def _side(evidence: Evidence) -> str:
     if evidence.side is None:
         return f"Side {evidence.side_reason}."
-    how = {None: "as the report says", True: BY_BOTH, False: f"by the {BY_DISC}"}
-    return f"{evidence.side.capitalize()} eye, {how[evidence.fovea and evidence.fovea.seen]}."
+    how = BY_BOTH if evidence.fovea and evidence.fovea.seen else "as the report says"
+    return f"{evidence.side.capitalize()} eye, {how}."
 
 
 def _fovea(evidence: Evidence) -> str:

@@ -152,7 +152,7 @@ def explanation_pdf(explanation: Explanation) -> bytes:
     kind = _named(explanation.method, explanation.modality)
     pictures = [
         (draw.shrink(explanation.report.photograph.pixels, _PRINTED), "Colour photograph, as acquired"),
-        (draw.shrink(overlay(explanation), _PRINTED), f"{kind} (synthesized)"),
+        (overlay(explanation, side=_PRINTED), f"{kind} (synthesized)"),
     ]
     said = [
         ("Result", standing_text(explanation)),

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from .. import draw, labels
+from .. import labels
 from ..explain import Explanation, WhatIf, title
 from ..explain.figures import overlay
 from .explanation import (
@@ -29,7 +29,7 @@ def explanation_html(explanation: Explanation, save: Save, side: int, whose: str
     eye = explanation.report.eye.side
     name = f"why_{explanation.code}_{explanation.method}_{explanation.modality}"
     kind = f"{labels.METHODS[explanation.method]}, {title(explanation.modality).lower()}"
-    address = save(name, draw.shrink(overlay(explanation), side), "jpeg")
+    address = save(name, overlay(explanation, side=side), "jpeg")
     picture = figure_html(
         f"{eye}_{name}" if eye else name, address, f"{kind} (synthesized)", f"{explanation.name}: {kind}"
     )
