@@ -88,9 +88,8 @@ STAGES = (
     f" --start {_COLOURS}_sure/best.pt --name encoder_colour_j",
     "soup colour --parts encoder_colour_sure,encoder_colour_j --name encoder_colour_apart",
     # Those that ship learnt the first 550 of these steps from photographs out of shape as they are stored.
-    f"encoders colour --steps 900 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0006 --seed 49"
-    f" --start {_COLOURS}_apart/best.pt --name encoder_colour_k",
-    "soup colour --parts encoder_colour_apart,encoder_colour_k",
+    f"encoders colour --steps 850 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0006 --seed 49"
+    f" --start {_COLOURS}_apart/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     *_fusion("fusion", _FUSION, " --drop 0.3"),
