@@ -117,6 +117,19 @@ def test_a_soup_is_the_mean_of_its_parts():
         soup.mean([])
 
 
+def test_a_fusion_can_trust_what_was_synthesized_less():
+    torch.manual_seed(0)
+    module = fusion.FusionHeads(tiny_config()).eval()
+    features = torch.rand(2, len(labels.MODALITIES), tiny_config().features, 4, 4)
+    fused = module.fusion(features)
+    parts = torch.einsum("kmd,bmdhw->bkm", module.heads.weight, fused) / 16
+    before = module(features)
+    module.load_state_dict(soup.trusting(module.state_dict(), 0.25))
+    others = parts.sum(-1) - parts[..., [m.name for m in labels.MODALITIES].index("colour")]
+    assert torch.allclose(module(features), before - 0.75 * others, atol=1e-5)
+    assert others.abs().max() > 0.01
+
+
 def test_a_soup_of_synthesis_nets_takes_the_place_of_the_run_s_net(tmp_path, monkeypatch, capsys):
     config = SynthesisConfig(64, "contrast", 2, (4, 8), 2)
     for module in (loop, soup):

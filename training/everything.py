@@ -29,9 +29,12 @@ _GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --see
 
 
 def _fusion(name: str, options: str, drop: str = "") -> tuple[str, ...]:
-    """A fusion, and four that go on from it, two of them with `drop`, for their mean."""
+    """A fusion, and four that go on from it, two of them with `drop`, for their mean; `drop` is of a fusion of all
+    modalities, of which the mean trusts the synthesized ones less.
+    """
     parts = [f"fusion {options} {_GOING_ON.format(name, seed)}{drop if seed > 2 else ''}" for seed in (1, 2, 3, 4)]
     mean = f"soup fusion --parts {','.join(f'{name}_{seed}' for seed in (1, 2, 3, 4))} --name {name}"
+    mean += " --trust 0.5" * bool(drop)
     return f"fusion {options} --steps 800 --name {name}_coarse", *parts, mean
 
 

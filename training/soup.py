@@ -30,9 +30,13 @@ FUSION = "fusion"
 
 @dataclasses.dataclass(frozen=True)
 class SoupRecipe(SynthesisRecipe):
-    """parts: comma-separated names of checkpoints of the run; name: of the mean, by default of what it replaces."""
+    """parts: comma-separated names of checkpoints of the run; name: of the mean, by default of what it replaces.
+
+    trust: of a fusion, see `trusting`.
+    """
 
     parts: str = "fusion_1,fusion_2,fusion_3,fusion_4"
+    trust: float = 1.0
 
 
 def mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -43,10 +47,26 @@ def mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {key: torch.stack([state[key].float() for state in states]).mean(dim=0) for key in states[0]}
 
 
+def trusting(state: dict[str, Tensor], trust: float) -> dict[str, Tensor]:
+    """A fusion's state in which what the synthesized modalities say counts `trust` times as much in every score.
+
+    Their encoders know the training eyes by heart more than that of the photographs does, which hardly sees one twice
+    alike, and a fusion that learns from these eyes believes them too much: of the score of the grade the part of the
+    lesions has an AUC of .91 on training eyes of EyePACS and .76 on validation eyes, that of the photograph .90 and
+    .82 (weights 3281b5ab).
+    """
+    others = [number for number, modality in enumerate(labels.MODALITIES) if modality is not labels.COLOUR]
+    weight = state["heads.weight"].clone()
+    weight[:, others] *= trust
+    return {**state, "heads.weight": weight}
+
+
 def cook(what: str, recipe: SoupRecipe) -> dict[str, float]:
     """Average, validate and write; what: FUSION, the colour encoder or a synthesis. Returns the figures of the mean."""
     states = {name: loop.best_state(recipe, name) for name in recipe.parts.split(",")}
     whole = mean(list(states.values()))
+    if what == FUSION:
+        whole = trusting(whole, recipe.trust)
     makers = {FUSION: _fusion, labels.COLOUR.name: _colour}
     module, judge = makers[what](recipe) if what in makers else _synthesis(what, recipe)
     torch.set_num_threads(recipe.threads)
