@@ -208,8 +208,8 @@ class Report:
     maps: code -> float32 (modalities, h, w), each modality's signed share of the finding's logit per position;
         their mean over positions, summed over modalities, plus the bias is the logit before calibration.
         "GRADE" and "VTDR" hold the same for the scores that the grade is called from.
-    grid: x, y, width, height [px] of the square that `maps` and the networks cover, in the photograph's frame
-        (it may reach beyond the photograph).
+    grid: x, y, width, height [px] of what `maps` and the networks cover as a square, in the photograph's frame (it may
+        reach beyond the photograph, and is an oblong where that was pulled out of shape).
     contributions: code -> {modality: share of the logit, "bias": b}.
     features: float32 (modalities, D), the fused features averaged over positions, or None where predictions are
         withheld; what the atlas places. Not in report.json.
