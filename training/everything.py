@@ -34,7 +34,8 @@ def _fusion(name: str, options: str, drop: str = "") -> tuple[str, ...]:
     """
     parts = [f"fusion {options} {_GOING_ON.format(name, seed)}{drop if seed > 2 else ''}" for seed in (1, 2, 3, 4)]
     mean = f"soup fusion --parts {','.join(f'{name}_{seed}' for seed in (1, 2, 3, 4))} --name {name}"
-    mean += " --trust 0.5" * bool(drop)
+    if drop:
+        mean += " --trust 0.5"
     return f"fusion {options} --steps 800 --name {name}_coarse", *parts, mean
 
 
