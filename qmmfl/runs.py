@@ -281,5 +281,5 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._file)
         self.bytes += len(line.encode("utf-8", "surrogateescape"))
-        self.torn = not line.endswith("\r\n")
+        self.torn = not line.endswith("\n")  # a spreadsheet that saved the table may have dropped our carriage returns
         return line

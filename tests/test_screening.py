@@ -104,6 +104,18 @@ def test_any_torn_tail_is_repaired(eyes, tmp_path):
         assert rows(tmp_path / "out") == whole
 
 
+def test_a_table_that_a_spreadsheet_saved_is_not_read_anew(eyes, tmp_path):
+    whole = screen(eyes, tmp_path / "out")
+    summary = tmp_path / "out" / "summary.csv"
+    summary.write_bytes(summary.read_bytes().replace(b"\r\n", b"\n"))  # as LibreOffice ends its lines
+    again = Stub()
+    assert screen(eyes, tmp_path / "out", again) == again.names == []
+    assert rows(tmp_path / "out") == whole
+    summary.write_bytes(summary.read_bytes()[:-1])
+    assert len(screen(eyes, tmp_path / "out")) == 1, "the last row was torn after that"
+    assert rows(tmp_path / "out") == whole
+
+
 def test_a_run_is_begun_anew_over_what_a_power_failure_left(eyes, tmp_path):
     out = tmp_path / "out"
     screen(eyes, out)
