@@ -317,7 +317,10 @@ window.qmmfl = (() => {
     if (!stage) return;
     event.preventDefault();
     const box = stage.getBoundingClientRect();
-    zoom(stage.closest(".viewer"), event.deltaY < 0 ? STEP : 1 / STEP, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    // A notch of a wheel, 100 px or three lines, is a step. A touchpad tells a swipe in many small parts, a pinch as a
+    // wheel with the control key in smaller ones still, and sideways in none.
+    const notches = event.deltaY * (event.ctrlKey ? 10 : 1) / (event.deltaMode ? 3 : 100);
+    zoom(stage.closest(".viewer"), STEP ** -clamp(notches, -1, 1), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   }, { passive: false });
 
   let drag = null; // {what, id, x, y, box}

@@ -64,6 +64,26 @@ def test_one_photograph_from_upload_to_report(visit, files, tmp_path):
     assert [said for said in here.complaints if not NOISE.search(said)] == []
 
 
+def test_a_touchpad_zooms_by_how_far_it_is_swiped_and_not_sideways(visit, files):
+    here = visit()
+    here.read(files["Doe_John"])
+    page = here.page
+    page.locator('[data-pane="0"] .stage').hover()
+
+    def scale():
+        page.wait_for_timeout(100)  # the browser hands a wheel on when it draws
+        return float(re.search(r"scale\(([\d.]+)\)", page.locator(".world").first.get_attribute("style"))[1])
+
+    for _ in range(10):  # one swipe as far as a notch of a wheel
+        page.mouse.wheel(0, -10)
+    swiped = scale()
+    assert swiped == pytest.approx(1.25, abs=0.01)
+    page.mouse.wheel(60, 0)
+    assert scale() == swiped
+    page.mouse.wheel(0, -5000)
+    assert scale() == pytest.approx(1.25 * swiped, abs=0.01), "a step at a time"
+
+
 def test_viewer_layers_zoom_blink_and_opacity(visit, files):
     here = visit()
     here.read(files["Doe_John"])
