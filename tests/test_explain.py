@@ -1,5 +1,6 @@
 """Explanations: exact by construction, equal to the packages where theory says so, and safe for two users at once."""
 
+import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +18,7 @@ from qmmfl.explain.explanation import LEAST_TOP
 from qmmfl.explain.probe import AllViews, Probe, blank
 from qmmfl.nets import GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.prose import reasons
-from qmmfl.prose.explanation import explanation_text
+from qmmfl.prose.explanation import explanation_text, limits_text
 from qmmfl.prose.sentences import grade_briefly
 from qmmfl.records import Eye, Photograph, PhotographError
 
@@ -202,6 +203,14 @@ def test_a_map_lies_in_the_frame_of_the_photograph(tiny_pipeline, report, eye):
     assert made.pixels.dtype == np.float32
     assert not made.pixels[eye.photograph.max(axis=2) == 0][:50].any()
     assert made.cell == pytest.approx(report.grid[2] / 4)
+
+
+def test_a_cell_is_as_high_as_it_is_in_a_photograph_that_was_pulled_out_of_shape(tiny_pipeline, eye):
+    squeezed = cv2.resize(eye.photograph, None, fx=1 / 1.4, fy=1, interpolation=cv2.INTER_AREA)
+    made = explain.explain(tiny_pipeline, squeezed, "DR")
+    wide, high = map(int, re.search(r"here (\d+) x (\d+) px", limits_text(made)).groups())
+    assert wide == round(made.cell) == round(made.report.grid[2] / 4)
+    assert high == round(made.report.grid[3] / 4) == pytest.approx(1.4 * wide, abs=2)
 
 
 def test_the_peak_lies_in_the_field_where_every_cell_lowers_the_score(tiny_pipeline, reading):

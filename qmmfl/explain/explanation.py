@@ -35,8 +35,9 @@ class Explanation:
     """One map of one score.
 
     code: a finding, "GRADE", "VTDR" or "DME". method, modality: see `labels.METHODS`; "fused" is all modalities.
-    square: float32 (s, s), in `unit`; signed where `method` is one of `SIGNED`. cell: side of the smallest thing that
-    the map can tell apart [px] of the photograph. place: square -> photograph, as in `records.Plane`.
+    square: float32 (s, s), in `unit`; signed where `method` is one of `SIGNED`. cell: width of the smallest thing that
+    the map can tell apart [px] of the photograph; its height is that, too, unless the photograph was pulled out of
+    shape (see `records.Report.grid`). place: square -> photograph, as in `records.Plane`.
     shares: modality -> its share of the score, and "bias" [logit]; their sum is `logit`, before calibration.
     view: side of what the encoders it is of see at most [px]. agreements: how maps of this kind did where the truth is
     known.

@@ -69,11 +69,13 @@ def other_doubts(explanation: Explanation) -> list[str]:
 def limits_text(explanation: Explanation) -> str:
     """What the map cannot show, in pixels of the photograph."""
     grid, photograph = explanation.report.grid, explanation.report.photograph
-    pixels = round(explanation.cell * explanation.view / grid[2]) if grid else 0
+    # A cell is an oblong where the photograph was pulled out of shape.
+    wide, (across, down) = explanation.cell, grid[2:] if grid else (1, 1)
+    pixels = round(wide * explanation.view / across) if grid else 0
     what = {"gradients": "pixel", "occlusion": "window"}.get(explanation.method, "cell")
     return (
         f"The encoders see at most {explanation.view} x {explanation.view} px of the field; one {what} of this map is "
-        f"{pixels} px of that, here {explanation.cell:.0f} x {explanation.cell:.0f} px of a photograph of "
+        f"{pixels} px of that, here {wide:.0f} x {wide * down / across:.0f} px of a photograph of "
         f"{photograph.width} x {photograph.height} px. Nothing smaller can be told apart, however smooth it looks: "
         "it cannot point at single microaneurysms or say where an edge lies."
     ) + (f" {_MIXED}" if explanation.method == "exact" or explanation.modality == labels.FUSED else "")
