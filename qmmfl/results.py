@@ -23,7 +23,9 @@ from .records import Report
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
 ENDINGS = (*_JPEG, ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")  # what is looked for in a folder
-_TWIN = "._"  # begins the name of what macOS keeps beside a file on other disks: no picture, under the same ending
+# Begins the name of what is hidden: what macOS keeps beside a file under the same ending, waste, a half-copied file.
+_HIDDEN = "."
+_APART = ("$recycle.bin", "#recycle", "@eadir")  # waste and thumbnails on disks of Windows and of network storage
 OK, UNGRADABLE, REFUSED = "ok", "ungradable", "refused"  # status of an input
 REPLACED = "the photograph's file is no longer the one that was read; read it anew"
 
@@ -69,7 +71,7 @@ def find_photographs(paths: Iterable[str | Path], leave_out: Path | None = None)
 
     A missing path or a closed folder is handed on, for the reader to refuse. `leave_out` is the folder of results: were
     it inside a folder named, its planes would be taken for photographs. What any verb wrote elsewhere is left out, too,
-    unless a file is named itself. Links to folders are not followed.
+    and what is hidden or was thrown away, unless it is named itself. Links to folders are not followed.
     """
     for path in (Path(os.path.abspath(named)) for named in paths):
         yield from _walk(path, leave_out) if os.path.isdir(path) else (path,)
@@ -86,7 +88,7 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         return
     ours = outputs.find_pictures(folder, [entry.name for entry in ordered])
     for entry in ordered:
-        if entry.name in ours or entry.name.startswith(_TWIN):
+        if entry.name in ours or entry.name.startswith(_HIDDEN) or entry.name.lower() in _APART:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, leave_out)

@@ -553,6 +553,17 @@ def test_twins_of_macos_are_no_photographs_and_dicom_needs_no_ending(eyes, tmp_p
     assert list(results.find_photographs([twin])) == [twin], "it is named itself, for the reader to refuse"
 
 
+def test_what_was_thrown_away_or_is_hidden_is_read_only_where_it_is_named(eyes):
+    places = (".Trash-1000/files", "$RECYCLE.BIN/S-1-5-21", "#recycle", "@eaDir/eye0.png", ".thumbnails")
+    for place in places:
+        (eyes / place).mkdir(parents=True)
+        (eyes / place / "old.png").write_bytes((eyes / "eye0.png").read_bytes())
+    (eyes / ".IM000001.x8Rq2W").write_bytes(bytes(128) + b"DICM")  # rsync has not copied all of it yet
+    assert list(results.find_photographs([eyes])) == [eyes / f"eye{n}.png" for n in range(6)]
+    named = eyes / ".thumbnails"
+    assert list(results.find_photographs([named])) == [named / "old.png"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a file have a name of any bytes")
 def test_a_name_that_is_no_text_is_read(tmp_path, eyes):
     name = os.fsencode(eyes) + b"/caf\xe9.png"
