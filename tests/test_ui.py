@@ -686,6 +686,19 @@ def test_a_photograph_is_known_by_its_content_whatever_its_name(eye):
     assert picker.file_types is None, "the browser refuses no name"
 
 
+def test_an_example_is_the_fellow_of_a_simulated_eye_and_never_of_a_persons(eye, answer):
+    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OS.png")])
+    right, left = (next(i for i, path in enumerate(answer.eyes) if side in path.name) for side in ("right", "left"))
+    with pytest.raises(Exception, match="clear the case first"):
+        answer.choose_example(right, own)
+    assert own.folder.is_dir()
+    example, _ = cases.take(cases.open_case(), [str(answer.eyes[left])])
+    made = answer.choose_example(right, example)[answer.page.state]
+    assert [answers.side_of(made, number) for number in range(2)] == ["left", "right"]
+    cases.forget(own)
+    cases.forget(made)
+
+
 def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
     right = next(i for i, path in enumerate(answer.eyes) if "right" in path.name)

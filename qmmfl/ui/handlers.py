@@ -65,13 +65,14 @@ class Handlers:
 
     @told
     def choose_example(self, index: int, case: Case | None) -> dict:
-        """Take a simulated eye: into this case where it is the fellow eye, else into a new one."""
+        """Take a simulated eye: into this case where it is a simulated one's fellow, else into a new one."""
         if not self.eyes[index].is_file():  # cleaned away with other old temporary files
             examples.copy_examples()
         wanted = laterality.find_in_name(self.eyes[index].name)
-        if not case or len(case.eyes) != 1 or answers.side_of(case, 0) in (None, wanted):
+        alone = case is not None and len(case.eyes) == 1 and case.eyes[0].is_example  # never beside a person's eye
+        if case is None or not alone or answers.side_of(case, 0) in (None, wanted):
             if case and case.is_precious:
-                raise PhotographError("The example would take the place of your case: clear the case first.")
+                raise PhotographError("A simulated eye does not belong to your case: clear the case first.")
             forget(case)
             case = open_case()
         return self._taken([*case.files, str(self.eyes[index])], case)
