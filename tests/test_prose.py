@@ -185,6 +185,15 @@ def test_every_printed_page_says_of_which_eye_it_is(report):
     assert all(f"side not known, photograph {digits}" in title for title in titles[1])
 
 
+def test_the_first_page_says_that_a_clinician_corrected_it(report):
+    def first(review):
+        return " ".join(text.get_text() for text in paper._reading(report, review)[0].texts)
+
+    assert "The clinician corrected the grade to 0." in first(Review({}, 0, ""))
+    assert "stands on the last page" in first(Review({"DR": "disagree"}))
+    assert "clinician says" not in first(Review()) + first(None)
+
+
 def test_pictures_are_kept_under_the_name_of_their_eye(report):
     assert 'download="right_photograph.jpg"' in viewer.viewer_html(report, save, 64)
     assert 'download="right_msi_550.address' not in markup.planes_html(report, labels.MSI, save, 64)

@@ -45,7 +45,7 @@ def report_pdf(report: Report, review: Review | None = None) -> bytes:
     where there is much to say. Then the synthesized planes, each marked, and what the raised scores are made
     of: the grade, the risk of oedema, the most probable findings. Last the clinician's review, where there is one.
     """
-    pages = _reading(report) + (_appendix(report) if report.planes else [])
+    pages = _reading(report, review) + (_appendix(report) if report.planes else [])
     if review and review.given:
         said = [("Subject", "Word"), *review_rows(review)]
         if not draw.printable(review.note):
@@ -76,7 +76,7 @@ def bind(title: str, created: str, pages: "list[Figure]") -> bytes:
     return data.getvalue()
 
 
-def _reading(report: Report) -> "list[Figure]":
+def _reading(report: Report, review: Review | None = None) -> "list[Figure]":
     pictures = [(draw.photograph(report, 640), "Colour photograph, as acquired")]
     if report.planes:
         poor = "" if report.quality.gradable else f". {UNRELIABLE}"
@@ -85,7 +85,7 @@ def _reading(report: Report) -> "list[Figure]":
     findings += [(f.name, percent(f.probability), percent(f.threshold), call(f)) for f in ranked(report) if f.assessed]
     missing = listed([f.name for f in ranked(report) if not f.assessed])
     findings += [("Not assessed", missing)] if missing else []
-    notes = (*remarks(report), *report.photograph.notes)
+    notes = (*_corrected(review), *remarks(report), *report.photograph.notes)
     tables = [
         (headline(report), findings, (0.0, 0.42, 0.54, 0.66)),
         ("Measurements", facts(report) + [("Note", said) for said in notes], (0.0, 0.27)),
@@ -94,6 +94,14 @@ def _reading(report: Report) -> "list[Figure]":
     legend = f" Outlines: {legend_text()}." if report.planes else ""
     foot = f"{' '.join((NOT_EXCLUDED, SCOPE, SINGLE_FIELD, *footnotes(report)))}{legend}"
     return draw.sheet(f"qmmfl report: {whose(report)}", labels.NOTICE, pictures, tables, foot, 2.9)
+
+
+def _corrected(review: Review | None) -> tuple[str, ...]:
+    """That a clinician has spoken: whoever reads the first page alone must not take it for the last word."""
+    if not review or not review.given:
+        return ()
+    grade = "" if review.grade is None else f" The clinician corrected the grade to {review.grade}."
+    return (f"This is what the machine says; what the clinician says of it stands on the last page.{grade}",)
 
 
 def _appendix(report: Report) -> "list[Figure]":
