@@ -8,6 +8,10 @@ import numpy as np
 _WORKING_SIDE = 512  # [px] the field is sought on a copy this large, so that speed does not depend on the camera
 _DARKEST_FIELD = 8.0  # [0..255] below this 99th percentile nothing is visible
 _WHITE = 225  # [0..255] a border whose darkest channel is brighter is white
+# An edge of the picture is plain where its ends and half of it are within so much of one grey.
+_LEAST_GREY, _NEUTRAL, _PLAIN, _PLAIN_SHARE = 32, 12, 4, 0.5  # [0..255], but for the share
+_SMEARED = 16  # [0..255] what a lossy file makes of that grey beside an eye
+_SAMPLE = 4096  # [px] of an edge are enough to tell its colour
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim
 _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not a circle
 _LIT = 0.12  # of the way from the border's brightness to the field's, what is brighter is the field
@@ -101,18 +105,53 @@ def _is_eye(region: np.ndarray, first: np.ndarray) -> bool:
 
 
 def on_black(pixels: np.ndarray) -> np.ndarray:
-    """The picture with its white border (of a scanned print) painted black; itself where the corners are not white."""
+    """The picture with its plain border painted black: the white of a scanned print, the grey of a slide or of a
+    viewer's window, the strip of a caption. Itself where no edge is plain.
+    """
     corners = np.concatenate([pixels[y, x].reshape(-1, 3) for y in _ends(pixels, 0) for x in _ends(pixels, 1)])
-    if np.median(corners.min(axis=1)) <= _WHITE:
+    if np.median(corners.min(axis=1)) > _WHITE:
+        plain = pixels.min(axis=2) > _WHITE
+    elif (plain := _grey(pixels)) is None:
         return pixels
-    white = (pixels.min(axis=2) > _WHITE).astype(np.uint8)
-    _, regions = cv2.connectedComponents(white)
+    _, regions = cv2.connectedComponents(plain.astype(np.uint8))
     edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
     border = np.isin(regions, np.setdiff1d(edge, 0)).astype(np.uint8)
-    rim = 2 * (max(pixels.shape[:2]) // _WORKING_SIDE + 1) + 1  # what a lossy file leaves between white and the eye
+    rim = 2 * (max(pixels.shape[:2]) // _WORKING_SIDE + 1) + 1  # what a lossy file leaves between border and eye
     painted = pixels.copy()
     painted[cv2.dilate(border, np.ones((rim, rim), np.uint8)) > 0] = 0
     return painted
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray | None:
+    """bool (H, W): what has the one grey of an edge of the picture; None where no edge is of one grey from end to end.
+
+    Where a camera cut the field, the ends of that edge are black.
+    """
+    found = None
+    for axis in (0, 1):
+        for end in _ends(pixels, axis):
+            strip = pixels[end] if axis == 0 else pixels[:, end]
+            tones = [
+                _tone(strip),
+                *(_tone(strip[:, each] if axis == 0 else strip[each]) for each in _ends(strip, 1 - axis)),
+            ]
+            tone = tones[0]
+            if tone.max() < _LEAST_GREY or np.ptp(tone) > _NEUTRAL or np.ptp(tones, axis=0).max() > _PLAIN:
+                continue
+            if np.mean(_within(strip, tone, _PLAIN)) >= _PLAIN_SHARE:
+                same = _within(pixels, tone, _SMEARED)
+                found = same if found is None else found | same
+    return found
+
+
+def _within(pixels: np.ndarray, tone: np.ndarray, most: float) -> np.ndarray:
+    return cv2.inRange(pixels, np.clip(tone - most, 0, 255), np.clip(tone + most, 0, 255)) > 0
+
+
+def _tone(part: np.ndarray) -> np.ndarray:
+    """Median colour (3,) of a part of a picture."""
+    every = part.reshape(-1, 3)
+    return np.median(every[:: max(len(every) // _SAMPLE, 1)], axis=0)
 
 
 def _ends(small: np.ndarray, axis: int) -> tuple[slice, slice]:

@@ -130,10 +130,11 @@ def test_field_ignores_shift_and_text(eye):
     assert frame.field_mask()[30, 60] == False  # noqa: E712 - the text lies outside the field
 
 
+@pytest.mark.parametrize("level", [255, 200, 60])
 @pytest.mark.parametrize("stored", [None, 60])
-def test_a_white_border_is_no_part_of_the_eye(large, stored):
+def test_a_plain_border_is_no_part_of_the_eye(large, stored, level):
     outside = large.photograph.max(axis=2) == 0
-    print_ = np.where(outside[..., None], 255, large.photograph).astype(np.uint8)
+    print_ = np.where(outside[..., None], level, large.photograph).astype(np.uint8)
     if stored:  # a lossy file smears the border into the eye
         print_ = cv2.imdecode(cv2.imencode(".jpg", print_, [cv2.IMWRITE_JPEG_QUALITY, stored])[1], cv2.IMREAD_COLOR)
     square, frame = fundus.canonical(print_, fundus.Prep(256))
@@ -142,6 +143,26 @@ def test_a_white_border_is_no_part_of_the_eye(large, stored):
     assert frame.wide == frame.high
     assert (square.min(axis=2) > 150).sum() < (expected.min(axis=2) > 150).sum() + 60, "nothing white is left"
     assert np.abs(square.astype(float) - expected).mean() < 8
+
+
+@pytest.mark.parametrize("level", [45, 128, 240])
+@pytest.mark.parametrize("around", [(0, 60, 0, 0), (40, 0, 90, 0), (50, 50, 50, 50)])
+def test_a_caption_a_toolbar_or_a_page_is_no_part_of_the_eye(large, around, level):
+    cut = large.photograph[70:410]
+    shown = cv2.copyMakeBorder(cut, *around, cv2.BORDER_CONSTANT, value=(level, level, level))
+    cv2.putText(shown, "OD 2020-01-01 12:30", (10, len(shown) - 20), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (0, 0, 0), 2)
+    dark = cv2.copyMakeBorder(cut, *around, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    known, found = fundus.find_field(dark), fundus.find_field(shown)
+    assert found.circular
+    assert abs(found.radius / known.radius - 1) < 0.01
+    assert np.hypot(found.x - known.x, found.y - known.y) < 2
+
+
+def test_what_lies_along_one_edge_of_an_eye_is_no_border(large):
+    """Of a retina that the camera cut and overexposed: its ends are black."""
+    cut = large.photograph[70:].copy()
+    cut[:12, 150:300] = 200
+    assert fundus.on_black(cut) is cut
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

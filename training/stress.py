@@ -57,6 +57,15 @@ def _printed(pixels: np.ndarray) -> np.ndarray:
     return np.where(pixels.max(axis=2, keepdims=True) < _DARK, 255, pixels).astype(np.uint8)
 
 
+def _shown(pixels: np.ndarray) -> np.ndarray:
+    """On the grey of a slide or a viewer, a pale strip with a caption below."""
+    high, wide = (round(0.15 * length) for length in pixels.shape[:2])
+    page = cv2.copyMakeBorder(pixels, high, high, wide, wide, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    page = cv2.copyMakeBorder(page, 0, high, 0, 0, cv2.BORDER_CONSTANT, value=(230, 230, 230))
+    cv2.putText(page, "2020-01-01 12:30", (wide, len(page) - high // 3), 0, high / 60, (0, 0, 0), max(high // 30, 1))
+    return page
+
+
 def _squeezed(pixels: np.ndarray) -> np.ndarray:
     """As where every photograph of a set is stored as a square."""
     return cv2.resize(pixels, None, fx=1 / 1.4, fy=1, interpolation=cv2.INTER_AREA)
@@ -86,11 +95,12 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "warm colours": _toned((0.8, 1.15, 1.3)),
     "the middle alone": _middle,
     "white surround": _printed,
+    "on a grey page": _shown,
     "squeezed sideways": _squeezed,
     "moved in exposure": _moved,
     "dark towards one side": _shaded,
 }
-UNSEEN = ("white surround", "squeezed sideways", "moved in exposure", "dark towards one side")
+UNSEEN = ("white surround", "on a grey page", "squeezed sideways", "moved in exposure", "dark towards one side")
 
 
 def stress(recipe: Scoring) -> dict[str, Any]:
