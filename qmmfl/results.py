@@ -259,7 +259,8 @@ def _cell(value: Any) -> Any:
 
 
 def write_parquet(summary: Path) -> Path | None:
-    """summary.csv with types, as summary.parquet beside it; None where pyarrow is not installed. Raises OSError.
+    """summary.csv with types, as summary.parquet beside it; None where pyarrow is not installed. Raises OSError, and
+    ValueError for a number that another program rewrote.
 
     Texts, numbers (float64), counts (int32) and 0/1 or grades (int8); an empty cell is null. Goes through the file in
     pieces.

@@ -654,6 +654,25 @@ def test_parquet_says_what_the_table_says(eyes, tmp_path):
     assert isinstance(table[1]["p_DR"], float)
 
 
+def test_numbers_that_a_spreadsheet_rewrote_end_no_run(eyes, tmp_path, tiny_folder, monkeypatch, capsys):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("qmmfl.pipeline.load", lambda *_: Stub())
+    out = tmp_path / "o"
+    command = ["read", str(eyes), "--out", str(out), "--no-pdf", "--no-planes", "--weights", str(tiny_folder)]
+    assert cli.main(command) == cli.OK
+    table = rows(out)
+    for row in table:
+        row["quality"] = row["quality"].replace(".", ",")
+    with (out / "summary.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, results.SUMMARY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    assert cli.main(command) == cli.OK
+    assert "no summary.parquet" in capsys.readouterr().err
+    assert not (out / "summary.parquet").exists()
+    assert rows(out) == table
+
+
 PROGRAM = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored

@@ -135,7 +135,10 @@ def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None"
             outcome = REFUSED if refused else outcome
             line = f"{row['status']:<11} {row['reason' if refused else 'input']}"
             _tell(bar, line, sys.stderr if refused else sys.stdout)
-        results.write_parquet(options.out / runs.SUMMARY)
+        try:
+            results.write_parquet(options.out / runs.SUMMARY)
+        except ValueError:  # a spreadsheet that saves .5 as 0,5
+            print(f"qmmfl: another program changed numbers in {runs.SUMMARY}: no {runs.PARQUET}", file=sys.stderr)
         counted = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items()))
         print(f"qmmfl: {counted}; {options.out / runs.SUMMARY}", file=sys.stderr)
         return outcome
