@@ -699,6 +699,18 @@ def test_an_example_is_the_fellow_of_a_simulated_eye_and_never_of_a_persons(eye,
     cases.forget(made)
 
 
+def test_whatever_is_made_of_an_example_says_that_it_is_simulated(eye, answer):
+    case, _ = cases.take(cases.open_case(), [str(answer.eyes[0])])
+    assert cases.SIMULATED in answers.everything(case, answer.reader)["viewer"]
+    case = answer.reader.read(case, silent)
+    assert cases.SIMULATED in json.loads(cases.as_json(case.eye))["input"]["notes"]
+    assert cases.SIMULATED in answers.everything(case, answer.reader)["reading"]
+    cases.forget(case)
+    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "simulated_eye.png")])
+    assert cases.SIMULATED not in own.eye.read().notes
+    cases.forget(own)
+
+
 def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
     right = next(i for i, path in enumerate(answer.eyes) if "right" in path.name)

@@ -22,6 +22,7 @@ from . import examples
 SIDE = 1280  # [px] of the pictures on the page, at most
 KEEP = 3600  # [s] a case that is not used for this long is deleted
 MOST = 2  # photographs in a case: one of each eye
+SIMULATED = "This is a simulated eye, drawn by a computer: it is of no person."
 TWICE = "This is the same photograph again; choose that of the other eye."
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
 _MARK, _GONE, _KEPT = "case-", "gone-", "kept-"
@@ -88,8 +89,9 @@ class Taken:
         return laterality.noted(self.report, *self.settle()) if self.report else None
 
     def read(self) -> Photograph:
-        """Decode the file. Raises PhotographError."""
-        return photograph.read(self.file, None)
+        """Decode the file; of an example all that is made of it says that it is one. Raises PhotographError."""
+        picture = photograph.read(self.file, None)
+        return replace(picture, notes=(SIMULATED, *picture.notes)) if self.is_example else picture
 
 
 @dataclass(frozen=True, eq=False)
