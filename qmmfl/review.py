@@ -61,10 +61,11 @@ def accept(given: Mapping[str, Any]) -> Review:
     opinions = given.get("opinions")
     opinions = opinions if isinstance(opinions, dict) else {}
     grade = str(given.get("grade", ""))
+    note = str(given.get("note") or "")[:NOTE_LENGTH].encode("utf-8", "replace").decode()  # half an emoji is no text
     return Review(
         {code: opinions[code] for code in SUBJECTS if opinions.get(code) in OPINIONS},
         int(grade) if grade in tuple("01234") else None,
-        str(given.get("note") or "")[:NOTE_LENGTH].strip(),
+        note.strip(),
     )
 
 

@@ -919,6 +919,12 @@ def test_what_is_no_review_is_left_out(text):
     assert review.parse(text) == {}
 
 
+def test_half_a_character_in_a_note_costs_no_file():
+    (said,) = review.parse('[{"eye": "a", "note": "seen \\ud83d"}]').values()
+    assert said.note == "seen ?"
+    review.to_csv([(fake_report(planes=False), said)]).encode()
+
+
 def test_a_review_that_makes_no_sense_says_nothing():
     (said,) = review.parse('[{"eye": "a", "opinions": 3, "grade": 9, "note": null}]').values()
     assert not said.given
