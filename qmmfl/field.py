@@ -11,6 +11,8 @@ _WHITE = 225  # [0..255] a border whose darkest channel is brighter is white
 # An edge of the picture is plain where its ends and half of it are within so much of one grey.
 _LEAST_GREY, _NEUTRAL, _PLAIN, _PLAIN_SHARE = 32, 12, 4, 0.5  # [0..255], but for the share
 _SMEARED = 16  # [0..255] what a lossy file makes of that grey beside an eye
+# Round corners: of a full circle, that much must be seen this near to it [radii]; those of a rectangle are less.
+_CORNERS_SHARE, _TOUCHING = 0.06, 0.005
 _SAMPLE = 4096  # [px] of an edge are enough to tell its colour
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim
 _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not a circle
@@ -47,8 +49,8 @@ def find_field(pixels: np.ndarray) -> Field:
     """Find the field of view of a photograph.
 
     pixels: uint8 (H, W, 3) RGB. The rim is fitted as a circle where it is visible, also when the camera cut the
-    field above and below, or as an ellipse with upright axes; a picture without a visible rim (a crop) gets the circle
-    around what is lit.
+    field on any side, or as an ellipse with upright axes; a picture without a visible rim (a crop) gets the circle that
+    is as wide as the longer side of what is lit.
     Raises FieldError when nothing is visible.
     """
     step = max(max(pixels.shape[:2]) // _WORKING_SIDE, 1)  # whole steps first: OpenCV takes a quarter of the time
@@ -64,7 +66,7 @@ def find_field(pixels: np.ndarray) -> Field:
     fit = _fit(rim, box)
     if fit is None:  # what the camera cut off may end straight at black that somebody put around it
         fit = _fit(rim[_off_border(rim - (x0, y0), w, h)], box)
-        fit = fit if fit and _holds(fit, rim) else None
+        fit = fit if fit and _holds(fit, rim) else _fit_corners(rim)
     x, y, radius, aspect = fit or (x0 + (w - 1) / 2, y0 + (h - 1) / 2, max(w, h) / 2, 1.0)
     alone = second is None or bool(np.hypot(*(second - (x, y))) < radius)
     x, y = (np.array([x, y]) + 0.5) * ratio - 0.5
@@ -211,6 +213,28 @@ def _fit_circle(points: np.ndarray, box: tuple[int, int, int, int]) -> tuple[flo
         and y0 < y < y0 + h
     )
     return (float(x), float(y), radius) if plausible else None
+
+
+def _fit_corners(points: np.ndarray) -> tuple[float, float, float, float] | None:
+    """The field of a camera that cut it on every side, so that it is round in the corners alone, see `_fit`; or None.
+
+    Nothing lit lies beyond it: it is the smallest circle around all that is, if that touches more than corners.
+    """
+    if len(points) < 30:
+        return None
+    (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
+    for _ in range(3):  # one point that sticks out moves it
+        away = np.hypot(*(points - (x, y)).T)
+        touching = points[np.abs(away - radius) <= max(1.5, _TOUCHING * radius)]
+        design = np.column_stack([touching, np.ones(len(touching))])
+        (a, b, c), *_ = np.linalg.lstsq(design, (touching**2).sum(axis=1), rcond=None)
+        x, y = a / 2, b / 2
+        radius = float(np.sqrt(max(c + x * x + y * y, 1.0)))
+    angles = np.arctan2(touching[:, 1] - y, touching[:, 0] - x)
+    share, quadrants = (np.histogram(angles, bins, (-np.pi, np.pi))[0] > 0 for bins in (144, 4))
+    if share.mean() < _CORNERS_SHARE or quadrants.sum() < 3 or not _holds((x, y, radius, 1.0), points):
+        return None
+    return float(x), float(y), radius, 1.0
 
 
 def _fit_ellipse(points: np.ndarray) -> tuple[float, float, float, float] | None:

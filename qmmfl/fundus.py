@@ -25,10 +25,13 @@ __all__ = [
     "visible_part",
 ]
 
-NOTE_CROP = "No round edge of the field of view is seen, as in a crop: places, sizes and side may be off."
+NOTE_CROP = (
+    "No round edge of the field of view is seen, as in a crop: what lies in the corners is not read, and places, sizes "
+    "and side may be off."
+)
 NOTE_SQUEEZED = (
-    "The field of view is {:.2f} times as high as it is wide: the photograph was pulled out of shape, and was read as "
-    "if the field were round; save it with its sides in proportion if you can."
+    "The field of view is {:.2f} times as high as it is wide: the photograph was pulled out of shape, and was read, "
+    "and is shown, as if the field were round; save it with its sides in proportion if you can."
 )
 NOTE_PART = "Only about {:.0%} of the round field of view is seen, the rest is dark or cut off: it was not read."
 LEAST_PART = 0.65  # of the field of view; cameras that cut it above and below still show .68

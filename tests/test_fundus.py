@@ -117,6 +117,25 @@ def test_black_around_a_field_that_the_camera_cut_does_not_shrink_it(large, surr
     assert np.hypot(found.x - 60 - known.x, found.y - 60 - known.y) < 4
 
 
+@pytest.mark.parametrize("around", [0, 40])
+@pytest.mark.parametrize("side", [350, 380])
+def test_a_field_that_the_camera_cut_on_every_side_is_found_by_its_corners(large, side, around):
+    known = fundus.find_field(large.photograph)
+    x, y = (round(middle - side / 2) for middle in (known.x, known.y))
+    cut = large.photograph[y : y + side, x : x + side]
+    found = fundus.find_field(cv2.copyMakeBorder(cut, *[around] * 4, cv2.BORDER_CONSTANT, value=(0, 0, 0)))
+    assert found.circular
+    assert abs(found.radius / known.radius - 1) < 0.02
+    assert np.hypot(found.x - around + x - known.x, found.y - around + y - known.y) < 4
+
+
+def test_the_corners_of_a_crop_are_no_rim(large):
+    known = fundus.find_field(large.photograph)
+    x, y = (round(middle - 120) for middle in (known.x, known.y))
+    for wide, high in ((240, 240), (240, 180)):
+        assert not fundus.find_field(large.photograph[y : y + high, x : x + wide]).circular
+
+
 def test_field_ignores_shift_and_text(eye):
     wide = np.zeros((540, 700, 3), np.uint8)
     wide[60:508, 210:658] = eye.photograph
