@@ -176,6 +176,15 @@ def square_mask(prep: Prep) -> np.ndarray:
     return (xs - centre) ** 2 + (ys - centre) ** 2 <= (prep.size / 2 / (1 + prep.margin)) ** 2
 
 
+def share_beyond(cells: np.ndarray) -> float:
+    """Of what lies above zero in a map over the canonical square, float (s, s), the share (0..1) in cells that lie
+    wholly beyond the field of view, where no picture shows it.
+    """
+    side, raised = len(cells), np.maximum(cells, 0)
+    inside = square_mask(Prep(16 * side)).reshape(side, 16, side, 16).any(axis=(1, 3))
+    return float(raised[~inside].sum() / raised.sum()) if raised.any() else 0.0
+
+
 def visible_part(square: np.ndarray, prep: Prep) -> float:
     """Share 0..1 of the field of view of a canonical square, uint8 (S, S, 3) RGB, that is neither dark nor cut off."""
     small = cv2.resize(square, (256, 256), interpolation=cv2.INTER_AREA).max(axis=2)

@@ -155,7 +155,10 @@ def test_the_text_says_what_is_not_flagged_and_what_was_measured(eye):
     made = explain.explain(pipeline.Pipeline(tiny_network(), card, "tiny", "cpu"), eye.photograph, "DR")
     text = words.explanation_text(made)
     assert "It is not flagged: the map shows what little raised its score." in text
-    assert "27 IDRiD test eyes (DR): 0.41 of what raises the score lies in cells with a mark, the" in text
+    assert (
+        "27 IDRiD test eyes (DR): 0.41 of what raises the score within the field of view lies in cells with a mark, the"
+        in text
+    )
     assert "0.60 of the eyes (by chance 0.22 both)" in text
     assert words.UNMEASURED not in text
     assert words.explanation_pdf(made) == words.explanation_pdf(made)

@@ -11,7 +11,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from cases import CODES, case
 
 from qmmfl import photograph
-from training import card_tables, conformal, data, model_card, reading_figures, scores, strangers, stress
+from training import card_tables, conformal, data, metrics, model_card, reading_figures, scores, strangers, stress
 
 
 def scored(probability: np.ndarray, **changes) -> scores.Scores:
@@ -55,8 +55,13 @@ def test_figures_of_a_data_set():
     dr = made["findings"]["DR"]
     assert dr["positives"] == 40
     assert dr["sensitivity"][0] == pytest.approx(38 / 40)
-    assert dr["specificity"] == [1.0, 1.0, 1.0]
+    assert dr["specificity"] == metrics.proportion(40, 40), "that none of few was wrong does not say that none would be"
     assert dr["f1"][0] == pytest.approx(2 * 38 / 78)
+    few = [i for i, each in enumerate(cases) if each.grade == 0 or i < 8]
+    rare = reading_figures.of_folder([cases[i] for i in few], scored(np.array(probability)[few]), promises, 50)
+    rare = rare["findings"]["DR"]
+    assert (rare["positives"], rare["sensitivity"]) == (4, metrics.proportion(2, 4))
+    assert np.isnan(rare["auc"][1:]).all(), "four eyes do not say how sure their ranks are"
     assert dr["auc"][0] == pytest.approx(38 / 40 + 2 / 40 * 0.5)
     assert dr["auc"][1] < dr["auc"][0] <= dr["auc"][2]
     assert dr["ece"] == pytest.approx(0.09, abs=0.06)

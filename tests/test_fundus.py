@@ -136,6 +136,15 @@ def test_the_corners_of_a_crop_are_no_rim(large):
         assert not fundus.find_field(large.photograph[y : y + high, x : x + wide]).circular
 
 
+def test_what_a_map_holds_beyond_the_field_is_a_share_of_what_raises():
+    cells = np.zeros((16, 16), np.float32)
+    cells[0, 0], cells[8, 8], cells[15, 15], cells[4, 4] = 1, 2, 1, -5
+    assert fundus.share_beyond(cells) == pytest.approx(0.5)
+    cells[[0, 15], [0, 15]] = 0
+    assert fundus.share_beyond(cells) == 0
+    assert fundus.share_beyond(-np.ones((16, 16))) == 0
+
+
 def test_field_ignores_shift_and_text(eye):
     wide = np.zeros((540, 700, 3), np.uint8)
     wide[60:508, 210:658] = eye.photograph

@@ -143,7 +143,7 @@ def test_what_is_called_by_grade_has_its_probability_and_oedema_beside_it():
 def test_lesions_beyond_healthy_eyes_contradict_a_reading_without_retinopathy():
     report = graded(fake_report(suspected=("NORMAL",)), 0, (1, 0, 0, 0, 0))
     report = replace(report, lesions={"MA": Lesion(9, 0.01, 3), "HE": Lesion(1, 0.01, 3)})
-    assert doubts.conflicts(report)["DR"].startswith("More microaneurysms are marked than, falsely, in nine")
+    assert doubts.conflicts(report)["DR"].startswith("More microaneurysms are marked than, falsely, in most")
     assert "DR" not in doubts.conflicts(replace(report, lesions={"MA": Lesion(3, 0.01, 3)}))
 
 
@@ -247,6 +247,10 @@ def test_heat_caption_says_what_the_map_is_not(report):
     above = tuple(replace(f, probability=0.9) if f.code == "NORMAL" else f for f in report.findings)
     assert "what little raised" not in sentences.heat_caption(replace(report, findings=above), "NORMAL")
     assert "no score map" in sentences.heat_caption(report, "RS")
+    outside = np.zeros_like(report.maps["DR"])
+    outside[0, 0, 0], outside[0, len(outside[0]) // 2, len(outside[0]) // 2] = 1, 3
+    said = sentences.heat_caption(replace(report, maps={**report.maps, "DR": outside}), "DR")
+    assert said.endswith("25% of what raises it lies beyond the field of view and is not drawn.")
 
 
 def test_score_map_is_not_shown_unasked(report, dark):

@@ -9,6 +9,7 @@ from qmmfl.nets import OEDEMA
 from .reading_figures import ERRORS, GRADED
 
 _LEAST = "of true probabilities"
+_BOUNDED = 8  # eyes of which drawing them again says how sure a mean is
 _FIGURES = ("auc", "ap", "f1", "sensitivity", "specificity")
 
 
@@ -20,6 +21,11 @@ def shown(value: Any) -> str:
         return ""
     bounded = None not in value[1:] and value[1] != value[2]  # where all eyes are alike drawing them again says nothing
     return f"{value[0]:.3f}" + (f" ({value[1]:.3f} to {value[2]:.3f})" if bounded else "")
+
+
+def _alone(value: Any) -> Any:
+    """A figure without its interval."""
+    return value[0] if isinstance(value, Sequence) else value
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -107,7 +113,7 @@ def grades(metrics: Mapping[str, Any]) -> str:
 
 def stress(metrics: Mapping[str, Any]) -> str:
     """What `training.stress` found: the grade of altered test photographs."""
-    keys = ("coverage", "kappa", "referable_auc", "mild_sensitivity", "mild_specificity")
+    keys = ("coverage", "kappa", "referable_auc", "mild_sensitivity", "mild_specificity", "lesions_healthy")
     made = metrics.get("stress", {})
     rows = [
         (f"{name} *" if own.get("unseen") else name, str(own["eyes"]), *(shown(own.get(key)) for key in keys))
@@ -118,7 +124,8 @@ def stress(metrics: Mapping[str, Any]) -> str:
         "IDRiD and Rahim test photographs, pooled and altered. The middle alone leaves out lesions beyond it; the "
         "other ways are not meant to change what a clinician would say, but the smallest lesions may be lost. Training "
         "altered its own eyes in these ways too, but for those with a star. Intervals are of each row: the eyes are "
-        "the same, so that differences between rows are surer than they look.\n\n" + table((*head, "specificity"), rows)
+        "the same, so that differences between rows are surer than they look.\n\n"
+        + table((*head, "specificity", "more lesions than healthy eyes, grade 0"), rows)
         if rows
         else ""
     )
@@ -142,8 +149,10 @@ def findings(metrics: Mapping[str, Any], folder: str) -> str:
     head = ("code", "test eyes", "AUC", "average precision", "F1", "sensitivity", "specificity")
     head += ("calibration error before", "after", _LEAST, "undecided share", "kept present", "kept absent")
     return (
-        "Kept: share of the eyes with the finding, and of those without it, for which the true answer is among those "
-        "that abstention leaves open; 0.9 is meant.\n\n" + table(head, rows)
+        "All eyes are scored, also those that the gates refuse, as half of those with a cataract, most of MH. What "
+        "ranks fewer than five eyes with the finding has no interval. Kept: share of the eyes with the finding, and of "
+        "those without it, for which the true answer is among those that abstention leaves open; 0.9 is meant.\n\n"
+        + table(head, rows)
         if rows
         else ""
     )
@@ -244,10 +253,15 @@ def explanations(results: Mapping[str, Any]) -> str:
     trust = results["trust"]
     keys = ("randomised_heads", "randomised_fusion", "randomised_encoders")
     keys += ("deletion", "random_deletion", "road", "random_road")
-    doubted = [(kind, *(shown(own.get(key)) for key in keys)) for kind, own in trust["maps"].items()]
+    bounded = trust["eyes"] >= _BOUNDED
+    doubted = [
+        (kind, *(shown(own.get(key) if bounded else _alone(own.get(key))) for key in keys))
+        for kind, own in trust["maps"].items()
+    ]
     return (
-        "Precision: share of what raises the score that lies in cells with a mark; pointing: share of eyes whose "
-        "highest cell holds one; both are by chance the share of the retina that is marked.\n\n"
+        "Precision: share of what raises the score within the field of view that lies in cells with a mark (some lies "
+        "beyond it, where no picture shows it); pointing: share of eyes whose highest cell holds one; both are by "
+        "chance the share of the retina that is marked.\n\n"
         + table(("map", "score and eyes", "precision", "pointing", "by chance"), agreed)
         + f"\n\n{trust['code']}, {trust['eyes']} {trust['dataset']}. Randomised: size of the rank correlation with the "
         "map of the same network after that part was made random (a map that shows what was learnt falls to 0). "

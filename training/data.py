@@ -197,10 +197,13 @@ def write_retakes(table: list[Case], pool: Executor) -> Iterator[Case]:
         for source, seed, path, there in zip(chosen, seeds, paths, made, strict=True):
             if there:
                 case = sources[name][source]
-                known = case.findings
+                known, oedema = case.findings, case.oedema
                 if retakes.narrowed(seed):
                     known = [value if code in EVERYWHERE else -1 for code, value in zip(CODES, known, strict=True)]
-                yield replace(case, path=str(path), split=RETAKE, findings=tuple(known), gradable=-1, odir=())
+                    oedema = -1
+                yield replace(
+                    case, path=str(path), split=RETAKE, findings=tuple(known), oedema=oedema, gradable=-1, odir=()
+                )
 
 
 def build(data: Path, workers: int = 2) -> None:

@@ -49,7 +49,8 @@ CHECKED = 20  # validation eyes, about, that are read anew before the weights ar
 MOST_OFF = 0.1  # [logit] a score in use off the cached one; planes of 8 bits and other kernels move it by a hundredth
 LIMITS = (
     "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",
-    "Strongly compressed files, narrow fields and dark pictures move the grade; the card says how far.",
+    "Strongly compressed files, narrow fields and dark pictures move the grade, and sharpened ones or those of "
+    "which the contrast was raised show false microaneurysms; the card says how far.",
     "Retinopathy that threatens vision is often called moderate; the card says how often in which set.",
     "Learnt and tested on photographs as public sets hold them: shrunk to 224 to 1024 pixels, IDRiD's cropped to the "
     "field, stored again; a camera's full picture is scaled to 1024 pixels and was not among them.",
@@ -60,7 +61,7 @@ LIMITS = (
     "The fusion was told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc lie: "
     "that exact maps lie there is a wish of its makers, too.",
     "Whether a photograph can be read is judged leniently: see how many that people called unreadable are refused.",
-    "Few cameras and mostly Chinese, Indian and Iranian eyes; children and other populations are not represented.",
+    "Few cameras and mostly Chinese, American and Indian eyes; children and other populations are not represented.",
 )
 # Figures that outlive the weights they came with: they say of which they are, or are of nets of their own.
 CARRIED = ("ablations", "leave_out")

@@ -137,6 +137,9 @@ def least_calibration_error(probability: np.ndarray, draws: int = 200, seed: int
     return float(np.mean([calibration_error(truth, probability) for truth in truths]))
 
 
+FEW = 10  # eyes of which a share's interval is not drawn but computed
+
+
 def reliability(truth: np.ndarray, probability: np.ndarray, bins: int = 10) -> list[list[float]]:
     """The calibration curve of bool truth (n,): [mean probability, observed share, eyes] of equally filled bins."""
     order = np.array_split(np.argsort(probability), bins)
@@ -159,6 +162,16 @@ def proportion(part: int, whole: int) -> list[float]:
     middle = (share + z2 / (2 * whole)) / (1 + z2 / whole)
     half = (z2 * (share * (1 - share) / whole + z2 / (4 * whole**2))) ** 0.5 / (1 + z2 / whole)
     return [share, middle - half, middle + half]
+
+
+def plainly(bounded: list[float], whole: int) -> list[float]:
+    """[share, low, high] of `bounds`, or of `proportion` where drawing `whole` eyes again can hardly tell: they are few
+    or all alike.
+    """
+    share, low, high = bounded
+    if np.isnan(share) or (whole >= FEW and low != high):
+        return bounded
+    return proportion(round(share * whole), whole)
 
 
 def group_draws(groups: Sequence[str] | np.ndarray, repeats: int, seed: int = 0) -> Iterator[np.ndarray]:

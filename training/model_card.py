@@ -11,6 +11,7 @@ from typing import Any
 from qmmfl import labels, weights
 
 from .card_tables import sections, shown, table
+from .metrics import FEW, proportion
 
 PAGE = "README.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -128,9 +129,9 @@ def rows(card: weights.Card) -> Iterator[tuple[str, str, str, str]]:
                 yield title.format(metrics[part]), shown(value), target, reference
     for folder, poor in metrics.get("gates", {}).get("poor", {}).items():
         title, share = f"Photographs labelled unreadable in {folder} ({poor['photographs']})", poor["refused"]
-        yield f"{title}, refused", shown(share / poor["photographs"]), "", ""
+        yield f"{title}, refused", shown(proportion(share, poor["photographs"])), "", ""
         if "doubtful" in poor:
-            marked = shown((share + poor["doubtful"]) / poor["photographs"])
+            marked = shown(proportion(share + poor["doubtful"], poor["photographs"]))
             yield f"{title}, refused or read with quality in doubt", marked, "", ""
     ablations = metrics.get("ablations", {})
     by = ablations.get("weights", card.sha256)
@@ -166,7 +167,8 @@ def page(card: weights.Card) -> str:
         "Test split of each set, shipped weights and pipeline, gates overridden; photographs as they were gathered, at "
         "the size they have there: most were shrunk before (see Limits), so that no figure is of a camera's own file. "
         f"95 % bootstrap interval over {_drawn(card.metrics)} (over tiles of the image for the angiogram pairs, which "
-        "are few). `python -m training.evaluate` computes them again.",
+        f"are few); of shares of fewer than {FEW} eyes, or of eyes all alike, Wilson's over eyes. "
+        "`python -m training.evaluate` computes them again.",
         table(("figure", "value (95 % interval)", "first target", "reference"), rows(card)),
         *sections(card.metrics),
         "## Findings",

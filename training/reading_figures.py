@@ -1,10 +1,11 @@
 """Figures of the readings per data set: findings, grade, calibration, abstention, gates.
 
 Everything is computed on all eyes with the gates overridden; `coverage` says how many the gates would have kept.
-Intervals are 95 % bootstrap intervals over patients (`Targets.group`: both eyes and near-duplicates together).
+Intervals are 95 % bootstrap intervals over patients (`Targets.group`: both eyes and near-duplicates together), of
+shares of few eyes, or of eyes all alike, Wilson's over eyes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ from .targets import Targets
 LEAST = 10  # positive test eyes of a finding that counts in the macro figures
 GRADED = ("kappa", "accuracy", "referable_auc", "mild_sensitivity", "mild_specificity")  # of `grades`, in order
 GRADED += ("threat_auc", "threat_sensitivity", "threat_specificity", "lesions_healthy", "lesions_ill")
+_SHARES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {  # of these grades
+    "mild_sensitivity": lambda grade: grade >= labels.MORE_THAN_MILD,
+    "mild_specificity": lambda grade: grade < labels.MORE_THAN_MILD,
+    "threat_sensitivity": lambda grade: grade >= labels.VISION_THREATENING,
+    "threat_specificity": lambda grade: grade < labels.VISION_THREATENING,
+    "lesions_healthy": lambda grade: grade == 0,
+    "lesions_ill": lambda grade: grade >= labels.MORE_THAN_MILD,
+}
+_RANKED = 5  # eyes with a finding: of fewer an interval of how they rank says nothing
 ERRORS = ("ece_before", "ece", "ece_least")  # calibration errors: uncalibrated, in use, of true probabilities
 AGES = {"up to 49": (0, 49), "50 to 59": (50, 59), "60 to 69": (60, 69), "from 70": (70, 120)}  # [years]
 
@@ -74,6 +84,11 @@ def findings(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
             ]
 
         bounded = metrics.bounds(each, every.group[rows], repeats)
+        bounded[3:] = [
+            metrics.plainly(b, int(n)) for b, n in zip(bounded[3:], (truth.sum(), (~truth).sum()), strict=True)
+        ]
+        if truth.sum() < _RANKED:
+            bounded[:3] = [[value, np.nan, np.nan] for value, *_ in bounded[:3]]
         per[code] = {
             "eyes": len(rows),
             "positives": int(truth.sum()),
@@ -135,6 +150,8 @@ def grades(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
         return [metrics.quadratic_kappa(t, m), right, *called, *marked]
 
     bounded = dict(zip(GRADED, metrics.bounds(each, every.group[rows], repeats), strict=True))
+    for name, which in _SHARES.items():
+        bounded[name] = metrics.plainly(bounded[name], int(which(truth).sum()))
     return {"grade": {"eyes": len(rows), **{name: found for name, found in bounded.items() if not np.isnan(found[0])}}}
 
 

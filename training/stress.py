@@ -47,6 +47,18 @@ def _blurred(pixels: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 500)
 
 
+def _sharpened(pixels: np.ndarray) -> np.ndarray:
+    """As cameras and viewers do: what a slight blur would take is given twice."""
+    return cv2.addWeighted(pixels, 2, cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 500), -1, 0)
+
+
+def _contrasted(pixels: np.ndarray) -> np.ndarray:
+    """Contrast raised place by place, of the lightness alone."""
+    light, *colours = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
+    light = cv2.createCLAHE(2.0, (8, 8)).apply(light)
+    return cv2.cvtColor(cv2.merge([light, *colours]), cv2.COLOR_LAB2RGB)
+
+
 def _middle(pixels: np.ndarray) -> np.ndarray:
     side = round(min(pixels.shape[:2]) * 0.7)
     y, x = ((length - side) // 2 for length in pixels.shape[:2])
@@ -90,6 +102,8 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "JPEG of quality 50": _stored(50),
     "JPEG of quality 20": _stored(20),
     "out of focus": _blurred,
+    "sharpened": _sharpened,
+    "local contrast raised": _contrasted,
     "underexposed": _toned((1.3, 1.3, 1.3), 0.6),
     "cool colours": _toned((1.2, 0.9, 0.8)),
     "warm colours": _toned((0.8, 1.15, 1.3)),
@@ -100,7 +114,15 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "moved in exposure": _moved,
     "dark towards one side": _shaded,
 }
-UNSEEN = ("white surround", "on a grey page", "squeezed sideways", "moved in exposure", "dark towards one side")
+UNSEEN = (
+    "sharpened",
+    "local contrast raised",
+    "white surround",
+    "on a grey page",
+    "squeezed sideways",
+    "moved in exposure",
+    "dark towards one side",
+)
 
 
 def stress(recipe: Scoring) -> dict[str, Any]:

@@ -50,10 +50,10 @@ class Targets:
 
     def seen_in_part(self, rows: np.ndarray, part: np.ndarray) -> "Targets":
         """The targets of some cases; where `part`, bool (len(rows),), a part alone of the retina is seen: unknown
-        there are the findings that may lie elsewhere, and the cup-to-disc ratio.
+        there are the findings that may lie elsewhere, oedema among them, and the cup-to-disc ratio.
         """
         made = self.at(rows)
-        elsewhere = [index for index, code in enumerate(CODES) if code not in EVERYWHERE]
+        elsewhere = [index for index, code in enumerate(_BINARY) if code in (*CODES, OEDEMA) and code not in EVERYWHERE]
         made.binary[np.ix_(part, elsewhere)] = -1
         made.extras[part, 2] = -1
         return made

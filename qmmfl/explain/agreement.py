@@ -13,8 +13,9 @@ KEY = "explanations"  # of the card's metrics
 class Agreement:
     """One kind of map against the masks of one data set. Figures are (value, low, high) of the 95 % interval, 0..1.
 
-    precision: share of what raises the score that lies in cells with a mark; pointing: eyes whose highest cell holds
-    one; chance: of both, the share of the retina that is marked. code: the score that was explained.
+    precision: share of what raises the score within the field of view that lies in cells with a mark; pointing: eyes
+    whose highest cell holds one; chance: of both, the share of the retina that is marked. code: the score that was
+    explained.
     best, best_precision: key (see `key_of`) and precision of the map, of all that were measured, that lies furthest
     above chance in the marks.
     """

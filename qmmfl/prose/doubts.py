@@ -50,7 +50,7 @@ def conflicts(report: Report) -> dict[str, str]:
         found["DR"] = f"Diabetic retinopathy ({said}) and its grade ({grade(report)}) disagree. {CONFLICT}"
     elif more and given == 0 and not finding.suspected:
         found["DR"] = (
-            f"More {listed(more)} are marked than, falsely, in nine of ten eyes without a finding, yet no "
+            f"More {listed(more)} are marked than, falsely, in most eyes without a finding, yet no "
             f"retinopathy is suspected. {LESION_CONFLICT}"
         )
     if report.dme.suspected and given == 0 and not finding.suspected:

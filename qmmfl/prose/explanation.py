@@ -10,7 +10,7 @@ from ..explain.figures import overlay
 from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
 from .paper import bind, whose
-from .sentences import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, call, grade_briefly, percent
+from .sentences import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, beyond, call, grade_briefly, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
 _METHODS = MappingProxyType(
@@ -73,12 +73,15 @@ def limits_text(explanation: Explanation) -> str:
     wide, (across, down) = explanation.cell, grid[2:] if grid else (1, 1)
     pixels = round(wide * explanation.view / across) if grid else 0
     what = {"gradients": "pixel", "occlusion": "window"}.get(explanation.method, "cell")
-    return (
+    said = (
         f"The encoders see at most {explanation.view} x {explanation.view} px of the field; one {what} of this map is "
         f"{pixels} px of that, here {wide:.0f} x {wide * down / across:.0f} px of a photograph of "
         f"{photograph.width} x {photograph.height} px. Nothing smaller can be told apart, however smooth it looks: "
         "it cannot point at single microaneurysms or say where an edge lies."
-    ) + (f" {_MIXED}" if explanation.method == "exact" or explanation.modality == labels.FUSED else "")
+    )
+    mixed = _MIXED if explanation.method == "exact" or explanation.modality == labels.FUSED else ""
+    outside = beyond(explanation.square) if explanation.method == "exact" else ""
+    return " ".join(each for each in (said, outside, mixed) if each)
 
 
 def agreement_text(explanation: Explanation) -> str:
@@ -95,8 +98,8 @@ def trust_text(agreements: Sequence[Agreement], code: str, key: str) -> str:
     said = [] if known else ["Not measured for this score. For others:"]
     said += [
         f"Against {each.marks} on {each.eyes} {each.dataset} ({each.code}): {each.precision[0]:.2f} of what raises the "
-        f"score lies in cells with a mark, the highest cell holds one in {each.pointing[0]:.2f} of the eyes (by chance "
-        f"{each.chance[0]:.2f} both)."
+        f"score within the field of view lies in cells with a mark, the highest cell holds one in "
+        f"{each.pointing[0]:.2f} of the eyes (by chance {each.chance[0]:.2f} both)."
         for each in agreements
         if each.code == code or not known
     ]

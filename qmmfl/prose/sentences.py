@@ -5,7 +5,9 @@ Never "diagnosis", "normal" or "healthy": a score below its threshold does not e
 
 from types import MappingProxyType
 
-from .. import draw, labels
+import numpy as np
+
+from .. import draw, fundus, labels
 from ..records import Finding, Report
 
 EVIDENCE = "Shows where the model's score comes from, not where disease is."
@@ -40,6 +42,7 @@ CAUTIONS = MappingProxyType(
     }
 )
 
+_BEYOND = 0.05  # of what raises a score, so much beyond the field of view is told
 _NOTHING = "No listed abnormality flagged"
 _NEITHER = (
     "No finding reaches its threshold, nor does the score for no listed abnormality; this does not exclude disease."
@@ -219,7 +222,7 @@ def false_alarms(count: int, most: int | None) -> str:
     if most is None or not count:
         return ""
     more = "more" if count > most else "no more"
-    return f"; {more} than these weights falsely mark in nine of ten eyes without a finding (up to {most})"
+    return f"; {more} than these weights falsely mark in most eyes without a finding (up to {most})"
 
 
 def footnotes(report: Report) -> list[str]:
@@ -263,7 +266,15 @@ def heat_caption(report: Report, code: str) -> str:
     if cell:
         said.append(f"Cells are {cell} px wide.")
     said.append(f"Colours run from 0 to {draw.HEAT_TOP:.0f} or more (logit per cell), the same in every eye.")
+    if told := beyond(report.maps[code].sum(axis=0)):
+        said.append(told)
     return " ".join(said)
+
+
+def beyond(cells: np.ndarray) -> str:
+    """That a part of what raises a score is drawn nowhere, of an exact map float (s, s); empty where it is little."""
+    share = fundus.share_beyond(cells)
+    return f"{share:.0%} of what raises it lies beyond the field of view and is not drawn." if share >= _BEYOND else ""
 
 
 def legend_text() -> str:
