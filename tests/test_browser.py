@@ -71,7 +71,7 @@ def test_a_touchpad_zooms_by_how_far_it_is_swiped_and_not_sideways(visit, files)
     page.locator('[data-pane="0"] .stage').hover()
 
     def scale(wanted):
-        """What the viewer's scale becomes: the browser hands a wheel on when it draws, which a busy machine puts off."""
+        """What the scale becomes: the browser hands a wheel on when it draws, which a busy machine puts off."""
         for _ in range(50):
             page.wait_for_timeout(100)
             style = page.locator(".world").first.get_attribute("style")
