@@ -210,9 +210,11 @@ def test_the_model_card_tells_what_the_maps_are_worth():
     figures = {"eyes": 3, "precision": [0.5, 0.4, 0.6], "pointing": [0.7, 0.6, 0.8]}
     figures["chance"] = [0.1, 0.0, 0.2]
     test = {"dataset": "marked eyes", "code": "DR", "marks": "marks", "eyes": 3, "maps": {"exact:fused": figures}}
-    trust = {"dataset": "marked eyes", "code": "DR", "eyes": 2, "maps": {"exact:fused": {"deletion": [4.0, 3.0, 5.0]}}}
+    trust = {"dataset": "marked eyes", "code": "DR", "eyes": 9, "maps": {"exact:fused": {"deletion": [4.0, 3.0, 5.0]}}}
     said = card_tables.sections({"explanations": {"agreement": [test], "trust": trust}})
     assert said[0] == "## Can the maps be trusted"
     row = "| exact:fused | DR, marked eyes (3) | 0.500 (0.400 to 0.600) | 0.700 (0.600 to 0.800) "
     assert row + "| 0.100 (0.000 to 0.200) |" in said[1]
     assert "| exact:fused |  |  |  | 4.000 (3.000 to 5.000) |  |  |  |" in said[1], "what was not measured is empty"
+    few = card_tables.sections({"explanations": {"agreement": [test], "trust": {**trust, "eyes": 4}}})
+    assert "| exact:fused |  |  |  | 4.000 |  |  |  |" in few[1], "four eyes give no interval"

@@ -489,7 +489,7 @@ def test_results_inside_the_folder_read_are_not_read(eyes):
 
 def test_equal_stems_names_that_collide_and_long_ones_stay_apart(tmp_path):
     folder = tmp_path / "in"
-    names = ["a/eye.png", "b/eye.png", "b/EYE.png", "b/summary.csv.png", "b/..png", f"{'é' * 120}.png"]
+    names = ["a/eye.png", "b/eye.png", "b/EYE.png", "b/summary.csv.png", "b/eye..png", f"{'é' * 120}.png"]
     for seed, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         data = cv2.imencode(".png", fake_photograph(seed, 240, 230).pixels)[1].tobytes()

@@ -149,7 +149,7 @@ def _curves(found: Mapping[str, Any]) -> str:
 def _interval(values: Any) -> str:
     if not isinstance(values, (list, tuple)):
         return _number(values)
-    if len(values) == 3:
+    if len(values) == 3 and None not in values:  # of too few eyes a figure has no interval
         return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
     return _number(values[0]) if values else ""
 
