@@ -192,16 +192,13 @@ def _holds(fit: tuple[float, float, float, float], points: np.ndarray) -> bool:
 
 
 def _fit_circle(points: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float] | None:
-    """Trimmed least-squares circle (Kasa 1976), or None where the points are too few or no circle."""
+    """Trimmed least-squares circle, or None where the points are too few or no circle."""
     x0, y0, w, h = box
     if len(points) < 30:
         return None
     kept = points
     for _ in range(6):
-        design = np.column_stack([kept, np.ones(len(kept))])
-        (a, b, c), *_ = np.linalg.lstsq(design, (kept**2).sum(axis=1), rcond=None)
-        x, y = a / 2, b / 2
-        radius = float(np.sqrt(max(c + x * x + y * y, 1.0)))
+        x, y, radius = _circle_through(kept)
         residual = np.abs(np.hypot(*(points - (x, y)).T) - radius)
         kept = points[residual <= max(1.0, float(np.percentile(residual, 80)))]
     angles = np.histogram(np.arctan2(kept[:, 1] - y, kept[:, 0] - x), bins=72, range=(-np.pi, np.pi))[0]
@@ -212,7 +209,15 @@ def _fit_circle(points: np.ndarray, box: tuple[int, int, int, int]) -> tuple[flo
         and x0 < x < x0 + w
         and y0 < y < y0 + h
     )
-    return (float(x), float(y), radius) if plausible else None
+    return (x, y, radius) if plausible else None
+
+
+def _circle_through(points: np.ndarray) -> tuple[float, float, float]:
+    """x, y, radius of the least-squares circle (Kasa 1976) through points float64 (n, 2)."""
+    design = np.column_stack([points, np.ones(len(points))])
+    (a, b, c), *_ = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)
+    x, y = a / 2, b / 2
+    return float(x), float(y), float(np.sqrt(max(c + x * x + y * y, 1.0)))
 
 
 def _fit_corners(points: np.ndarray) -> tuple[float, float, float, float] | None:
@@ -226,15 +231,12 @@ def _fit_corners(points: np.ndarray) -> tuple[float, float, float, float] | None
     for _ in range(3):  # one point that sticks out moves it
         away = np.hypot(*(points - (x, y)).T)
         touching = points[np.abs(away - radius) <= max(1.5, _TOUCHING * radius)]
-        design = np.column_stack([touching, np.ones(len(touching))])
-        (a, b, c), *_ = np.linalg.lstsq(design, (touching**2).sum(axis=1), rcond=None)
-        x, y = a / 2, b / 2
-        radius = float(np.sqrt(max(c + x * x + y * y, 1.0)))
+        x, y, radius = _circle_through(touching)
     angles = np.arctan2(touching[:, 1] - y, touching[:, 0] - x)
     share, quadrants = (np.histogram(angles, bins, (-np.pi, np.pi))[0] > 0 for bins in (144, 4))
     if share.mean() < _CORNERS_SHARE or quadrants.sum() < 3 or not _holds((x, y, radius, 1.0), points):
         return None
-    return float(x), float(y), radius, 1.0
+    return x, y, radius, 1.0
 
 
 def _fit_ellipse(points: np.ndarray) -> tuple[float, float, float, float] | None:
