@@ -1,11 +1,13 @@
 """Augmentation: other cameras, files and fields of view, with the truth where the eye is."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
-from training import augment
+from training import augment, enhancement
 
 
 def test_augmentation_keeps_the_field_black_and_truth_aligned(eye):
@@ -43,6 +45,37 @@ def test_lossy_files_keep_the_field_and_roughly_the_colours(eye):
     assert not stored[:, :, square[0].amax(0) == 0].any()
     assert 0.001 < (stored - square).abs().mean() < 0.03
     torch.testing.assert_close(augment.compress(square, torch.Generator(), chance=0.0), square)
+
+
+def test_enhancement_shows_more_contrast_of_the_same_eye(eye):
+    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float().repeat(8, 1, 1, 1) / 255
+    made = augment.enhance(square, torch.Generator().manual_seed(2), chance=1.0)
+    inside = square[0].amax(0) > 0
+    assert not made[:, :, ~inside].any()
+    for seen in made:
+        green, before = (picture[1, inside].numpy() for picture in (seen, square[0]))
+        assert np.corrcoef(green, before)[0, 1] > 0.8
+    assert (made - square).abs().mean() > 1e-3, "most of them seen otherwise"
+    torch.testing.assert_close(augment.enhance(square, torch.Generator(), chance=0.0), square)
+
+
+def test_sharpening_gives_an_edge_more_and_leaves_plain_areas():
+    step = np.full((200, 200, 3), 80, np.uint8)
+    step[:, 100:] = 120
+    made = enhancement.sharpen(step, 0.01, 1.0)
+    assert made[:, :80].max() == made[:, :80].min() == 80
+    assert made[:, 99].max() < 75
+    assert made[:, 100].min() > 125
+    np.testing.assert_array_equal(enhancement.sharpen(step, 0.01, 0.0), step)
+
+
+def test_raised_contrast_spreads_the_lightness_and_keeps_the_hue(eye):
+    square = eye.photograph
+    made = enhancement.raise_contrast(square, 3.0, 8)
+    inside = cv2.erode((square.max(2) > 0).astype(np.uint8), np.ones((31, 31))) > 0
+    before, after = (cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)[inside].astype(float) for picture in (square, made))
+    assert after[:, 0].std() > 1.1 * before[:, 0].std()
+    assert np.abs(after[:, 1:] - before[:, 1:]).mean() < 3
 
 
 def test_equalised_channels_hold_ranks_inside_the_field():

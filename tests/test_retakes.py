@@ -38,6 +38,13 @@ def test_a_retake_is_the_same_eye_seen_otherwise(pixels):
     assert len({retakes.retake(pixels, seed) for seed in range(8)}) == 8
 
 
+def test_some_retakes_are_enhanced_and_the_others_are_as_without(pixels, monkeypatch):
+    made = {seed: retakes.retake(pixels, seed) for seed in range(12)}
+    monkeypatch.setattr(retakes, "enhance", lambda pixels, numbers: pixels)
+    enhanced = [seed for seed, file in made.items() if retakes.retake(pixels, seed) != file]
+    assert 2 <= len(enhanced) <= 8
+
+
 def test_a_narrower_field_is_a_part_of_the_eye_seen_larger(pixels):
     numbers = np.random.default_rng(0)
     for _ in range(8):

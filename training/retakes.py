@@ -1,9 +1,9 @@
 """The same eyes photographed otherwise: what reads them learns what another camera changes, and what it does not.
 
-A retake shows less of the retina, has fewer pixels, other colours, a worse focus or a coarse file, or several of these,
-and goes through the whole pipeline as any photograph does: the nets of Stage I make of it what they make of such
-photographs, false lesions too, which no change of their planes could imitate. They are kept below runs/cache and
-nowhere else. `training.stress` alters test eyes, mostly in the same ways: it names those that are new.
+A retake shows less of the retina, has fewer pixels, other colours, a worse focus, was enhanced or is a coarse file, or
+several of these, and goes through the whole pipeline as any photograph does: the nets of Stage I make of it what they
+make of such photographs, false lesions too, which no change of their planes could imitate. They are kept below
+runs/cache and nowhere else. `training.stress` alters test eyes, mostly in the same ways: it names those that are new.
 """
 
 from pathlib import Path
@@ -13,8 +13,11 @@ import numpy as np
 
 from qmmfl import fundus, photograph
 
+from .enhancement import enhance
+
 EVERY = {"odir5k": 2, "idrid": 1, "rahim": 1, "eyepacs": 2, "stare": 1, "palm": 2}  # of so many training eyes one
 SEED = 300_000
+ENHANCED = 0.4  # share of the retakes
 
 Numbers = np.random.Generator
 
@@ -38,6 +41,8 @@ def retake(pixels: np.ndarray, seed: int) -> bytes | None:
         if numbers.random() < chance:
             pixels = change(pixels, numbers)
     quality = int(numbers.integers(15, 60)) if numbers.random() < 0.5 else 95
+    if numbers.random() < ENHANCED:
+        pixels = enhance(pixels, numbers)
     file = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     try:
         fundus.canonical(photograph.read(file).pixels, fundus.Prep(256))

@@ -17,7 +17,7 @@ import numpy as np
 
 from qmmfl import photograph, weights
 
-from . import evaluate, model_card, reading_figures, scores
+from . import enhancement, evaluate, model_card, reading_figures, scores
 from .recipe import FRESH, WHOLE, Scoring, parse
 from .targets import Targets
 
@@ -45,18 +45,6 @@ def _toned(gammas: tuple[float, float, float], gain: float = 1.0) -> Callable[[n
 
 def _blurred(pixels: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 500)
-
-
-def _sharpened(pixels: np.ndarray) -> np.ndarray:
-    """As cameras and viewers do: what a slight blur would take is given twice."""
-    return cv2.addWeighted(pixels, 2, cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 500), -1, 0)
-
-
-def _contrasted(pixels: np.ndarray) -> np.ndarray:
-    """Contrast raised place by place, of the lightness alone."""
-    light, *colours = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
-    light = cv2.createCLAHE(2.0, (8, 8)).apply(light)
-    return cv2.cvtColor(cv2.merge([light, *colours]), cv2.COLOR_LAB2RGB)
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
@@ -102,8 +90,8 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "JPEG of quality 50": _stored(50),
     "JPEG of quality 20": _stored(20),
     "out of focus": _blurred,
-    "sharpened": _sharpened,
-    "local contrast raised": _contrasted,
+    "sharpened": lambda pixels: enhancement.sharpen(pixels, 0.002, 1),
+    "local contrast raised": lambda pixels: enhancement.raise_contrast(pixels, 2, 8),
     "underexposed": _toned((1.3, 1.3, 1.3), 0.6),
     "cool colours": _toned((1.2, 0.9, 0.8)),
     "warm colours": _toned((0.8, 1.15, 1.3)),
@@ -115,8 +103,6 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "dark towards one side": _shaded,
 }
 UNSEEN = (
-    "sharpened",
-    "local contrast raised",
     "white surround",
     "on a grey page",
     "squeezed sideways",
