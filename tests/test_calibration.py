@@ -15,7 +15,7 @@ from cases import case
 
 from qmmfl import conclusions, pipeline, prose, results, review, weights
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT, runtime
-from qmmfl.prose import markup, sentences
+from qmmfl.prose import markup, sentences, wording
 from training import calibrate, conformal, export, targets
 
 
@@ -335,7 +335,7 @@ def test_an_undecided_risk_of_oedema_is_said_so(eye):
     report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
     assert report.dme.undecided is True
     assert ", undecided, " in sentences.oedema(report)
-    assert sentences.UNDECIDED in sentences.footnotes(report)
+    assert wording.UNDECIDED in sentences.footnotes(report)
     assert results.summarise(report)["undecided_DME"] == 1
     rows = csv.DictReader(io.StringIO(review.to_csv([(report, review.Review())])))
     assert {row["code"]: row["undecided"] for row in rows}[OEDEMA] == "True"
@@ -349,7 +349,7 @@ def test_a_finding_calibrated_on_eyes_that_were_learnt_from_is_marked(eye):
     assert report.finding("DR").few_eyes
     assert not report.finding("DN").few_eyes
     assert ", few eyes" in prose.call(report.finding("DR"))
-    assert sentences.FEW_EYES in markup.findings_html(report)
+    assert wording.FEW_EYES in markup.findings_html(report)
 
 
 def test_cards_of_before_still_load():

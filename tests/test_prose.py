@@ -12,7 +12,7 @@ from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from qmmfl import draw, labels, prose, review
-from qmmfl.prose import about, comparison, doubts, markup, paper, sentences, viewer
+from qmmfl.prose import about, comparison, doubts, markup, paper, sentences, viewer, wording
 from qmmfl.prose import review as form
 from qmmfl.records import DiscCup, Finding, Lesion
 from qmmfl.review import Review
@@ -83,7 +83,7 @@ def test_table_has_a_row_with_threshold_for_every_assessed_finding(report):
 
 def test_ungradable_says_what_to_retake_and_withholds_every_number(dark):
     assert TOO_DARK in markup.summary_html(dark)
-    assert sentences.UNGRADABLE in markup.summary_html(dark)
+    assert wording.UNGRADABLE in markup.summary_html(dark)
     assert "Suspicion" not in markup.summary_html(dark)
     probabilities = re.findall(r'</th><td class="figure">(.*?)</td>', prose.findings_html(dark))
     assert set(probabilities) == {""}
@@ -166,11 +166,11 @@ def test_what_is_computed_of_an_ungradable_photograph_is_not_drawn_over_it_unask
     good, bad = (viewer.viewer_html(each, save, 64) for each in (report, poor))
     assert good.count(" checked>") == len(viewer.SHOWN_AT_FIRST)
     assert " checked>" not in bad
-    assert sentences.UNRELIABLE in bad
-    assert sentences.UNRELIABLE not in good
+    assert wording.UNRELIABLE in bad
+    assert wording.UNRELIABLE not in good
     both = [("Right eye", report, save), ("Left eye", poor, save)]
     assert comparison.comparison_html(both, 64).count("with computed outlines") == 2  # caption and alternative of one
-    assert sentences.UNRELIABLE in " ".join(each.get_text() for page in paper._reading(poor) for each in page.texts)
+    assert wording.UNRELIABLE in " ".join(each.get_text() for page in paper._reading(poor) for each in page.texts)
 
 
 def test_every_printed_page_says_of_which_eye_it_is(report):
@@ -202,8 +202,8 @@ def test_pictures_are_kept_under_the_name_of_their_eye(report):
 
 def test_undecided_is_explained_where_it_stands(report):
     asked = replace(report, findings=tuple(replace(f, undecided=f.code == "DN") for f in report.findings))
-    assert sentences.UNDECIDED in markup.findings_html(asked)
-    assert sentences.UNDECIDED not in markup.findings_html(report)
+    assert wording.UNDECIDED in markup.findings_html(asked)
+    assert wording.UNDECIDED not in markup.findings_html(report)
 
 
 def test_the_quality_score_stands_only_where_it_decided(report):
@@ -240,7 +240,7 @@ def test_percent(p, said):
 
 def test_heat_caption_says_what_the_map_is_not(report):
     said = sentences.heat_caption(report, "DR")
-    assert sentences.EVIDENCE in said
+    assert wording.EVIDENCE in said
     assert f"Cells are {draw.cell_width(report, 'DR')} px wide." in said
     assert "not suspected" not in said
     assert "This finding is not suspected" in sentences.heat_caption(report, "MYA")
@@ -366,13 +366,13 @@ def test_beside_the_other_eye_an_ungradable_one_says_that_it_is_not_to_be_relied
     first, weighed = re.findall(r'<tr><th scope="row">.*?</tr>', html)[:2]
     assert spoken(first).strip() == f"Reading {sentences.headline(poor)} {sentences.headline(odd)}"
     assert "Not gradable, shown on request, not to be relied on" in first
-    for said in (TOO_DARK, sentences.UNGRADABLE, doubts.conflicts(odd)["DR"]):
+    for said in (TOO_DARK, wording.UNGRADABLE, doubts.conflicts(odd)["DR"]):
         assert said in spoken(weighed)
-    for said in (sentences.UNDECIDED, sentences.FEW_EYES, sentences.NOT_EXCLUDED):
+    for said in (wording.UNDECIDED, wording.FEW_EYES, wording.NOT_EXCLUDED):
         assert spoken(html).count(said) == 1
     plain = comparison.comparison_html([("Right eye", report, save), ("Left eye", report, save)], 64)
     assert "Weigh first" not in plain, "where there is nothing to weigh"
-    assert sentences.UNDECIDED not in plain
+    assert wording.UNDECIDED not in plain
 
 
 def test_what_comes_from_outside_is_escaped(report):
@@ -479,11 +479,11 @@ def test_every_text_lies_on_the_paper_and_none_is_lost(report):
             corners = text.get_window_extent(renderer).corners()
             assert all(page.bbox.contains(x, y) for x, y in corners), text.get_text()
     said = letters(*(text.get_text() for page in pages for text in page.texts))
-    remarks = (sentences.UNGRADABLE, sentences.UNDECIDED, *doubts.conflicts(crowded).values())
+    remarks = (wording.UNGRADABLE, wording.UNDECIDED, *doubts.conflicts(crowded).values())
     wanted = (labels.NOTICE, prose.headline(crowded), *remarks, *crowded.photograph.notes, *crowded.quality.reasons)
-    wanted += (sentences.SCOPE, sentences.legend_text(), *(value for _, value in sentences.provenance(crowded)))
+    wanted += (wording.SCOPE, sentences.legend_text(), *(value for _, value in sentences.provenance(crowded)))
     assert not [each for each in wanted if letters(each) not in said]
-    assert letters(sentences.SCOPE) in letters(*(text.get_text() for text in pages[0].texts)), "below the findings"
+    assert letters(wording.SCOPE) in letters(*(text.get_text() for text in pages[0].texts)), "below the findings"
 
 
 def printed(page) -> list[list[str]]:

@@ -14,7 +14,7 @@ import torch
 from conftest import tiny_card, tiny_network
 
 from qmmfl import atlas, cli, evidence, explain, labels, pipeline, prose, results, runs, screening, stages
-from qmmfl.prose import markup, sentences
+from qmmfl.prose import markup, sentences, wording
 
 BAND = labels.MSI.title
 
@@ -157,14 +157,14 @@ def test_sentences_say_incomplete_and_not_ungradable(partial, whole):
     assert sentences.headline(partial) == f"The analysis is incomplete ({BAND}); every prediction is withheld."
     assert dict(sentences.facts(partial))["Photograph"] == "Not judged, because the analysis is incomplete"
     assert "incomplete" in sentences.call(partial.finding("DR"))
-    assert sentences.advice(partial) == sentences.INCOMPLETE
+    assert sentences.advice(partial) == wording.INCOMPLETE
     assert sentences.absence(partial, labels.MSI) == partial.failures[BAND]
     assert "None was computed" in sentences.absence(partial, labels.VESSELS)
     assert sentences.advice(whole) is None
 
 
 def test_the_page_says_why_and_what_to_do(partial):
-    assert sentences.INCOMPLETE in markup.summary_html(partial)
+    assert wording.INCOMPLETE in markup.summary_html(partial)
     assert partial.failures[BAND] in markup.summary_html(partial)
     pictures = markup.planes_html(partial, labels.MSI, lambda name, picture, kind: name, 64)
     assert partial.failures[BAND] in pictures
@@ -181,7 +181,7 @@ def test_paper_carries_the_reason(partial, monkeypatch):
     monkeypatch.setattr(paper, "bind", lambda *given: b"%PDF")  # writing the file takes seconds
     assert prose.report_pdf(partial).startswith(b"%PDF")
     first = repr(written[0][3])
-    for words in (partial.failures[BAND], sentences.INCOMPLETE, sentences.headline(partial)):
+    for words in (partial.failures[BAND], wording.INCOMPLETE, sentences.headline(partial)):
         assert words in first
     assert len(written[1][2]) == len(labels.PLANES) - len(labels.MSI.planes), "the appendix shows what there is"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import labels
 from .markup import pairs_html
-from .sentences import OEDEMA, SCOPE, SCORES
+from .wording import OEDEMA, SCOPE, SCORES
 
 NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
 ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."

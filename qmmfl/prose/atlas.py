@@ -2,7 +2,7 @@
 
 from .. import labels
 from ..atlas import TITLES, Neighbour, Placement
-from .sentences import listed
+from .wording import listed
 
 UNIT = (
     "A distance of 1 is that of an eye which the networks never saw to its nearest references. Distances to single "

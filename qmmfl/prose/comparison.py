@@ -7,18 +7,8 @@ from .. import draw
 from ..records import Finding, Report
 from .doubts import remarks
 from .markup import Save
-from .sentences import (
-    NOT_EXCLUDED,
-    OEDEMA,
-    SCOPE,
-    SCORES,
-    call,
-    facts,
-    footnotes,
-    headline,
-    percent,
-    ranked,
-)
+from .sentences import call, facts, footnotes, headline, ranked
+from .wording import NOT_EXCLUDED, OEDEMA, SCOPE, SCORES, percent
 
 ALONE = "<p>This case has one photograph. Add one of the other eye on the left to compare them.</p>"
 

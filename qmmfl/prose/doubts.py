@@ -2,7 +2,8 @@
 
 from .. import labels
 from ..records import Report
-from .sentences import OEDEMA, SCORES, advice, call, grade, listed, percent
+from .sentences import advice, call, grade
+from .wording import OEDEMA, SCORES, listed, percent
 
 CONFLICT = (
     "The finding and the grade are scores of their own: rely on neither, look for lesions in the photograph and on the "

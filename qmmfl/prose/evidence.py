@@ -4,7 +4,8 @@ from types import MappingProxyType
 
 from .. import labels
 from ..evidence import QUADRANTS, TOLERANCES, Evidence, Measurement, Places, Spots
-from .sentences import false_alarms, listed, ratio_error
+from .sentences import false_alarms, ratio_error
+from .wording import listed
 
 VESSEL_TITLES = MappingProxyType(
     {

@@ -10,7 +10,8 @@ from ..explain.figures import overlay
 from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
 from .paper import bind, whose
-from .sentences import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, beyond, call, grade_briefly, percent
+from .sentences import beyond, call, grade_briefly
+from .wording import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
 _METHODS = MappingProxyType(

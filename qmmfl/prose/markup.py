@@ -9,13 +9,6 @@ from .. import draw, labels
 from ..records import Finding, Photograph, Report
 from .doubts import reservations
 from .sentences import (
-    CAUTIONS,
-    GRADE,
-    NOT_EXCLUDED,
-    OEDEMA,
-    SCOPE,
-    SCORES,
-    SINGLE_FIELD,
     absence,
     advice,
     call,
@@ -27,14 +20,13 @@ from .sentences import (
     grade_briefly,
     headline,
     heat_caption,
-    listed,
     oedema,
-    percent,
     plane_error,
     provenance,
     ranked,
     shares,
 )
+from .wording import CAUTIONS, GRADE, NOT_EXCLUDED, OEDEMA, SCOPE, SCORES, SINGLE_FIELD, listed, percent
 
 Save = Callable[[str, np.ndarray, str], str]
 

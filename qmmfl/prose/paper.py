@@ -10,6 +10,19 @@ from ..review import Review
 from .doubts import remarks
 from .review import review_rows
 from .sentences import (
+    call,
+    facts,
+    footnotes,
+    headline,
+    legend_text,
+    plane_error,
+    provenance,
+    ranked,
+    shares,
+    standing,
+    suspected,
+)
+from .wording import (
     CAUTIONS,
     GRADE,
     NOT_EXCLUDED,
@@ -19,19 +32,8 @@ from .sentences import (
     SINGLE_FIELD,
     THREAT,
     UNRELIABLE,
-    call,
-    facts,
-    footnotes,
-    headline,
-    legend_text,
     listed,
     percent,
-    plane_error,
-    provenance,
-    ranked,
-    shares,
-    standing,
-    suspected,
 )
 
 if TYPE_CHECKING:

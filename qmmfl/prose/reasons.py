@@ -16,7 +16,7 @@ from .explanation import (
     whatif_title,
 )
 from .markup import Save, figure_html, pairs_html
-from .sentences import CAUTIONS, percent
+from .wording import CAUTIONS, percent
 
 MOST = 12  # moves that are told
 

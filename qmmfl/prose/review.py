@@ -5,7 +5,8 @@ from html import escape
 from .. import labels
 from ..records import Report
 from ..review import CUP, NOTE_LENGTH, OPINIONS, SUBJECTS, Review
-from .sentences import GRADE, OEDEMA, call, cup_to_disc, grade, oedema, percent, ranked
+from .sentences import call, cup_to_disc, grade, oedema, ranked
+from .wording import GRADE, OEDEMA, percent
 
 NO_WORD = "no word"  # takes an opinion back
 

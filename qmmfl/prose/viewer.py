@@ -10,7 +10,7 @@ import numpy as np
 from .. import draw, labels
 from ..records import Report
 from .markup import Save
-from .sentences import CAUTIONS, UNRELIABLE
+from .wording import CAUTIONS, UNRELIABLE
 
 SHOWN_AT_FIRST = ("MA", "HE", "EX", "SE", "disc", "cup")  # layers; the vessels are one click away
 FIRST_BAND = "msi_550"  # where haemoglobin absorbs most

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import atlas, evidence, labels
 from ..prose import similar
-from ..prose.sentences import SCORES
+from ..prose.wording import SCORES
 from ..records import Photograph, PhotographError, Report
 from . import gpu
 from .border import Stopped, in_place, said_html
