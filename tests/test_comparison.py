@@ -13,8 +13,9 @@ from cases import case
 
 from qmmfl import labels, weights
 from qmmfl.nets import OUTPUTS, Network
+from qmmfl.nets.network import Config
 from qmmfl.nets.synthesis import SynthesisConfig, SynthesisNet
-from training import ablate, card_tables, comparison, feature_cache, fusion, loop, rivals, soup, targets
+from training import ablate, card_tables, comparison, encoders, feature_cache, fusion, loop, rivals, soup, targets
 
 
 def test_differences_are_paired_by_patient(numbers):
@@ -142,7 +143,7 @@ def test_a_soup_of_synthesis_nets_takes_the_place_of_the_run_s_net(tmp_path, mon
         (tmp_path / "run" / name).mkdir(parents=True)
         torch.save({"averaged": state}, tmp_path / "run" / name / "best.pt")
     settings = soup.SoupRecipe(run="run", parts="a,b")
-    found = soup.cook("vessels", settings)
+    found = soup.cook("synthesis_vessels", settings)
     whole = loop.best_state(settings, "synthesis_vessels")
     for key, value in whole.items():
         torch.testing.assert_close(value, (states["a"][key].float() + states["b"][key].float()) / 2)
@@ -152,6 +153,28 @@ def test_a_soup_of_synthesis_nets_takes_the_place_of_the_run_s_net(tmp_path, mon
         "b",
         "synthesis_vessels, the mean",
     ]
+
+
+def test_a_soup_of_encoders_is_judged_on_the_planes_that_are_there(tmp_path, monkeypatch):
+    for module in (loop, soup):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    state = encoders.Classifier(Config(), "lesions").state_dict()
+    for name, factor in (("a", 1.0), ("b", 3.0)):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        both = {key: value * factor if value.dtype.is_floating_point else value for key, value in state.items()}
+        torch.save({"averaged": both}, tmp_path / "run" / name / "best.pt")
+    splits = ("train", "val", "val", "test")
+    views = np.zeros((4, 8, 8, 4), np.uint8)
+    monkeypatch.setattr(soup.data, "load", lambda: (splits, None))
+    monkeypatch.setattr(soup, "Targets", lambda cases: SimpleNamespace(split=np.array(cases)))
+    monkeypatch.setattr(soup.planes, "load", lambda name, run: views if name == "lesions" else None)
+    monkeypatch.setattr(soup.planes, "done", lambda run, name: np.array([True, False, True, True]))
+    monkeypatch.setattr(soup.encoders, "logits_of", lambda net, seen, rows, side: (seen is views, rows.tolist(), side))
+    monkeypatch.setattr(soup, "figures", lambda every, rows, said: {"score": said == (True, [2], Config().view)})
+    settings = soup.SoupRecipe(run="run", parts="a,b")
+    assert soup.cook("encoder_lesions", settings)["score"]
+    whole = loop.best_state(settings, "encoder_lesions")
+    torch.testing.assert_close(whole["heads.weight"], 2 * state["heads.weight"])
 
 
 def test_features_made_anew_are_those_of_a_fresh_cache(tmp_path, monkeypatch, numbers):

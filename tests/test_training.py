@@ -33,6 +33,7 @@ from training import (
     recipe,
     sanity,
     settled,
+    soup,
     synthesis,
     targets,
     tasks,
@@ -443,7 +444,7 @@ def test_an_affine_head_is_as_sharp_as_its_colours():
     assert changed.nonzero().tolist() == [[20, 30]]
 
 
-_OTHERS = ["fusions", "photographs", "figures", "fusion"]
+_OTHERS = ["fusions", "photographs", "figures", *soup.PARTS]
 
 
 def test_every_stage_of_everything_takes_its_options():

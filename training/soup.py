@@ -2,8 +2,8 @@
 
 `python -m training.soup fusion --parts fusion_1,fusion_2,fusion_3` averages their weights, not their answers, so it
 costs nothing in use (Wortsman et al., Model soups, ICML 2022), prints what the parts and the mean reach on the
-validation eyes, and writes the mean as the run's fusion; `colour`, that encoder, and the synthesized modalities
-likewise. All parts count alike: none is chosen by its figures.
+validation eyes, and writes the mean as the run's fusion; `encoder_<modality>` and `synthesis_<modality>` likewise. All
+parts count alike: none is chosen by its figures.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from qmmfl import labels
 from qmmfl.nets import Config, Network
 from qmmfl.nets.synthesis import SynthesisNet
 
-from . import data, encoders, feature_cache, loop, tasks
+from . import data, encoders, feature_cache, loop, planes, tasks
 from .ablate import logits_of
 from .assemble import assemble
 from .fusion import FusionHeads
@@ -26,6 +26,11 @@ from .synthesis import SynthesisRecipe
 from .targets import Targets, figures
 
 FUSION = "fusion"
+PARTS = (
+    FUSION,
+    *(f"encoder_{modality.name}" for modality in labels.MODALITIES),
+    *(f"synthesis_{modality.name}" for modality in labels.SYNTHESES),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +67,15 @@ def trusting(state: dict[str, Tensor], trust: float) -> dict[str, Tensor]:
 
 
 def cook(what: str, recipe: SoupRecipe) -> dict[str, float]:
-    """Average, validate and write; what: FUSION, the colour encoder or a synthesis. Returns the figures of the mean."""
+    """Average, validate and write the part `what` of a run, one of `PARTS`. Returns the figures of the mean."""
     states = {name: loop.best_state(recipe, name) for name in recipe.parts.split(",")}
     whole = mean(list(states.values()))
     if what == FUSION:
         whole = trusting(whole, recipe.trust)
-    makers = {FUSION: _fusion, labels.COLOUR.name: _colour}
-    module, judge = makers[what](recipe) if what in makers else _synthesis(what, recipe)
+    kind, _, modality = what.partition("_")
+    module, judge = _MAKERS[kind](modality, recipe)
     torch.set_num_threads(recipe.threads)
-    places = {FUSION: FUSION, labels.COLOUR.name: f"encoder_{labels.COLOUR.name}"}
-    name = recipe.name or places.get(what, f"synthesis_{what}")
+    name = recipe.name or what
     found = {}
     for title, state in (*states.items(), (f"{name}, the mean", whole)):
         module.load_state_dict(state)
@@ -83,7 +87,7 @@ def cook(what: str, recipe: SoupRecipe) -> dict[str, float]:
     return found
 
 
-def _fusion(recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
+def _fusion(_: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
     made = (RUNS / recipe.run / "features.npy").exists()
     rows, features = feature_cache.load(recipe, Network(Config()) if made else assemble(recipe)[0])
     cases, _ = data.load()
@@ -92,21 +96,25 @@ def _fusion(recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[s
     return FusionHeads(Config()).eval(), lambda module: figures(every, chosen, logits_of(module, features, chosen))
 
 
-def _colour(_: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
+def _encoder(modality: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
     cases, views = data.load()
-    every = Targets(cases)
-    chosen = np.flatnonzero(every.split == "val")
-    module = encoders.Classifier(Config(), labels.COLOUR.name).eval()
-    return module, lambda net: figures(
-        every, chosen, encoders.logits_of(net, views, chosen, Config().seen(labels.COLOUR.name))
-    )
+    usable = np.ones(len(cases), bool)
+    if modality != labels.COLOUR.name:
+        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
+    every, side = Targets(cases), Config().seen(modality)
+    chosen = np.flatnonzero((every.split == "val") & usable)
+    module = encoders.Classifier(Config(), modality).eval()
+    return module, lambda net: figures(every, chosen, encoders.logits_of(net, views, chosen, side))
 
 
-def _synthesis(what: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
-    config = Config().synthesis[what]
-    return SynthesisNet(config).eval().requires_grad_(False), tasks.TASKS[what](config, recipe).validate
+def _synthesis(modality: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
+    config = Config().synthesis[modality]
+    return SynthesisNet(config).eval().requires_grad_(False), tasks.TASKS[modality](config, recipe).validate
+
+
+_MAKERS = {FUSION: _fusion, "encoder": _encoder, "synthesis": _synthesis}
 
 
 if __name__ == "__main__":
-    chosen_recipe, chosen_what = parse(SoupRecipe, what=[FUSION, *(m.name for m in labels.MODALITIES)])
+    chosen_recipe, chosen_what = parse(SoupRecipe, what=PARTS)
     cook(chosen_what, chosen_recipe)
