@@ -142,8 +142,18 @@ class Run:
                 raise RunError(f"{SUMMARY} in {self.path} has other columns; begin anew with --restart")
             whole = lines.bytes if header else 0
             try:
-                for texts in rows if header else ():
-                    if lines.torn or len(texts) != len(header):
+                for number, texts in enumerate(rows if header else (), start=2):
+                    if lines.torn:
+                        break
+                    if not texts:  # an empty line, which somebody left there
+                        whole = lines.bytes
+                        continue
+                    if len(texts) != len(header):
+                        if any(rows):
+                            raise RunError(
+                                f"row {number} of {SUMMARY} in {self.path} is of {len(texts)} instead of {len(header)} "
+                                "cells, and others follow it; mend or remove that row, or begin anew with --restart"
+                            )
                         break
                     row = dict(zip(header, map(cells.unguard, texts), strict=True))
                     if os.path.abspath(row["input"]) != row["input"]:  # which file that was nobody knows any more

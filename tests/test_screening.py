@@ -116,6 +116,21 @@ def test_a_table_that_a_spreadsheet_saved_is_not_read_anew(eyes, tmp_path):
     assert rows(tmp_path / "out") == whole
 
 
+def test_a_row_that_was_spoiled_by_hand_costs_no_other(eyes, tmp_path):
+    whole = screen(eyes, tmp_path / "out")
+    summary = tmp_path / "out" / "summary.csv"
+    lines = summary.read_bytes().splitlines(keepends=True)
+    spoiled = b"".join([*lines[:3], b"a note of mine\r\n", *lines[3:]])
+    summary.write_bytes(spoiled)
+    with pytest.raises(runs.RunError, match="row 4 of summary.csv .* is of 1 instead of"):
+        screen(eyes, tmp_path / "out")
+    assert summary.read_bytes() == spoiled
+    summary.write_bytes(b"".join([*lines[:3], b"\r\n", *lines[3:]]))
+    again = Stub()
+    assert screen(eyes, tmp_path / "out", again) == again.names == [], "an empty line is no row"
+    assert rows(tmp_path / "out") == whole
+
+
 def test_a_run_is_begun_anew_over_what_a_power_failure_left(eyes, tmp_path):
     out = tmp_path / "out"
     screen(eyes, out)
