@@ -310,6 +310,24 @@ def test_heads_are_fitted_to_an_encoder_that_stays_as_it_is(tmp_path, monkeypatc
     assert ((said[:, targets.OUTPUTS.index("DR")] > 0) == np.array(ill[:24])).mean() > 0.9
 
 
+def test_heads_take_what_a_run_has_cached_of_their_encoder_and_make_the_rest(tmp_path, monkeypatch, numbers):
+    network = tiny_network()
+    views = numbers.integers(0, 256, (3, 128, 128, 3)).astype(np.uint8)
+    grid = network.config.view // 16
+    cached = np.zeros((2, len(labels.MODALITIES), network.config.features, grid, grid), np.float16)
+    cached[:, 0] = np.array([3, 5])[:, None, None, None]
+    (tmp_path / "first").mkdir()
+    np.save(tmp_path / "first" / "features.npy", cached)
+    np.save(tmp_path / "first" / "rows.npy", np.array([2, 0]))
+    monkeypatch.setattr(heads, "RUNS", tmp_path)
+    made, taken = (
+        heads.means_of(network, "colour", views, np.arange(3), heads.HeadsRecipe(cached=cached)) for cached in (0, 1)
+    )
+    assert (taken[2] == 3).all()
+    assert (taken[0] == 5).all()
+    np.testing.assert_allclose(taken[1], made[1], atol=1e-5)
+
+
 def test_a_settled_trunk_runs_as_in_use_and_learns_above_its_first_stages_alone(numbers):
     torch.manual_seed(0)
     classifier = encoders.Classifier(tiny_config(), "colour")

@@ -30,6 +30,7 @@ from .recipe import RUNS, Recipe, parse
 _PART = 16  # cases at a time
 ABLATION = "ablation"  # folder of a run for what `training.ablate` makes of its features
 _CACHED = ("features.npy", "rows.npy")
+_ASIDE = "old_"  # their names begin with, once they were set aside
 WORKERS = 2  # threads that compute, of one core each, where the recipe names no others
 
 
@@ -49,14 +50,14 @@ def load(recipe: Recipe, network: Network, anew: Sequence[str] = ()) -> tuple[np
     folder = RUNS / recipe.run
     if not (folder / "features.npy").exists():
         rows = np.flatnonzero(planes.done(recipe.run))
-        aside = (folder / "old_features.npy").exists()
+        aside = (folder / f"{_ASIDE}features.npy").exists()
         if aside and not anew:
             raise RuntimeError("making some features anew was stopped; run training.feature_cache --anew ... again")
-        kept = _kept(folder, anew) if aside else None
-        _compute(folder / "features.npy", rows, recipe, network, kept)
+        known = kept(folder, anew, _ASIDE) if aside else None
+        _compute(folder / "features.npy", rows, recipe, network, known)
         np.save(folder / "rows.npy", rows)
         for name in _CACHED:
-            (folder / f"old_{name}").unlink(missing_ok=True)
+            (folder / f"{_ASIDE}{name}").unlink(missing_ok=True)
     return np.load(folder / "rows.npy"), np.load(folder / "features.npy", mmap_mode="r")
 
 
@@ -65,13 +66,16 @@ def set_aside(folder: Path) -> None:
     shutil.rmtree(folder / ABLATION, ignore_errors=True)  # its nets and test features are of the old ones
     for name in _CACHED:
         if (folder / name).exists():
-            (folder / name).rename(folder / f"old_{name}")
+            (folder / name).rename(folder / f"{_ASIDE}{name}")
 
 
-def _kept(folder: Path, anew: Sequence[str]) -> Callable[[np.ndarray, str], np.ndarray]:
-    """What was set aside: rows of n cases and a modality -> float16 (n, D, h, w), NaN where it has to be made."""
-    features = np.load(folder / "old_features.npy", mmap_mode="r")
-    places = {row: place for place, row in enumerate(np.load(folder / "old_rows.npy"))}
+def kept(folder: Path, anew: Sequence[str] = (), prefix: str = "") -> Callable[[np.ndarray, str], np.ndarray]:
+    """What a run's folder holds: rows of n cases and a modality -> float16 (n, D, h, w), NaN where it has to be made.
+
+    prefix: _ASIDE for what was `set_aside`.
+    """
+    features, rows = (np.load(folder / f"{prefix}{name}", mmap_mode="r") for name in _CACHED)
+    places = {row: place for place, row in enumerate(rows)}
     numbers = {m.name: number for number, m in enumerate(labels.MODALITIES)}
 
     def find(rows: np.ndarray, name: str) -> np.ndarray:
@@ -152,9 +156,9 @@ def _compute(
     rows: np.ndarray,
     recipe: Recipe,
     network: Network,
-    kept: Callable[[np.ndarray, str], np.ndarray] | None = None,
+    known: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> None:
-    """Write the features of some cases, but those that are `kept`, see `_kept`."""
+    """Write the features of some cases, but those that are `known`, see `kept`."""
     _, views = data.load()
     stores = {m.name: planes.load(m.name, recipe.run) for m in labels.SYNTHESES} | {labels.COLOUR.name: views}
     grid, config, device = data.VIEW // 16, network.config, loop.device_of(recipe)
@@ -166,7 +170,7 @@ def _compute(
     def fill(start: int) -> None:
         chosen = rows[start : start + _PART]
         unknown = np.full((len(chosen), *shape[2:]), np.nan, np.float16)
-        found = {name: kept(chosen, name) if kept else unknown.copy() for name in stores}
+        found = {name: known(chosen, name) if known else unknown.copy() for name in stores}
         todo = {name: np.isnan(each[:, 0, 0, 0]) for name, each in found.items()}
         seen = {name: tensor(store[chosen[todo[name]]]).to(device) for name, store in stores.items()}
         for number, modality in enumerate(labels.MODALITIES):
