@@ -23,7 +23,6 @@ _LATER = "--decay 0.05 --validate 5000 --settled 2"
 _COLOURS = "{run}/encoder_colour"
 _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
 _FIRST = "{run}/synthesis_lesions_first/best.pt"
-_PLAIN = "{run}/synthesis_lesions_plain/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
 _GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --seed {1}"
@@ -45,9 +44,7 @@ STAGES = (
     "synthesis vessels --steps 3000 --validate 300 --batch 4",
     f"synthesis lesions --steps 2400 {_LESIONS} --name synthesis_lesions_first",
     f"synthesis lesions --steps 1500 {_LESIONS} --rate 0.001 --seed 41 --start {_FIRST} --name synthesis_lesions_on",
-    "soup synthesis_lesions --parts synthesis_lesions_first,synthesis_lesions_on --name synthesis_lesions_plain",
-    # Those that ship learnt from eyes that nobody had enhanced until here.
-    f"synthesis lesions --steps 1100 {_LESIONS} --rate 0.0012 --seed 47 --start {_PLAIN}",
+    "soup synthesis_lesions --parts synthesis_lesions_first,synthesis_lesions_on",
     "synthesis msi --steps 1500 --validate 250 --phantoms 116 --coarsest 1 --rate 0.003",
     f"synthesis ffa_arteriovenous --steps 320 --validate 80 --rate 0.001 --start {_VESSELS} --teacher {_VESSELS}",
     f"synthesis ffa_arterial --steps 800 --validate 200 --phantoms 60 --start {_VESSELS}",
@@ -94,15 +91,12 @@ STAGES = (
     f"encoders colour --steps 316 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 48"
     f" --start {_COLOURS}_sure/best.pt --name encoder_colour_j",
     "soup encoder_colour --parts encoder_colour_sure,encoder_colour_j --name encoder_colour_apart",
-    # Those that ship learnt the first 550 of these steps from photographs out of shape as they are stored.
+    # Those that ship learnt the first 550 of these steps from photographs out of shape as they are stored, and nothing
+    # that ships has learnt from enhanced eyes (`enhancement`) yet.
     f"encoders colour --steps 850 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0006 --seed 49"
     f" --start {_COLOURS}_apart/best.pt",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
-    "heads lesions --steps 2000 --batch 256 --rate 0.01 --validate 500",
-    "encoders lesions --steps 2134 --batch 32 --decay 0.02 --validate 5000 --rate 0.001 --seed 52"
-    " --start {run}/encoder_lesions_heads/best.pt --name encoder_lesions_on",
-    "soup encoder_lesions --parts encoder_lesions_heads,encoder_lesions_on",
     *_fusion("fusion", _FUSION, " --drop 0.3"),
     "export --out weights",
 )

@@ -62,7 +62,6 @@ def fit(name: str, task: tasks.Task, recipe: SynthesisRecipe) -> nn.Module:
         if task.turned:
             squares, truth, care = augment.turn([squares, truth, care], generator, 30, 0.2, 0.08)
         if task.robust:
-            squares = augment.enhance(squares, generator)
             squares = augment.compress(squares, generator)  # last: the blocks of a file lie along its rows
         whole = torch.cat(augment.flip([net.prepare(squares), truth, care, squares], generator), dim=1)
         sizes = [net.config.channels, truth.shape[1], 1, 3]
