@@ -10,7 +10,7 @@ shares.png            each modality's share of the score
 whatif.json, .md      what was changed, and how every score moves
 whatif.png            the largest moves
 
-What another explanation left in the same folder and this one has not (map_<modality>.png) is removed.
+What another explanation left in the same folder is removed first: the files there are of one eye.
 """
 
 import io
@@ -35,38 +35,35 @@ if TYPE_CHECKING:
 
 def write(folder: Path, explanation: Explanation) -> None:
     """Write one explanation. Raises OSError where the folder cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in labels.BY_NAME:
-        (folder / f"map_{name}.png").unlink(missing_ok=True)
     pictures = {"map": overlay(explanation)}
     pictures |= {f"map_{name}": overlay(explanation, part) for name, part in explanation.parts.items()}
-    for name, picture in pictures.items():
-        (folder / f"{name}.png").write_bytes(draw.encode(picture, "png"))
-    (folder / "map_values.png").write_bytes(cv2.imencode(".png", raw(explanation))[1].tobytes())
-    np.save(folder / "map_values.npy", explanation.square.astype(np.float32))
-    _write_chart(folder / "shares.png", share_chart(explanation))
-    _write_numbers(folder / outputs.EXPLANATION, explanation.to_dict())
-    (folder / "explanation.md").write_text(explanation_text(explanation), encoding="utf-8")
-    (folder / "explanation.pdf").write_bytes(explanation_pdf(explanation))
+    others = ("explanation.md", "explanation.pdf", "map_values.npy")
+    with outputs.replacing(folder / outputs.EXPLANATION, _numbers(explanation.to_dict()), others):
+        for name, picture in pictures.items():
+            (folder / f"{name}.png").write_bytes(draw.encode(picture, "png"))
+        (folder / "map_values.png").write_bytes(cv2.imencode(".png", raw(explanation))[1].tobytes())
+        np.save(folder / "map_values.npy", explanation.square.astype(np.float32))
+        _write_chart(folder / "shares.png", share_chart(explanation))
+        (folder / "explanation.md").write_text(explanation_text(explanation), encoding="utf-8")
+        (folder / "explanation.pdf").write_bytes(explanation_pdf(explanation))
 
 
 def write_whatif(folder: Path, report: Report, whatif: WhatIf) -> None:
     """Write one experiment with the eye of `report`. Raises OSError where the folder cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
     origin, whole = report.provenance, report.to_dict()
     moves = {code: {**asdict(move), "crosses": move.crosses} for code, move in whatif.moves.items()}
     values = {"schema": SCHEMA, **{part: whole[part] for part in ("input", "eye", "quality")}}
     values |= {"change": whatif.change, "moves": moves, "provenance": whole["provenance"], "notice": labels.NOTICE}
-    _write_numbers(folder / outputs.WHATIF, values)
     told = f"Photograph sha256 {report.photograph.sha256}. "
     told += f"Weights {origin.weights_source}, sha256 {origin.weights_sha256}."
     text = "\n\n".join([*reservations(report), told, f"**{labels.NOTICE}**"])
-    (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{text}\n", encoding="utf-8")
-    _write_chart(folder / "whatif.png", move_chart(whatif))
+    with outputs.replacing(folder / outputs.WHATIF, _numbers(values), ("whatif.md",)):
+        (folder / "whatif.md").write_text(f"{whatif_text(whatif)}\n{text}\n", encoding="utf-8")
+        _write_chart(folder / "whatif.png", move_chart(whatif))
 
 
-def _write_numbers(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+def _numbers(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
 
 def _write_chart(path: Path, figure: "Figure") -> None:

@@ -18,8 +18,10 @@ def find_in_name(name: str | None) -> str | None:
 
     RE and LE count in capitals and where no other word follows them (12_RE.jpg, not LE_GOFF.jpg), R and L where they
     are no initial (not John_R_Smith.jpg) and no digit follows at once: R1M0 are grades of the English screening.
+    iOS and macOS are no left eye.
     """
     stem = re.sub(r"\.\w{2,5}$", "", name or "")
+    stem = re.sub(r"(?<![A-Za-z])(?:i|iPad|mac)OS(?![A-Za-z])", " ", stem)
     stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)
     words = re.findall(r"[A-Za-z]+|[0-9]+", re.sub(r"(?<![A-Za-z])[RLrl](?=[0-9])", " ", stem))
     found = {_tell(*each) for each in zip(["", *words][:-1], words, [*words, ""][1:], strict=True)} - {None}

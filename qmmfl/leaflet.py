@@ -4,10 +4,12 @@ evidence.json, evidence.txt, evidence.png   what was measured in one photograph
 atlas.json, atlas.txt, atlas.png            where it lies among the reference eyes
 neighbours.png                              the nearest of them, where the user has their pictures
 
-What another eye left in the same folder and this one has not (evidence.png, neighbours.png) is removed.
+What another eye left in the same folder is removed first: the files there are of one eye.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +24,9 @@ if TYPE_CHECKING:
 
 def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / outputs.EVIDENCE, report, evidence.to_dict(), prose.evidence_text(evidence))
-    (folder / "evidence.png").unlink(missing_ok=True)
-    if evidence.disc is not None:
-        _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
+    with _written(folder / outputs.EVIDENCE, report, evidence.to_dict(), prose.evidence_text(evidence)):
+        if evidence.disc is not None:
+            _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
 
 
 def write_placement(
@@ -38,20 +38,24 @@ def write_placement(
     figures = {"atlas.png": charts.atlas_figure(atlas, placement, subject)}
     if references is not None:
         figures["neighbours.png"] = charts.neighbours_figure(report, placement, references)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / outputs.ATLAS, report, placement.to_dict(), prose.placement_text(placement))
-    (folder / "neighbours.png").unlink(missing_ok=True)
-    for name, figure in figures.items():
-        _write_picture(folder / name, figure)
+    with _written(folder / outputs.ATLAS, report, placement.to_dict(), prose.placement_text(placement)):
+        for name, figure in figures.items():
+            _write_picture(folder / name, figure)
 
 
-def _write_text(path: Path, report: Report, values: dict[str, Any], text: str) -> None:
-    """Places in the values are shares of the square `grid_px` (x, y, width, height) of the photograph."""
+@contextmanager
+def _written(path: Path, report: Report, values: dict[str, Any], text: str) -> Iterator[None]:
+    """Inside, the pictures are written. Places in the values are shares of the square `grid_px` (x, y, width, height)
+    of the photograph.
+    """
     whole = report.to_dict()
     origin = {"schema": SCHEMA, **{part: whole[part] for part in ("input", "eye", "quality", "provenance", "notice")}}
-    path.write_text(json.dumps(origin | values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    numbers = json.dumps(origin | values, indent=1, allow_nan=False) + "\n"
     doubts = "".join(f"{said}\n" for said in prose.reservations(report))
-    path.with_suffix(".txt").write_text(text + doubts, encoding="utf-8")
+    words = path.with_suffix(".txt")
+    with outputs.replacing(path, numbers, (words.name,)):
+        words.write_text(text + doubts, encoding="utf-8")
+        yield
 
 
 def _write_picture(path: Path, figure: "Figure") -> None:

@@ -1,6 +1,8 @@
 """The JSON files that the verbs write, and by them what of a folder is ours: no result is a photograph to read."""
 
-from collections.abc import Collection
+import contextlib
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +27,32 @@ _PICTURES = MappingProxyType(  # what lies beside each of them and would be take
 def partial(path: Path) -> Path:
     """Where a file is written before it is put in place."""
     return path.with_name(f".{path.name}.partial")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, text: str, others: Collection[str] = ()) -> Iterator[None]:
+    """Inside, what lies beside the JSON file of a verb is written: its pictures, and `others`.
+
+    What lies there of another eye goes first; `path` is put in place last, with `text`: where it lies, all is there and
+    of one eye. Where writing fails nothing is left. Raises OSError.
+    """
+
+    def clear() -> None:
+        for name in (*_PICTURES[path.name], *others, path.name):
+            (path.parent / name).unlink(missing_ok=True)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = partial(path)
+    clear()
+    try:
+        begun.write_text(text, encoding="utf-8")  # until it is in place it says whose the pictures are
+        yield
+        os.replace(begun, path)
+    except BaseException:
+        clear()
+        raise
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def is_ours(path: Path) -> bool:

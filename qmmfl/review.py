@@ -24,7 +24,7 @@ SUBJECTS = MappingProxyType(
 COLUMNS = (
     *("eye", "code", "finding", "assessed", "probability", "threshold", "suspected", "undecided", "machine_grade"),
     *("measured", "opinion", "corrected_grade", "note", "gradable", "photograph_sha256", "weights_sha256"),
-    *("package_version", "created"),
+    *("package_version", "created", "notes"),
 )
 
 
@@ -90,6 +90,7 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
         "weights_sha256": report.provenance.weights_sha256,
         "package_version": report.provenance.package_version,
         "created": report.provenance.created,
+        "notes": " ".join(report.photograph.notes),  # that an eye is simulated, too
     }
     found = {labels.OEDEMA: report.dme, **{each.code: each for each in report.findings}}
     for code, name in SUBJECTS.items():

@@ -21,6 +21,7 @@ SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
 PARQUET = "summary.parquet"
 SCHEMA = 1
 _CURE = "name another folder with --out, or begin anew with --restart"
+_MARK = "\ufeff"  # that a spreadsheet may write before the first byte of a table
 _LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
 _Stale = tuple[str, int, int]  # the folder of a row, and where the row begins and ends in the file [bytes]
 _TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, PARQUET}  # no photograph's folder is called so
@@ -68,6 +69,7 @@ class Run:
         except filelock.Timeout:
             raise RunError(f"another run is writing to {path}; wait for it, or name another folder") from None
         try:
+            self._refuse_foreign()
             if restart:
                 self._clear()
             made_by = {"package_version": __version__, "runtime": _kind(runtime)}
@@ -110,6 +112,26 @@ class Run:
         self._file.flush()
         self.counts[row["status"]] += 1
 
+    def _refuse_foreign(self) -> None:
+        """Raise RunError where files of another program have the names of ours: they would be changed or deleted."""
+        foreign = None
+        if (self.path / SETTINGS).exists():
+            try:
+                found = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
+            except ValueError:  # damaged: whose it is stands in no other file
+                return
+            if not isinstance(found, dict) or "weights_sha256" not in found:
+                foreign = SETTINGS
+        elif (self.path / SUMMARY).exists():
+            with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
+                header = opened.readline(1000).lstrip(_MARK)
+            if header and not header.startswith(results.SUMMARY_COLUMNS[0]):
+                foreign = SUMMARY
+        elif (self.path / PARQUET).exists():
+            foreign = PARQUET
+        if foreign:
+            raise RunError(f"{self.path} holds a {foreign} of another program; name another folder with --out")
+
     def _settle(self, settings: dict[str, Any]) -> None:
         file = self.path / SETTINGS
         try:
@@ -136,6 +158,8 @@ class Run:
             lines = _Lines(opened)
             rows = csv.reader(lines)
             header = next(rows, [])
+            if header:
+                header[0] = header[0].removeprefix(_MARK)
             if lines.torn:
                 header = []
             elif header != list(results.SUMMARY_COLUMNS):
@@ -195,7 +219,7 @@ class Run:
         if (self.path / SUMMARY).exists():
             with (
                 contextlib.suppress(csv.Error),  # what a power failure can leave at the end
-                (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened,
+                (self.path / SUMMARY).open(newline="", encoding="utf-8-sig", errors="replace") as opened,
             ):
                 for row in csv.DictReader(opened):
                     self._remove(cells.unguard(row.get("folder") or ""))

@@ -254,9 +254,13 @@ def read_card(folder: Path) -> Card:
 def verify(folder: Path) -> Card:
     """Check the tensors' hash against the card and return the card. Raises WeightsError; nothing is loaded."""
     card = read_card(folder)
-    if not (folder / MODEL).is_file():
-        raise WeightsError(f"there is no {MODEL} in {folder.name}; fetch the weights again")
-    if digest(folder / MODEL) != card.sha256:
+    try:
+        found = digest(folder / MODEL)
+    except FileNotFoundError:
+        raise WeightsError(f"there is no {MODEL} in {folder.name}; fetch the weights again") from None
+    except OSError as error:
+        raise _closed(folder, error) from error
+    if found != card.sha256:
         raise WeightsError(f"{MODEL} in {folder.name} is not the file its card describes; fetch the weights again")
     return card
 
@@ -297,6 +301,15 @@ def _read(folder: Path, load_file: Callable[[Path], dict[str, Any]]) -> dict[str
         return load_file(folder / MODEL)
     except SafetensorError as error:
         raise WeightsError(f"{MODEL} in {folder.name} is damaged; fetch the weights again") from error
+    except OSError as error:
+        raise _closed(folder, error) from error
+
+
+def _closed(folder: Path, error: OSError) -> WeightsError:
+    fault = error.strerror or type(error).__name__
+    return WeightsError(
+        f"{MODEL} in {folder.name} cannot be opened ({fault}); check who may read it, or fetch the weights again"
+    )
 
 
 def save(folder: Path, network: "Network", card: Card) -> Card:

@@ -396,3 +396,16 @@ def test_a_picture_of_another_eye_does_not_stay_beside_the_new_numbers(found, sa
     leaflet.write_evidence(tmp_path, report, measured)
     leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
     assert {path.name for path in tmp_path.glob("*.png")} == {"atlas.png", "mine.png"}
+
+
+def test_where_a_place_cannot_be_written_nothing_of_two_eyes_stays(found, saved, tmp_path, monkeypatch):
+    report = report_of(saved[1][0])
+    leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(leaflet, "_write_picture", full)
+    with pytest.raises(OSError, match="No space"):
+        leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
+    assert list(tmp_path.iterdir()) == []

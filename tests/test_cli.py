@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 
 import cv2
@@ -71,6 +72,18 @@ def test_a_run_goes_on_where_nobody_reads_what_it_says(folder, tmp_path, tiny_fo
         status, _, rows = read(tmp_path, tiny_folder, folder, "--no-pdf", "--no-planes")
     assert (status, len(rows)) == (cli.REFUSED, 4), "broken.jpg is refused, and nothing else"
     assert "cannot write" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gone", ["both into one", "none at all"])
+def test_a_run_goes_on_where_its_progress_is_not_read_either(folder, tmp_path, tiny_folder, monkeypatch, gone):
+    unread, output = os.pipe()
+    os.close(unread)
+    with open(output, "w") as stream, monkeypatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, stream if gone == "both into one" else None)
+        status, out, rows = read(tmp_path, tiny_folder, folder, "--no-pdf", "--no-planes")
+    assert (status, len(rows)) == (cli.REFUSED, 4)
+    assert (out / "summary.parquet").exists() == (find_spec("pyarrow") is not None)
 
 
 def test_planes_are_grey_pictures_of_the_photograph_s_size(eye_file, eye, tmp_path, tiny_folder):

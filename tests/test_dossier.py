@@ -76,6 +76,31 @@ def test_what_is_passed_on_alone_says_which_eye_it_is_of(eye, tmp_path, tiny_pip
         assert ("left eye" in (tmp_path / "whatif.md").read_text()) == (side is not None)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_folder_never_holds_files_of_two_eyes(eye, tmp_path, tiny_pipeline, monkeypatch, first):
+    report = tiny_pipeline(eye.photograph)
+    (tmp_path / "mine.txt").write_text("kept")
+    writers = {
+        "whatif": lambda: dossier.write_whatif(
+            tmp_path, report, explain.drop_modality(tiny_pipeline, report, "lesions")
+        ),
+        "explanation": lambda: dossier.write(tmp_path, explain.explain(tiny_pipeline, report, "DR")),
+    }
+    for name, write in writers.items():
+        if first:
+            write()
+            assert (tmp_path / f"{name}.json").exists()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dossier, "_write_chart", full)
+    for write in writers.values():
+        with pytest.raises(OSError, match="No space"):
+            write()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 def test_a_second_opinion_on_one_modality(eye_file, tmp_path, tiny_folder):
     chosen = ("--finding", "GRADE", "--method", "occlusion", "--modality", "vessels")
     assert run(eye_file, tiny_folder, tmp_path, *chosen) == cli.OK

@@ -25,6 +25,10 @@ NOTHING, RIGHT = Eye(None, None), Eye("right", BY_DISC)
         ("photo_le_12.jpg", None),
         ("PT12_R0M0.png", None),  # grades of the English screening
         ("0012_R1M0.jpg", None),
+        ("IMG_iOS_0001.jpg", None),
+        ("macOS_123.jpg", None),
+        ("iOS_photo_OD.jpg", "right"),
+        ("patientOS.jpg", "left"),
         ("Maculopathy_R3", None),
         ("left_R2M1.jpg", "left"),
         ("12R.jpg", "right"),

@@ -330,11 +330,11 @@ def test_the_table_for_a_study_keeps_eyes_machine_and_clinician_apart():
     about = {"weights_sha256": "f" * 64, "package_version": "0.0", "created": "2026-01-02T03:04:05+00:00"}
     right = {
         **{"eye": "right", "machine_grade": "2", "corrected_grade": "3", "note": "seen, twice", "gradable": "True"},
-        **{"photograph_sha256": fake_photograph(0).sha256, **about},
+        **{"photograph_sha256": fake_photograph(0).sha256, **about, "notes": ""},
     }
     left = {
         **{"eye": "left", "machine_grade": "0", "corrected_grade": "", "note": "", "gradable": "False"},
-        **{"photograph_sha256": fake_photograph(1).sha256, **about},
+        **{"photograph_sha256": fake_photograph(1).sha256, **about, "notes": ""},
     }
     dr = {"code": "DR", "finding": "Diabetic retinopathy", "assessed": "True", "threshold": "0.42", "measured": ""}
     called = {**dr, "probability": "0.71", "suspected": "True", "undecided": "False", "opinion": "disagree"}

@@ -131,6 +131,33 @@ def test_a_row_that_was_spoiled_by_hand_costs_no_other(eyes, tmp_path):
     assert rows(tmp_path / "out") == whole
 
 
+def test_a_table_saved_with_a_mark_before_its_first_byte_is_gone_on_with(eyes, tmp_path):
+    whole = screen(eyes, tmp_path / "out")
+    summary = tmp_path / "out" / "summary.csv"
+    summary.write_bytes(b"\xef\xbb\xbf" + summary.read_bytes())
+    (eyes / "eye9.png").write_bytes((eyes / "eye0.png").read_bytes())
+    again = Stub()
+    screen(eyes, tmp_path / "out", again)
+    assert again.names == ["eye9.png"]
+    with summary.open(newline="", encoding="utf-8-sig") as file:
+        assert list(csv.DictReader(file))[:-1] == whole
+    assert len(screen(eyes, tmp_path / "out", restart=True)) == 7
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("run.json", '{"mine": 1}'), ("summary.csv", "patient,hba1c\n1,7.2\n"), ("summary.parquet", "PAR1")],
+)
+def test_files_of_another_program_are_left_alone(eyes, tmp_path, name, text, restart):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(text)
+    with pytest.raises(runs.RunError, match=f"holds a {name} of another program; name another folder with --out"):
+        screen(eyes, out, restart=restart)
+    assert (out / name).read_text() == text
+
+
 def test_a_run_is_begun_anew_over_what_a_power_failure_left(eyes, tmp_path):
     out = tmp_path / "out"
     screen(eyes, out)
@@ -281,11 +308,12 @@ def test_results_of_another_version_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("[1]", "other weights"), ("{", "cannot be read"), ("null", "other weights")]
+    ("text", "said"),
+    [("[1]", "another program; .*--out"), ("{", "cannot be read; .*--restart"), ("null", "another program; .*--out")],
 )
 def test_settings_that_are_none_are_refused_with_the_cure(tmp_path, text, said):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(runs.RunError, match=f"{said}.*--restart"):
+    with pytest.raises(runs.RunError, match=said):
         runs.Run(tmp_path, HASH, BARE)
 
 

@@ -28,7 +28,7 @@ from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
 from qmmfl import draw, evidence, guard, labels, photograph, review, ui, weights
 from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
-from qmmfl.prose import about, doubts, markup, paper
+from qmmfl.prose import about, comparison, doubts, markup, paper
 from qmmfl.records import Eye
 from qmmfl.ui import answers, border, cases, examples, gpu, layout, server, sessions
 from qmmfl.ui import page as built
@@ -709,6 +709,32 @@ def test_whatever_is_made_of_an_example_says_that_it_is_simulated(eye, answer):
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "simulated_eye.png")])
     assert cases.SIMULATED not in own.eye.read().notes
     cases.forget(own)
+
+
+def test_an_example_makes_way_for_a_person_s_eye_unless_something_was_said_of_it(eye, answer):
+    example = str(answer.eyes[0])
+    case, _ = cases.take(cases.open_case(), [example])
+    mixed, said = cases.take(case, [*case.files, upload(eye(1)[0], "eye_OD.png")])
+    assert said == [cases.MADE_WAY]
+    assert [each.is_example for each in mixed.eyes] == [False]
+    cases.forget(mixed)
+    case, _ = cases.take(cases.open_case(), [example])
+    case = case.changed(0, review=review.Review({"DR": "agree"}))
+    mixed, said = cases.take(case, [*case.files, upload(eye(2)[0], "eye_OD.png")])
+    assert said == [cases.MIXED]
+    assert mixed.eyes == case.eyes
+    cases.forget(mixed)
+
+
+def test_a_table_and_a_comparison_say_that_eyes_are_simulated(answer):
+    case, _ = cases.take(cases.open_case(), [str(path) for path in answer.eyes[:2]])
+    for number in range(2):
+        case = answer.reader.read(replace(case, shown=number), silent)
+    pairs = [(each.report, each.review) for each in case.eyes]
+    assert all(cases.SIMULATED in line for line in review.to_csv(pairs).splitlines()[1:])
+    shown = [(case.title(number), each.report, each.save) for number, each in enumerate(case.eyes)]
+    assert comparison.comparison_html(shown, 100).count(cases.SIMULATED) == 2
+    cases.forget(case)
 
 
 def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):

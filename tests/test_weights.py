@@ -97,6 +97,14 @@ def test_a_missing_file_is_refused(copy, name):
         weights.load(copy)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that opens and cannot be read is of Linux")
+def test_tensors_that_cannot_be_opened_are_named_with_a_cure(copy):
+    (copy / weights.MODEL).unlink()
+    (copy / weights.MODEL).symlink_to("/proc/self/mem")
+    with pytest.raises(weights.WeightsError, match="cannot be opened .*; check who may read it"):
+        weights.load(copy)
+
+
 def test_nonsense_is_neither_folder_nor_repository(tmp_path):
     with pytest.raises(weights.WeightsError, match="neither a folder nor"):
         weights.find("no such place")

@@ -3,15 +3,15 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .status import INTERRUPTED, OK, REFUSED, complain, load, offer_weights
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from ..pipeline import Pipeline
     from ..weights import Card
 
@@ -42,7 +42,8 @@ def _read(options: argparse.Namespace) -> int:
     except ValueError as error:  # weights that cannot be used, or no such device
         return complain(str(error))
     try:
-        return _screen(options, card, reader, runtime)
+        with redirect_stdout(_Lasting(sys.stdout)), redirect_stderr(_Lasting(sys.stderr)):
+            return _screen(options, card, reader, runtime)
     except runs.RunError as error:
         return complain(str(error))
     except OSError as error:
@@ -96,15 +97,33 @@ def _load_worker(source: str | Path | None, device: str, runtime: str, *, called
     return reader
 
 
-def _tell(bar: "tqdm", line: str, stream: TextIO) -> None:
-    """A line above the bar. Where nobody reads on (`| head`) it is lost, and the eyes are read all the same."""
-    try:
-        bar.write(line, file=stream)
-        stream.flush()
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())  # also for what is still held back and written at the end
-        os.close(nowhere)
+class _Lasting:
+    """A stream of this process. Where nobody reads on (`| head`, a terminal that was closed) what is written is lost,
+    and the eyes are read all the same.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115 (lives as long as we do)
+
+    def write(self, text: str) -> int:
+        """As the stream's own, but never raises OSError."""
+        self._last(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream's own, but never raises OSError."""
+        self._last(self._stream.flush)
+
+    def _last(self, act: Callable[[], Any]) -> None:
+        try:
+            act()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # also for what is still held back and written at the end
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None", runtime: str) -> int:
@@ -134,7 +153,9 @@ def _screen(options: argparse.Namespace, card: "Card", reader: "Pipeline | None"
             refused = row["status"] == results.REFUSED
             outcome = REFUSED if refused else outcome
             line = f"{row['status']:<11} {row['reason' if refused else 'input']}"
-            _tell(bar, line, sys.stderr if refused else sys.stdout)
+            stream = sys.stderr if refused else sys.stdout
+            bar.write(line, file=stream)
+            stream.flush()
         try:
             results.write_parquet(options.out / runs.SUMMARY)
         except ValueError:  # a spreadsheet that saves .5 as 0,5

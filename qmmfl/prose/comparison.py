@@ -27,7 +27,7 @@ def comparison_html(eyes: Sequence[tuple[str, Report, Save]], side: int) -> str:
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title, _, _ in eyes)
     reports = [report for _, report, _ in eyes]
     read = _row("Reading", [(headline(report), False) for report in reports])
-    doubts = [" ".join(remarks(report)) for report in reports]
+    doubts = [" ".join((*report.photograph.notes, *remarks(report))) for report in reports]
     if any(doubts):
         read += _row("Weigh first", [(said, False) for said in doubts])
     codes = list(dict.fromkeys(f.code for report in reports for f in ranked(report) if f.assessed))

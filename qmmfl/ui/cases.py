@@ -24,6 +24,8 @@ KEEP = 3600  # [s] a case that is not used for this long is deleted
 MOST = 2  # photographs in a case: one of each eye
 SIMULATED = "This is a simulated eye, drawn by a computer: it is of no person."
 TWICE = "This is the same photograph again; choose that of the other eye."
+MIXED = "A simulated eye and a person's eye are no case: clear the case, then choose the photograph again."
+MADE_WAY = "The simulated eye made way for the photograph: it is no fellow of a person's eye."
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
 _MARK, _GONE, _KEPT = "case-", "gone-", "kept-"
 
@@ -192,6 +194,9 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
     known = {str(each.file): each for each in case.eyes}
     kept = [known[path] for path in paths if path in known]
     new, said = [Path(path) for path in paths if path not in known], []
+    tried_out = all(each.is_example and not each.review.given for each in kept)
+    if kept and tried_out and not all(map(_is_example, new)):
+        kept, said = [], [MADE_WAY]
     for tried, path in enumerate(new):
         if len(kept) == MOST or tried == _TRIES:
             said.append("A case holds two photographs, one of each eye; remove one first, or clear the case.")
@@ -278,6 +283,8 @@ def _taken(case: Case, path: Path, others: list[Taken]) -> Taken:
         discard(source)
         if any(filecmp.cmp(file, each.file, shallow=False) for each in others):
             raise PhotographError(TWICE)
+        if any(each.is_example != _is_example(source) for each in others):
+            raise PhotographError(MIXED)
         picture = taken.read()
         step = max(1, -(-max(picture.width, picture.height) // SIDE))
         taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")
