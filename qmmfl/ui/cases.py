@@ -195,7 +195,7 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
     kept = [known[path] for path in paths if path in known]
     new, said = [Path(path) for path in paths if path not in known], []
     tried_out = all(each.is_example and not each.review.given for each in kept)
-    if kept and tried_out and not all(map(_is_example, new)):
+    if kept and tried_out and any(os.path.isfile(path) and not _is_example(path) for path in new):
         kept, said = [], [MADE_WAY]
     for tried, path in enumerate(new):
         if len(kept) == MOST or tried == _TRIES:
