@@ -194,8 +194,8 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
     known = {str(each.file): each for each in case.eyes}
     kept = [known[path] for path in paths if path in known]
     new, said = [Path(path) for path in paths if path not in known], []
-    tried_out = all(each.is_example and not each.review.given for each in kept)
-    if kept and tried_out and any(os.path.isfile(path) and not _is_example(path) for path in new):
+    only_simulated = all(each.is_example and not each.review.given for each in kept)
+    if kept and only_simulated and any(os.path.isfile(path) and not _is_example(path) for path in new):
         kept, said = [], [MADE_WAY]
     for tried, path in enumerate(new):
         if len(kept) == MOST or tried == _TRIES:
