@@ -48,15 +48,14 @@ def test_lossy_files_keep_the_field_and_roughly_the_colours(eye):
 
 
 def test_enhancement_shows_more_contrast_of_the_same_eye(eye):
-    square = torch.from_numpy(eye.photograph).permute(2, 0, 1)[None].float().repeat(8, 1, 1, 1) / 255
-    made = augment.enhance(square, torch.Generator().manual_seed(2), chance=1.0)
-    inside = square[0].amax(0) > 0
-    assert not made[:, :, ~inside].any()
-    for seen in made:
-        green, before = (picture[1, inside].numpy() for picture in (seen, square[0]))
+    inside = eye.photograph.max(2) > 0
+    numbers, changed = np.random.default_rng(2), []
+    for _ in range(8):
+        made = enhancement.enhance(eye.photograph, numbers)
+        green, before = (picture[inside, 1].astype(float) for picture in (made, eye.photograph))
         assert np.corrcoef(green, before)[0, 1] > 0.8
-    assert (made - square).abs().mean() > 1e-3, "most of them seen otherwise"
-    torch.testing.assert_close(augment.enhance(square, torch.Generator(), chance=0.0), square)
+        changed.append(np.abs(green - before).mean())
+    assert np.median(changed) > 0.5, "most of them are seen otherwise"
 
 
 def test_sharpening_gives_an_edge_more_and_leaves_plain_areas():

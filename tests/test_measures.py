@@ -78,6 +78,7 @@ def disc_of(colour, noise=0, size=300):
         ((255, 253, 250), 1, quality.BRIGHT),
         ((150, 80, 40), 0, quality.FLAT),
         ((120, 120, 120), 0, quality.GREY),
+        ((40, 80, 150), 2, quality.BLUE),
     ],
 )
 def test_faults_are_named(colour, noise, reason):
@@ -87,3 +88,9 @@ def test_faults_are_named(colour, noise, reason):
 def test_a_simulated_eye_has_no_faults(eye):
     assert quality.find_faults(eye.photograph) == ()
     assert quality.find_faults((eye.photograph * 0.35).astype(np.uint8)) == ()
+
+
+def test_red_and_blue_that_were_swapped_are_told_from_a_cool_light(eye):
+    assert quality.find_faults(eye.photograph[..., ::-1]) == (quality.BLUE,)
+    cool = (eye.photograph * (0.8, 1, 1.2)).clip(0, 255).astype(np.uint8)
+    assert quality.find_faults(cool) == ()

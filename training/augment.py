@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import enhancement
-
 EQUALISED = 0.15  # share of the photographs whose channels are equalised, as those of one set are
 
 
@@ -72,18 +70,6 @@ def compress(squares: Tensor, generator: torch.Generator, chance: float = 0.4) -
             stored = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
             pixels = cv2.resize(np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR)), (side, side))[..., ::-1]
             result[index] = torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(squares) / 255
-    return result * (squares.amax(dim=1, keepdim=True) > 0)
-
-
-def enhance(squares: Tensor, generator: torch.Generator, chance: float = 0.3) -> Tensor:
-    """Some squares sharpened, or of raised local contrast, see `enhancement`."""
-    result = squares.clone()
-    for index in range(len(squares)):
-        if torch.rand((), generator=generator) < chance:
-            numbers = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-            pixels = (squares[index].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-            made = enhancement.enhance(pixels, numbers)
-            result[index] = torch.from_numpy(made).permute(2, 0, 1).to(squares) / 255
     return result * (squares.amax(dim=1, keepdim=True) > 0)
 
 

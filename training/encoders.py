@@ -99,7 +99,6 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
         (seen,) = augment.flip([seen], generator, upside=False)
         (seen,) = augment.turn([seen], generator, degrees=20, zoom=0.12, shift=0.03)
         if modality == labels.COLOUR.name:
-            seen = augment.enhance(seen, generator)
             seen = augment.compress(seen, generator)  # last: the blocks of a file lie along its rows
         share = numbers.beta(recipe.mixed, recipe.mixed) if recipe.mixed else 1.0
         seen = blend(seen, share).contiguous(memory_format=torch.channels_last)
