@@ -13,7 +13,7 @@ from . import fundus, labels, measures
 from .nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from .nets.runtime import Scores
 from .records import DiscCup, Finding, Fundus, Grade, Lesion, Oedema, Plane, Quality
-from .weights import Card
+from .weights import Card, GradeCalibration
 
 UNGRADABLE = "withheld: the photograph is not gradable"
 INCOMPLETE = "withheld: the analysis is incomplete"
@@ -60,10 +60,10 @@ def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tu
 
 def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade:
     """The ICDR grade."""
-    threshold = card.grade.threshold
+    given, threshold = card.grade, card.grade.threshold
     if withheld or scores is None:
         return Grade(None, None, None, None, withheld, threshold)
-    each, grade = call_grade(card, scores.logits)
+    each, grade = call_grade(given, scores.logits)
     likeliest = int(each.argmax())
     return Grade(
         tuple(float(p) for p in each),
@@ -72,12 +72,13 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         grade >= labels.VISION_THREATENING,
         None if grade == likeliest else _QUANTILE.format(likeliest, 100 * threshold),
         threshold,
+        _within(given.more_than_mild_undecided, each[labels.MORE_THAN_MILD :].sum()),
+        _within(given.vision_threatening_undecided, each[labels.VISION_THREATENING :].sum()),
     )
 
 
-def call_grade(card: Card, logits: np.ndarray) -> tuple[np.ndarray, int]:
+def call_grade(grade: GradeCalibration, logits: np.ndarray) -> tuple[np.ndarray, int]:
     """Probabilities float64 (5,) of the grades at logits (len(OUTPUTS),), and the grade that is called."""
-    grade = card.grade
     above = _sigmoid(grade.scale * float(logits[OUTPUTS.index(GRADE)]) - np.array(grade.cuts))
     beyond = _sigmoid(grade.threat_scale * float(logits[OUTPUTS.index(THREAT)]) - np.array(grade.threat_cuts))
     above = np.concatenate([above, above[-1] * beyond])
@@ -163,6 +164,10 @@ def find_contributions(card: Card, scores: Scores) -> dict[str, dict[str, float]
 
 def _sigmoid(score: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(score, -60, 60)))
+
+
+def _within(band: tuple[float, ...] | None, probability: float) -> bool | None:
+    return None if band is None else bool(band[0] <= probability <= band[1])
 
 
 def _explained(card: Card) -> list[str]:

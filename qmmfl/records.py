@@ -107,7 +107,7 @@ class Grade:
 
     reason: why it is withheld, or why it is not the most probable grade. threshold: on the probability of a grade
     with all above it, from which it is called. Calls are of the grade alone: macular oedema, which counts as
-    vision-threatening too, has its own record.
+    vision-threatening too, has its own record. What is undecided is as in a `Finding`.
     """
 
     probabilities: tuple[float, ...] | None  # five, sum 1
@@ -116,6 +116,8 @@ class Grade:
     vision_threatening: bool | None
     reason: str | None = None
     threshold: float = 0.5
+    more_than_mild_undecided: bool | None = None
+    vision_threatening_undecided: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,9 @@ class GradeCalibration:
     """P(grade > j) = sigmoid(scale * score - cuts[j]) for j of 0 and 1; beyond, P(grade > 1) times
     sigmoid(threat_scale * threat - threat_cuts[j - 2]). The grade is the number of j where that reaches the threshold.
 
-    A threshold of a half calls the median grade, a lower one a more severe grade sooner.
+    A threshold of a half calls the median grade, a lower one a more severe grade sooner. The last two are where it is
+    undecided whether an eye has more than mild, and vision-threatening retinopathy: lowest and highest probability of
+    it, as of any `Calibration`.
     """
 
     scale: float
@@ -77,6 +79,8 @@ class GradeCalibration:
     threat_scale: float
     threat_cuts: tuple[float, ...]
     threshold: float = 0.5
+    more_than_mild_undecided: tuple[float, ...] | None = None
+    vision_threatening_undecided: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

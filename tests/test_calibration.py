@@ -13,7 +13,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import case
 
-from qmmfl import conclusions, pipeline, prose, results, review, weights
+from qmmfl import conclusions, labels, pipeline, prose, results, review, weights
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT, runtime
 from qmmfl.prose import markup, sentences, wording
 from training import calibrate, conformal, export, targets
@@ -102,7 +102,7 @@ def test_calibration_holds_a_band_and_thresholds_are_cross_fitted_where_few(numb
     assert made.undecided_low <= made.threshold <= made.undecided_high
     assert made.undecided(made.threshold)
     assert not made.undecided(0.999)
-    bands = calibrate.bands(every, logits, fitted)["DR"]
+    bands = calibrate.bands(every, logits, fitted, tiny_card().grade)["DR"]
     at = bands[conformal.ALPHAS.index(conformal.ALPHA)]
     assert at == pytest.approx([made.undecided_low, made.undecided_high])
     monkeypatch.setattr(calibrate, "LEAST_CHECKED", 100)
@@ -179,6 +179,33 @@ def test_eyes_chosen_by_their_grade_move_no_cut(numbers):
     assert calibrate.fit_grade(targets.Targets([*whole, *others]), logits) != alone
 
 
+def test_calls_of_the_grade_are_left_undecided_where_both_answers_are_plausible(numbers):
+    """Nine of ten eyes beyond a step lie above its lower limit, nine of ten of the others below its upper one."""
+    score = numbers.normal(0, 2, 1200)
+    grade = (score[:, None] + numbers.logistic(size=(1200, 1)) > [-0.5, 0.5, 2, 3]).sum(axis=1)
+    cases = [case(i, "rahim", "val", grade=int(g)) for i, g in enumerate(grade)]
+    logits = np.zeros((1200, len(OUTPUTS)))
+    logits[:, OUTPUTS.index(GRADE)] = logits[:, OUTPUTS.index(THREAT)] = score
+    every = targets.Targets(cases)
+    found = calibrate.fit_grade(every, logits)
+    bands = calibrate.bands(every, logits, {}, found)
+    each = np.array([conclusions.call_grade(found, eye)[0] for eye in logits])
+    fitted = found.more_than_mild_undecided, found.vision_threatening_undecided
+    for (name, least), (low, high) in zip(labels.GRADED.items(), fitted, strict=True):
+        reached, probability = grade >= least, each[:, least:].sum(axis=1)
+        assert low < found.threshold <= high
+        assert (probability[reached] >= low).mean() == pytest.approx(0.9, abs=0.01)
+        assert (probability[~reached] <= high).mean() >= 0.9
+        assert bands[name][conformal.ALPHAS.index(conformal.ALPHA)] == [low, high]
+    flattering = [dataclasses.replace(each, folder="idrid", grade=4) for each in cases[:300]]
+    more = targets.Targets([*cases, *flattering])
+    assert calibrate.bands(more, np.concatenate([logits, logits[:300]]), {}, found) == bands
+    few = np.r_[np.flatnonzero(grade < 3), np.flatnonzero(grade >= 3)[:8]]
+    rare = calibrate.fit_grade(every.at(few), logits[few])
+    assert rare.vision_threatening_undecided is None, "eight eyes promise nothing at one in ten"
+    assert rare.more_than_mild_undecided is not None
+
+
 def test_retinopathy_of_an_unknown_grade_moves_the_first_cut_alone(numbers):
     score = numbers.normal(0, 2, 600)
     beyond = (score[:, None] + numbers.logistic(size=(600, 1)) > [-0.5, 0.5, 2, 3]).sum(axis=1)
@@ -208,7 +235,8 @@ def test_oedema_is_not_calibrated_on_eyes_that_flatter(numbers):
     alone, few = targets.Targets([*rahim, *learnt]), np.delete(logits, range(300, 600), 0)
     found = calibrate.fit(every, logits)
     assert found[OEDEMA] == calibrate.fit(alone, few)[OEDEMA]
-    assert calibrate.bands(every, logits, found) == calibrate.bands(alone, few, found)
+    grade = tiny_card().grade
+    assert calibrate.bands(every, logits, found, grade) == calibrate.bands(alone, few, found, grade)
 
 
 def test_the_two_scores_of_the_grade_are_calibrated_apart(numbers):
@@ -341,6 +369,28 @@ def test_an_undecided_risk_of_oedema_is_said_so(eye):
     assert {row["code"]: row["undecided"] for row in rows}[OEDEMA] == "True"
 
 
+def test_an_undecided_call_of_the_grade_is_said_so(eye):
+    card = tiny_card()
+    sure = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
+    assert (sure.dr.more_than_mild_undecided, sure.dr.vision_threatening_undecided) == (None, None), "no promise"
+    assert not any("undecided" in value for _, value in sentences.facts(sure))
+    grade = dataclasses.replace(
+        card.grade, cuts=(-9.0, 0.0), more_than_mild_undecided=(0.0, 0.0), vision_threatening_undecided=(0.0, 1.0)
+    )
+    card = dataclasses.replace(card, grade=grade)
+    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
+    assert (report.dr.more_than_mild_undecided, report.dr.vision_threatening_undecided) == (False, True)
+    assert report.to_dict()["dr"]["vision_threatening_undecided"] is True
+    said = dict(sentences.facts(report))
+    assert ", undecided, " in said[labels.SCORES[THREAT]]
+    assert "undecided" not in said[wording.MORE_THAN_MILD]
+    assert "undecided" in sentences.standing(report, THREAT)[0]
+    assert sentences.headline(report).endswith("Whether the retinopathy threatens vision is undecided.")
+    assert wording.UNDECIDED in sentences.footnotes(report)
+    row = results.summarise(report)
+    assert (row["undecided_more_than_mild"], row["undecided_vision_threatening"]) == (0, 1)
+
+
 def test_a_finding_calibrated_on_eyes_that_were_learnt_from_is_marked(eye):
     card = tiny_card()
     rare = weights.Calibration(1.1, 0.2, 0.4, "cross-fitted over 5 folds")
@@ -356,5 +406,6 @@ def test_cards_of_before_still_load():
     values = json.loads(json.dumps(tiny_card().to_dict()))
     for each in values["calibrations"].values():
         del each["undecided_low"], each["undecided_high"]
+    del values["grade"]["more_than_mild_undecided"], values["grade"]["vision_threatening_undecided"]
     assert weights.Card.from_dict(values).calibrations["DR"].undecided(0.4) is None
     weights.read_card(ROOT / "weights")

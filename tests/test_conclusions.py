@@ -95,7 +95,7 @@ def test_every_kind_of_lesion_is_counted_on_its_own_plane_from_its_own_threshold
 )
 def test_the_grade_follows_its_threshold_and_its_probabilities_the_cuts(threshold, grade):
     card = tiny_card(grade=weights.GradeCalibration(2.0, CUTS, 1.0, THREAT_CUTS, threshold))
-    each, called = conclusions.call_grade(card, graded(math.log(2), math.log(3)))
+    each, called = conclusions.call_grade(card.grade, graded(math.log(2), math.log(3)))
     # P(grade > 0..3) is .8, .4, .4 times a half and .4 times a quarter
     assert each == pytest.approx([0.2, 0.4, 0.2, 0.1, 0.1])
     assert each.sum() == pytest.approx(1)
@@ -104,7 +104,7 @@ def test_the_grade_follows_its_threshold_and_its_probabilities_the_cuts(threshol
 
 @pytest.mark.parametrize(("score", "threat", "grade"), [(-1e6, -1e6, 0), (-1e6, 1e6, 0), (1e6, -1e6, 2), (1e6, 1e6, 4)])
 def test_scores_beyond_all_measure_are_one_grade_and_how_severe_counts_from_moderate_on(score, threat, grade):
-    each, called = conclusions.call_grade(tiny_card(), graded(score, threat))
+    each, called = conclusions.call_grade(tiny_card().grade, graded(score, threat))
     assert each == pytest.approx(np.eye(5)[grade])
     assert called == grade
 

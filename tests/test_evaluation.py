@@ -27,6 +27,7 @@ def scored(probability: np.ndarray, **changes) -> scores.Scores:
         oedema_undecided=np.zeros(len(every)),
         steps=steps,
         grade=(probability > 0.5) * 2,
+        graded_undecided=np.zeros((len(every), 2)),
         lesions=np.stack([probability > 0.5, *[np.full(len(every), np.nan)] * 3], axis=1),
         gradable=np.ones(len(every), bool),
         doubtful=np.zeros(len(every), bool),
@@ -48,7 +49,7 @@ def test_figures_of_a_data_set():
         probability.append(0.9 if ill and i >= 2 else 0.1)
     promises = {
         "alphas": list(conformal.ALPHAS),
-        "bands": dict.fromkeys(("DR", "DME"), [[0.2, 0.8]] * len(conformal.ALPHAS)),
+        "bands": dict.fromkeys(("DR", "DME", "GRADE"), [[0.2, 0.8]] * len(conformal.ALPHAS)),
     }
     made = reading_figures.of_folder(cases, scored(np.array(probability)), promises, 50)
     assert (made["eyes"], made["patients"], made["coverage"]) == (80, 40, 1.0)
@@ -82,12 +83,16 @@ def test_figures_of_a_data_set():
     kept = made["abstention"]["findings"]["DR"]
     assert (kept["kept_present"], kept["kept_absent"]) == (38 / 40, 1.0)
     assert made["abstention"]["findings"]["DME"] == kept, "the risk of oedema has the same scores here"
-    assert made["abstention"]["curve"][0]["decided"] == 1.0
+    more = made["abstention"]["findings"]["GRADE"]
+    assert (more["kept_present"], more["kept_absent"]) == (38 / 40, 1.0)
+    assert more["undecided"] == 0, "what the pipeline said"
+    assert made["abstention"]["curve"][0]["decided"] == pytest.approx(1 - 38 / 240), "by the band 38 eyes are open"
     card = tiny_card(metrics={"classification": {"odir5k": made}, "intervals": "patients"})
     page = model_card.page(card)
     assert "| DR | 40 | 0.975" in page
     assert "## ODIR by age and sex" in page
     assert "over patients" in page
+    assert "| odir5k | 80 | 0.000 | 0.950 | 1.000 |  |  |  |" in page
     assert card_tables.sections({}) == []
     assert "## Abstention" not in model_card.page(tiny_card())
 

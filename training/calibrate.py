@@ -1,12 +1,14 @@
 """Calibration and operating points, on validation eyes only."""
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from qmmfl import labels, measures
+from qmmfl.conclusions import call_grade
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.weights import VALIDATION, Calibration, GradeCalibration
 
@@ -70,9 +72,18 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
     return result
 
 
-def bands(targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration]) -> dict[str, list[list[float]]]:
-    """Output -> [low, high] for each of `conformal.ALPHAS`, from the validation eyes: the coverage curve needs them."""
+def bands(
+    targets: Targets, logits: np.ndarray, fitted: dict[str, Calibration], grade: GradeCalibration
+) -> dict[str, list[list[float]]]:
+    """Output -> [low, high] for each of `conformal.ALPHAS`, from the validation eyes: the coverage curve needs them.
+
+    Of the scores that the grade is called from, that it is `labels.GRADED` or more.
+    """
     result = {}
+    for name, (present, probability) in _reached(targets, logits, grade).items():
+        if conformal.promised(present):
+            made = [conformal.band(present, probability, grade.threshold, alpha) for alpha in conformal.ALPHAS]
+            result[name] = [list(each) for each in made]
     for name, calibration in fitted.items():
         truth = targets.column(name)
         rows = _checked(targets, name)
@@ -93,8 +104,18 @@ def _checked(targets: Targets, name: str) -> np.ndarray:
     return rows & (targets.folder != FLATTERED) if name == OEDEMA else rows
 
 
+def _reached(targets: Targets, logits: np.ndarray, grade: GradeCalibration) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Score of the grade -> of the validation eyes of known grade bool (n,), whether it is `labels.GRADED` or more, and
+    the probability (n,) of that; of sets that are not chosen by it, and do not flatter.
+    """
+    rows = (targets.split == "val") & (targets.grade >= 0) & (targets.least == 0) & (targets.folder != FLATTERED)
+    each = np.array([call_grade(grade, eye)[0] for eye in logits[rows]]).reshape(-1, len(labels.GRADES))
+    return {name: (targets.grade[rows] >= n, each[:, n:].sum(axis=1)) for name, n in labels.GRADED.items()}
+
+
 def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
-    """Scales and cuts of the ordinal grade by maximum likelihood on validation eyes; grades are called from CALLED.
+    """Scales and cuts of the ordinal grade by maximum likelihood on validation eyes; grades are called from CALLED, and
+    left undecided as a finding is.
 
     Sets chosen by their grade do not count: they would move the cuts.
     """
@@ -106,11 +127,16 @@ def fit_grade(targets: Targets, logits: np.ndarray) -> GradeCalibration:
     above = np.where(ungraded[:, None], steps == 0, targets.grade[:, None] > steps)
     told = ~ungraded[:, None] | (steps == 0)
     low, high = slice(labels.MORE_THAN_MILD), slice(labels.MORE_THAN_MILD, None)
-    return GradeCalibration(
+    grade = GradeCalibration(
         *_ordinal(logits[rows, OUTPUTS.index(GRADE)], above[rows, low], told[rows, low]),
         *_ordinal(logits[ill, OUTPUTS.index(THREAT)], above[ill, high], told[ill, high]),
         CALLED,
     )
+    made = {
+        name: conformal.band(present, probability, CALLED) if conformal.promised(present) else None
+        for name, (present, probability) in _reached(targets, logits, grade).items()
+    }
+    return replace(grade, more_than_mild_undecided=made[GRADE], vision_threatening_undecided=made[THREAT])
 
 
 def _ordinal(logit: np.ndarray, beyond: np.ndarray, told: np.ndarray) -> tuple[float, tuple[float, ...]]:

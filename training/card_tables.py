@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from qmmfl import labels
 from qmmfl.explain.agreement import KEY
 from qmmfl.nets import OEDEMA
 
@@ -181,8 +182,26 @@ def abstention(metrics: Mapping[str, Any]) -> str:
         "Class-conditional conformal prediction on the validation eyes: of the eyes with a finding, and of those "
         "without it, at most alpha are decided wrongly, on average, if they come from the same cameras and clinics in "
         "the same mixture: in one set alone it can be more. Reports use alpha = 0.1. ODIR test eyes, all findings "
-        "with such a promise, pooled (each by itself above):\n\n" + table(head, rows)
+        "with such a promise and both calls of the grade, pooled:\n\n" + table(head, rows) + _graded(metrics)
     )
+
+
+def _graded(metrics: Mapping[str, Any]) -> str:
+    """Both calls of the grade per data set: the undecided share, and what the promise kept."""
+    rows = []
+    for name, own in metrics.get("classification", {}).items():
+        found = own.get("abstention", {}).get("findings", {})
+        if any(code in found for code in labels.GRADED):
+            shares = (
+                shown(found.get(code, {}).get(key))
+                for code in labels.GRADED
+                for key in ("undecided", "kept_present", "kept_absent")
+            )
+            rows.append((name, str(own["grade"]["eyes"]), *shares))
+    head = ("set", "graded eyes", "more than mild: undecided", "kept present", "kept absent")
+    head += ("vision-threatening: undecided", "kept present", "kept absent")
+    said = "The calls that are made from the grade, by data set; each finding by itself is above."
+    return f"\n\n{said}\n\n" + table(head, rows) if rows else ""
 
 
 def gates(metrics: Mapping[str, Any]) -> str:

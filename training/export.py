@@ -137,8 +137,9 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
     calibrations = calibrate.fit(targets, logits)
     vessels = planes.load(qmmfl.labels.VESSELS.name, recipe.run)
     shares = np.array([measures.vessel_share(vessels[row].transpose(2, 0, 1) / np.float32(255)) for row in rows])
+    grade = calibrate.fit_grade(targets, logits)
     return {
-        "grade": calibrate.fit_grade(targets, logits),
+        "grade": grade,
         "calibrations": calibrations,
         "counts": _counts(targets),
         "least_vessels": calibrate.least_vessels(targets, shares),
@@ -146,7 +147,7 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
             calibrate.doubtful_below(targets, logits, calibrations[GRADABLE]) if GRADABLE in calibrations else None
         ),
         "metrics": {
-            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations)},
+            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations, grade)},
             **{key: before[key] for key in CARRIED if key in before},
         },
     }

@@ -169,8 +169,8 @@ def oedema(every: Targets, scores: Scores, repeats: int) -> dict[str, Any]:
 
 
 def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> dict[str, Any]:
-    """Per finding, and for the risk of oedema, the undecided share and what the promise kept; the coverage curve over
-    all of them.
+    """Per finding, for the risk of oedema and for both calls of the grade the undecided share and what the promise
+    kept; the coverage curve over all of them.
 
     kept_present: share of the eyes with the finding whose prediction set holds "present" (promised >= 0.9 on average);
     kept_absent: likewise. The curve pools the pairs of eye and finding: alpha, decided share, error among the decided.
@@ -178,8 +178,12 @@ def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> d
     per, truths, probabilities, bands = {}, [], [], []
     said = {code: (scores.probability[:, i], scores.undecided[:, i]) for i, code in enumerate(CODES)}
     said[OEDEMA] = scores.oedema, scores.oedema_undecided
+    known = {code: every.column(code) for code in said}
+    for (code, least), undecided in zip(labels.GRADED.items(), scores.graded_undecided.T, strict=True):
+        said[code] = scores.steps[:, least:].sum(axis=1), undecided
+        known[code] = np.where(every.grade < 0, -1, every.grade >= least)
     for code, (probability, undecided) in said.items():
-        label = every.column(code)
+        label = known[code]
         rows = np.flatnonzero((label >= 0) & ~np.isnan(probability))
         if code not in promises.get("bands", {}) or not len(rows):
             continue

@@ -38,8 +38,9 @@ class Scores:
 
     raw: sigmoid of the logit before calibration; probability: calibrated, both float64 (N, C). called: bool (N, C),
     reported as suspected; undecided: (N, C), 1 or 0. oedema, oedema_undecided: (N,). steps: (N, 5) probabilities
-    of the DR grades; grade (N,) int, -1 unknown. lesions: (N, 4), 1 where there are more of one kind than healthy eyes
-    show, else 0, NaN where that is not known. gradable, doubtful, fundus: bool (N,), what the gates say.
+    of the DR grades; grade (N,) int, -1 unknown; graded_undecided: (N, 2), of `labels.GRADED`. lesions: (N, 4), 1 where
+    there are more of one kind than healthy eyes show, else 0, NaN where that is not known. gradable, doubtful, fundus:
+    bool (N,), what the gates say.
     """
 
     raw: np.ndarray
@@ -50,6 +51,7 @@ class Scores:
     oedema_undecided: np.ndarray
     steps: np.ndarray
     grade: np.ndarray
+    graded_undecided: np.ndarray
     lesions: np.ndarray
     gradable: np.ndarray
     doubtful: np.ndarray
@@ -74,6 +76,7 @@ class Scores:
             np.array([row["oedema_undecided"] for row in rows], float),
             matrix("steps", len(labels.GRADES)),
             np.array([-1 if row["grade"] is None else row["grade"] for row in rows], int),
+            matrix("graded_undecided", len(labels.GRADED)),
             matrix("lesions", len(labels.LESIONS)),
             np.array([row["gradable"] for row in rows], bool),
             np.array([bool(row["doubtful"]) for row in rows], bool),
@@ -117,6 +120,7 @@ def read(picture: str | np.ndarray | Photograph) -> dict[str, Any]:
         "oedema_undecided": report.dme.undecided,
         "steps": report.dr.probabilities,
         "grade": report.dr.grade,
+        "graded_undecided": [report.dr.more_than_mild_undecided, report.dr.vision_threatening_undecided],
         "lesions": [report.lesions[code].beyond for code in labels.LESIONS],
         "gradable": report.quality.gradable,
         "doubtful": report.quality.doubtful,

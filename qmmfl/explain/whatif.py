@@ -162,7 +162,7 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
 
 def _move(card: Card, code: str, before: np.ndarray, after: np.ndarray) -> Move:
     threshold = card.grade.threshold if code in labels.GRADED else card.calibrations[code].threshold
-    grades = (call_grade(card, before)[1], call_grade(card, after)[1]) if code == GRADE else None
+    grades = (call_grade(card.grade, before)[1], call_grade(card.grade, after)[1]) if code == GRADE else None
     flags = (_flags_none(card, before), _flags_none(card, after)) if code == "NORMAL" else None
     was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
     chances = probability(card, code, before), probability(card, code, after)
@@ -179,7 +179,7 @@ def _flags_none(card: Card, logits: np.ndarray) -> bool:
 def probability(card: Card, code: str, logits: np.ndarray) -> float:
     """Calibrated probability 0..1 of one score, as the pipeline reports it, at logits (len(OUTPUTS),)."""
     if code in labels.GRADED:
-        return float(call_grade(card, logits)[0][labels.GRADED[code] :].sum())
+        return float(call_grade(card.grade, logits)[0][labels.GRADED[code] :].sum())
     return calibrate(card, code, float(logits[OUTPUTS.index(code)]))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import labels
 from .markup import pairs_html
-from .wording import OEDEMA, SCOPE, SCORES
+from .wording import GRADE, MORE_THAN_MILD, OEDEMA, SCOPE, SCORES
 
 NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
 ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."
@@ -89,7 +89,7 @@ def _kept(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             shares = [
                 "" if own[key] is None else _number(own[key]) for key in ("undecided", "kept_present", "kept_absent")
             ]
-            yield (f"{name}: {_SCORES.get(code, code)}", *shares)
+            yield (f"{name}: {MORE_THAN_MILD if code == GRADE else _SCORES.get(code, code)}", *shares)
 
 
 def _errors(name: str, figures: Mapping[str, Any]) -> str:

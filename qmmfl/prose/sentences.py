@@ -10,6 +10,7 @@ from .wording import (
     GRADE,
     HOW_SEVERE,
     INCOMPLETE,
+    MORE_THAN_MILD,
     OEDEMA,
     SCORES,
     THREAT,
@@ -78,6 +79,8 @@ def headline(report: Report) -> str:
         found.append(f"Macular oedema by its risk signs ({percent(report.dme.probability)}; OCT decides)")
     nothing = _NEITHER if report.finding("NORMAL").suspected is False else f"{_NOTHING}; this does not exclude disease."
     said = f"Suspicion of {listed(found)}." if found else nothing
+    if report.dr.grade and report.dr.vision_threatening_undecided:
+        said += " Whether the retinopathy threatens vision is undecided."
     if not report.quality.gradable:
         return f"Not gradable, shown on request, not to be relied on: {said}"
     return f"Image quality in doubt: {said}" if report.quality.doubtful else said
@@ -107,8 +110,7 @@ def plane_error(report: Report, name: str) -> str | None:
 def facts(report: Report) -> list[tuple[str, str]]:
     """Name and value of everything measured beside the findings, in reading order."""
     rows = [("Photograph", quality(report)), ("Eye", eye(report)), (SCORES[GRADE], grade(report))]
-    rows.append(("More than mild, by grade", _reached_grade(report, labels.MORE_THAN_MILD)))
-    rows.append((SCORES[THREAT], _reached_grade(report, labels.VISION_THREATENING)))
+    rows += [(MORE_THAN_MILD, _more_than_mild(report)), (SCORES[THREAT], _vision_threatening(report))]
     rows.append((SCORES[OEDEMA], oedema(report)))
     rows.append(("Vertical cup-to-disc ratio", cup_to_disc(report)))
     return rows + [(labels.LESION_NAMES[code], lesion(report, code)) for code in labels.LESIONS]
@@ -193,7 +195,9 @@ def false_alarms(count: int, most: int | None) -> str:
 def footnotes(report: Report) -> list[str]:
     """What words of the calls mean, where they are used."""
     used = {
-        UNDECIDED: any(each.undecided for each in (*report.findings, report.dme)),
+        UNDECIDED: any(each.undecided for each in (*report.findings, report.dme))
+        or report.dr.more_than_mild_undecided
+        or report.dr.vision_threatening_undecided,
         FEW_EYES: any(f.few_eyes and f.probability is not None for f in report.findings),
     }
     return [said for said, is_used in used.items() if is_used]
@@ -205,9 +209,10 @@ def standing(report: Report, code: str) -> tuple[str, bool]:
         if report.dr.probabilities is None:
             return grade(report), False
         above = percent(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
-        return f"{grade(report)}; {above} more than mild", bool(report.dr.grade)
+        doubt = _doubt(report.dr.more_than_mild_undecided)
+        return f"{grade(report)}; {above} more than mild{doubt}", bool(report.dr.grade)
     if code == THREAT:
-        return f"by grade {_reached_grade(report, labels.VISION_THREATENING)}", bool(report.dr.vision_threatening)
+        return f"by grade {_vision_threatening(report)}", bool(report.dr.vision_threatening)
     if code == OEDEMA:
         return oedema(report), bool(report.dme.suspected)
     finding = report.finding(code)
@@ -268,13 +273,26 @@ def shares(report: Report, code: str) -> list[tuple[str, float]]:
     return [(title, given[name]) for name, title in titles.items() if name in given]
 
 
-def _reached_grade(report: Report, least: int) -> str:
+def _more_than_mild(report: Report) -> str:
+    return _reached_grade(report, labels.MORE_THAN_MILD, report.dr.more_than_mild_undecided)
+
+
+def _vision_threatening(report: Report) -> str:
+    return _reached_grade(report, labels.VISION_THREATENING, report.dr.vision_threatening_undecided)
+
+
+def _reached_grade(report: Report, least: int, undecided: bool | None) -> str:
     """Whether the grade is `least` or more, how probable that is, and that a suspected oedema is not part of it."""
     grade = report.dr
     if grade.grade is None or grade.probabilities is None:
         return withheld(grade.reason)
-    chance = f"{percent(sum(grade.probabilities[least:]))} (called from {percent(grade.threshold)})"
+    chance = percent(sum(grade.probabilities[least:]))
+    chance = f"{_doubt(undecided)}, {chance} (called from {percent(grade.threshold)})"
     if grade.grade >= least:
-        return f"yes, {chance}"
+        return f"yes{chance}"
     also = "; macular oedema is suspected, which counts as such" if report.dme.suspected else ""
-    return f"not reached, {chance}{also}"
+    return f"not reached{chance}{also}"
+
+
+def _doubt(undecided: bool | None) -> str:
+    return ", undecided" if undecided else ""
