@@ -72,7 +72,7 @@ def test_contributions_and_maps_add_up_to_the_logit(report, tiny_pipeline, eye):
     for code in ("DR", "DN", GRADE):
         shares = report.contributions[code]
         assert set(shares) == {m.name for m in labels.MODALITIES} | {"bias"}
-        # Not closer: views are rounded to 8 bits, and one that lies between two levels goes either way with the threads.
+        # Not closer: views are rounded to 8 bits, and what lies between two levels goes either way with the threads.
         assert sum(shares.values()) == pytest.approx(float(logits[OUTPUTS.index(code)]), abs=1e-3)
         maps = report.maps[code]
         assert maps.mean(axis=(1, 2)).sum() + shares["bias"] == pytest.approx(sum(shares.values()), abs=1e-4)
