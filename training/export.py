@@ -51,7 +51,8 @@ LIMITS = (
     "Interim weights: trained for hours on two CPU cores, not to convergence; see the test figures.",
     "Strongly compressed files, narrow fields and dark pictures move the grade, and sharpened ones or those of "
     "which the contrast was raised show false microaneurysms; the card says how far.",
-    "Retinopathy that threatens vision is often called moderate; the card says how often in which set.",
+    "Retinopathy that threatens vision is often called moderate, and whether it does left undecided; the card says how "
+    "often in which set.",
     "Learnt and tested on photographs as public sets hold them: shrunk to 224 to 1024 pixels, IDRiD's cropped to the "
     "field, stored again; a camera's full picture is scaled to 1024 pixels and was not among them.",
     "Some findings are learnt from what was recorded of the eye, which stands for them: optic disc cupping from known "
