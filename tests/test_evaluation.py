@@ -11,7 +11,18 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 from cases import CODES, case
 
 from qmmfl import photograph
-from training import card_tables, conformal, data, metrics, model_card, reading_figures, scores, strangers, stress
+from training import (
+    card_tables,
+    conformal,
+    data,
+    export,
+    metrics,
+    model_card,
+    reading_figures,
+    scores,
+    strangers,
+    stress,
+)
 
 
 def scored(probability: np.ndarray, **changes) -> scores.Scores:
@@ -194,3 +205,12 @@ def test_strangers_are_pictures_and_repeat(eye_file):
         assert made.ndim == 3
         assert made.shape[2] == 3
     assert (strangers.picture(kinds[0]) == strangers.picture(kinds[0])).all()
+
+
+@pytest.mark.parametrize(("of_before", "kept"), [("a" * 64, {"ablations", "explanations"}), ("b" * 64, {"ablations"})])
+def test_an_export_keeps_the_figures_that_still_hold(of_before, kept):
+    figures = {"ablations": 1, "explanations": 2, "classification": 3, "stress": 4, "conformal": 5}
+    before, made = tiny_card(sha256=of_before, metrics=figures), tiny_card(sha256="a" * 64, metrics={"conformal": 6})
+    carried = export.carry(before, made)
+    assert set(carried.metrics) == {*kept, "conformal"}
+    assert carried.metrics["conformal"] == 6

@@ -14,6 +14,7 @@ import torch
 
 import qmmfl
 from qmmfl import measures, weights
+from qmmfl.explain.agreement import KEY
 from qmmfl.fundus import Prep
 from qmmfl.nets import GRADABLE, OUTPUTS, Network
 from qmmfl.pipeline import Pipeline
@@ -66,6 +67,7 @@ LIMITS = (
 )
 # Figures that outlive the weights they came with: they say of which they are, or are of nets of their own.
 CARRIED = ("ablations", "leave_out")
+OF_TENSORS = (KEY,)  # and those that new calibrations leave as they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,7 @@ def export(recipe: ExportRecipe) -> weights.Card:
     network, missing = assemble(recipe)
     if missing:
         raise RuntimeError(f"train these first: {', '.join(missing)}")
+    before = weights.read_card(recipe.start) if recipe.start and recipe.start.is_dir() else None
     config = network.config
     checks = {name: make(config.synthesis[name], recipe) for name, make in tasks.TASKS.items()}
     limits = calibrate.lesion_thresholds(checks["lesions"], network.synthesis["lesions"])
@@ -117,7 +120,15 @@ def export(recipe: ExportRecipe) -> weights.Card:
         check_in_use(
             Pipeline(network, card, "run"), [cases[rows[n]].path for n in chosen], logits_of(network, features[chosen])
         )
-    return weights.save(recipe.out, network, card)
+    written = weights.save(recipe.out, network, card)
+    return weights.save_card(recipe.out, carry(before, written)) if before else written
+
+
+def carry(before: weights.Card, made: weights.Card) -> weights.Card:
+    """The card of new weights with those figures of an earlier one that still hold; the evaluation makes the others."""
+    names = (*CARRIED, *OF_TENSORS) if before.sha256 == made.sha256 else CARRIED
+    kept = {name: before.metrics[name] for name in names if name in before.metrics}
+    return dataclasses.replace(made, metrics={**kept, **made.metrics})
 
 
 def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
@@ -126,11 +137,10 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
         if recipe.start is None:
             raise SystemExit("--no-calibrate takes calibrations from other weights: name their folder with --start")
         kept = weights.read_card(recipe.start)
-        promised = {key: kept.metrics[key] for key in ("conformal", *CARRIED) if key in kept.metrics}
+        promised = {key: value for key, value in kept.metrics.items() if key == "conformal"}
         from_scores = ("grade", "calibrations", "counts", "least_vessels", "doubtful_below")
         fields = {name: getattr(kept, name) for name in from_scores}
         return {**fields, "metrics": promised}
-    before = weights.read_card(recipe.start).metrics if recipe.start and recipe.start.is_dir() else {}
     rows, features = feature_cache.load(recipe, network)
     cases, _ = data.load()
     targets = Targets([cases[row] for row in rows])
@@ -148,8 +158,7 @@ def _calibrated(recipe: ExportRecipe, network: Network) -> dict[str, Any]:
             calibrate.doubtful_below(targets, logits, calibrations[GRADABLE]) if GRADABLE in calibrations else None
         ),
         "metrics": {
-            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations, grade)},
-            **{key: before[key] for key in CARRIED if key in before},
+            "conformal": {"alphas": conformal.ALPHAS, "bands": calibrate.bands(targets, logits, calibrations, grade)}
         },
     }
 
