@@ -80,7 +80,7 @@ def headline(report: Report) -> str:
     nothing = _NEITHER if report.finding("NORMAL").suspected is False else f"{_NOTHING}; this does not exclude disease."
     said = f"Suspicion of {listed(found)}." if found else nothing
     if report.dr.grade and report.dr.vision_threatening_undecided:
-        said += " Whether the retinopathy threatens vision is undecided."
+        said += " Whether the grade threatens vision is undecided."
     if not report.quality.gradable:
         return f"Not gradable, shown on request, not to be relied on: {said}"
     return f"Image quality in doubt: {said}" if report.quality.doubtful else said
