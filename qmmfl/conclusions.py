@@ -65,6 +65,7 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         return Grade(None, None, None, None, withheld, threshold)
     each, grade = call_grade(given, scores.logits)
     likeliest = int(each.argmax())
+    doubts = (given.undecided(least, float(each[least:].sum())) for least in labels.GRADED.values())
     return Grade(
         tuple(float(p) for p in each),
         grade,
@@ -72,8 +73,7 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         grade >= labels.VISION_THREATENING,
         None if grade == likeliest else _QUANTILE.format(likeliest, 100 * threshold),
         threshold,
-        _within(given.more_than_mild_undecided, each[labels.MORE_THAN_MILD :].sum()),
-        _within(given.vision_threatening_undecided, each[labels.VISION_THREATENING :].sum()),
+        *doubts,
     )
 
 
@@ -164,10 +164,6 @@ def find_contributions(card: Card, scores: Scores) -> dict[str, dict[str, float]
 
 def _sigmoid(score: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(score, -60, 60)))
-
-
-def _within(band: tuple[float, ...] | None, probability: float) -> bool | None:
-    return None if band is None else bool(band[0] <= probability <= band[1])
 
 
 def _explained(card: Card) -> list[str]:

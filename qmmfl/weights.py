@@ -59,9 +59,11 @@ class Calibration:
 
     def undecided(self, probability: float) -> bool | None:
         """Whether both answers are plausible at this probability; None where nothing is promised."""
-        if self.undecided_low is None or self.undecided_high is None:
-            return None
-        return self.undecided_low <= probability <= self.undecided_high
+        return _within(self.undecided_low, self.undecided_high, probability)
+
+
+def _within(low: float | None, high: float | None, probability: float) -> bool | None:
+    return None if low is None or high is None else low <= probability <= high
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ class GradeCalibration:
     threshold: float = 0.5
     more_than_mild_undecided: tuple[float, ...] | None = None
     vision_threatening_undecided: tuple[float, ...] | None = None
+
+    def undecided(self, least: int, probability: float) -> bool | None:
+        """As of a `Calibration`, of the probability of `least` or more: a grade of `labels.GRADED`."""
+        mild = least == labels.MORE_THAN_MILD
+        low, high = (self.more_than_mild_undecided if mild else self.vision_threatening_undecided) or (None, None)
+        return _within(low, high, probability)
 
 
 @dataclass(frozen=True)

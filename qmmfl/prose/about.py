@@ -10,7 +10,12 @@ from .wording import GRADE, MORE_THAN_MILD, OEDEMA, SCOPE, SCORES
 
 NO_CURVES = "No calibration curves, observed share against probability, are stored in these weights."
 ECE = "Expected calibration error: the mean distance between probability and observed share, 0 is perfect."
-_SCORES: Mapping[str, str] = {**SCORES, "GRADABLE": "Photograph can be read", "FUNDUS": "Is a fundus photograph"}
+_SCORES: Mapping[str, str] = {
+    **SCORES,
+    GRADE: MORE_THAN_MILD,
+    "GRADABLE": "Photograph can be read",
+    "FUNDUS": "Is a fundus photograph",
+}
 KEPT = (
     "Abstention per data set: share left undecided, and shares of the eyes with and without the finding for which the "
     "true answer was not ruled out (0.9 is aimed at)"
@@ -89,7 +94,7 @@ def _kept(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             shares = [
                 "" if own[key] is None else _number(own[key]) for key in ("undecided", "kept_present", "kept_absent")
             ]
-            yield (f"{name}: {MORE_THAN_MILD if code == GRADE else _SCORES.get(code, code)}", *shares)
+            yield (f"{name}: {_SCORES.get(code, code)}", *shares)
 
 
 def _errors(name: str, figures: Mapping[str, Any]) -> str:
