@@ -119,6 +119,15 @@ class Grade:
     more_than_mild_undecided: bool | None = None
     vision_threatening_undecided: bool | None = None
 
+    def chance(self, least: int) -> float | None:
+        """Probability 0..1 of grade `least` or more; None when it is withheld."""
+        return None if self.probabilities is None else float(sum(self.probabilities[least:]))
+
+    def undecided(self, least: int) -> bool | None:
+        """Whether grade `least` or more, one of `labels.GRADED`, is undecided; None where nothing is promised."""
+        mild = least == labels.MORE_THAN_MILD
+        return self.more_than_mild_undecided if mild else self.vision_threatening_undecided
+
 
 @dataclass(frozen=True)
 class Oedema:

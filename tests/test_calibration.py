@@ -1,21 +1,17 @@
-"""Calibration and abstention: known probabilities come back, promises are kept, and what is undecided is said."""
+"""Calibration and abstention: known probabilities come back, and promises are kept."""
 
-import csv
 import dataclasses
-import io
-import json
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny_card, tiny_network
+from conftest import tiny_card, tiny_network
 
 pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from cases import case
 
-from qmmfl import conclusions, labels, pipeline, prose, results, review, weights
-from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT, runtime
-from qmmfl.prose import markup, sentences, wording
+from qmmfl import conclusions, labels, pipeline, weights
+from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from training import calibrate, conformal, export, targets
 
 
@@ -254,26 +250,6 @@ def test_the_two_scores_of_the_grade_are_calibrated_apart(numbers):
     assert (found.threat_scale, *found.threat_cuts) == pytest.approx((0.5, 0, 2), abs=0.1)
 
 
-def test_the_grade_follows_the_threshold_and_says_where_another_is_more_probable():
-    card = tiny_card(grade=weights.GradeCalibration(1.0, (0.0, 1.0), 1.0, (3.0, 4.0), 0.25))
-    logits = np.zeros(len(OUTPUTS), np.float32)
-
-    def graded(score, card=card):
-        logits[[OUTPUTS.index(GRADE), OUTPUTS.index(THREAT)]] = score
-        return conclusions.find_grade(card, runtime.Scores(logits, logits, None, None), None)
-
-    moderate, severe = graded(2.0), graded(3.0)
-    assert (moderate.grade, moderate.vision_threatening, moderate.reason) == (2, False, None)
-    assert (severe.grade, severe.more_than_mild, severe.vision_threatening) == (3, True, True)
-    assert np.argmax(severe.probabilities) == 2
-    assert severe.reason.startswith("grade 2 is more probable alone; called is the highest")
-    assert severe.reason.endswith("25 %")
-    shy = dataclasses.replace(card, grade=dataclasses.replace(card.grade, threshold=0.9))
-    mild = graded(2.0, shy)
-    assert (mild.grade, mild.more_than_mild, mild.threshold) == (0, False, 0.9)
-    assert sum(mild.probabilities[2:]) > 0.7
-
-
 @pytest.mark.parametrize("gate", [FUNDUS, GRADABLE])
 def test_a_gate_refuses_few_good_photographs_and_nothing_that_is_likely_good(numbers, gate):
     def threshold(apart):
@@ -290,16 +266,6 @@ def test_a_gate_refuses_few_good_photographs_and_nothing_that_is_likely_good(num
     far = threshold(apart=4)
     assert far == calibrate.SURE[gate], "where good and bad lie far apart a threshold far up costs nothing"
     assert threshold(apart=1) < 0.3, "where they cannot be told apart good ones come first"
-
-
-def test_an_eye_without_vessels_is_not_gradable_but_can_be_asked_for(eye):
-    card = tiny_card(least_vessels=1.01)  # more than there can be
-    reader = pipeline.Pipeline(tiny_network(), card, "test", "cpu")
-    report = reader(eye.photograph)
-    assert not report.quality.gradable
-    assert "No retinal vessels" in report.quality.reasons[0]
-    assert report.finding("DR").probability is None
-    assert reader(eye.photograph, override=True).finding("DR").probability is not None
 
 
 def test_the_limit_for_vessels_is_half_of_what_readable_eyes_have():
@@ -322,90 +288,3 @@ def test_one_readable_photograph_in_twenty_is_in_doubt():
     limit = calibrate.doubtful_below(targets.Targets(cases_), logits, dataclasses.replace(plain, threshold=0.1))
     below = 1 / (1 + np.exp(2 - 0.1 * np.arange(100))) < limit
     assert below.sum() == 5
-
-
-def test_a_doubtful_photograph_is_read_and_said_to_be_doubtful(eye):
-    def read(**fields):
-        return pipeline.Pipeline(tiny_network(), tiny_card(**fields), "test", "cpu")(eye.photograph)
-
-    report = read(doubtful_below=1.0)
-    assert report.quality.gradable
-    assert report.quality.doubtful
-    assert report.finding("DR").probability is not None
-    assert prose.reservations(report)[0].startswith("Image quality is in doubt")
-    assert prose.headline(report).startswith("Image quality in doubt: ")
-    assert report.to_dict()["quality"]["doubtful"] is True
-    for sure in (read(doubtful_below=0.0), read()):
-        assert not sure.quality.doubtful
-        assert not any("quality" in said for said in prose.reservations(sure))
-    assert read(doubtful_below=1.0, least_vessels=1.01).quality.doubtful is None, (
-        "what is not read is refused, not doubted"
-    )
-
-
-def test_an_undecided_finding_is_said_so(eye):
-    unsure = weights.Calibration(1.1, 0.2, 0.4, "validation eyes", 0.0, 1.0)
-    card = tiny_card()
-    card = dataclasses.replace(card, calibrations={**card.calibrations, "DR": unsure})
-    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
-    assert report.finding("DR").undecided is True
-    assert report.finding("DN").undecided is None, "the card promises nothing"
-    assert prose.call(report.finding("DR")).endswith(", undecided")
-    assert "undecided" not in prose.call(report.finding("DN"))
-    assert {f["code"]: f["undecided"] for f in report.to_dict()["findings"]}["DR"] is True
-    assert report.dme.undecided is None
-
-
-def test_an_undecided_risk_of_oedema_is_said_so(eye):
-    card = tiny_card()
-    unsure = weights.Calibration(1.1, 0.2, 0.4, weights.VALIDATION, 0.0, 1.0)
-    card = dataclasses.replace(card, calibrations={**card.calibrations, OEDEMA: unsure})
-    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
-    assert report.dme.undecided is True
-    assert ", undecided, " in sentences.oedema(report)
-    assert wording.UNDECIDED in sentences.footnotes(report)
-    assert results.summarise(report)["undecided_DME"] == 1
-    rows = csv.DictReader(io.StringIO(review.to_csv([(report, review.Review())])))
-    assert {row["code"]: row["undecided"] for row in rows}[OEDEMA] == "True"
-
-
-def test_an_undecided_call_of_the_grade_is_said_so(eye):
-    card = tiny_card()
-    sure = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
-    assert (sure.dr.more_than_mild_undecided, sure.dr.vision_threatening_undecided) == (None, None), "no promise"
-    assert not any("undecided" in value for _, value in sentences.facts(sure))
-    grade = dataclasses.replace(
-        card.grade, cuts=(-9.0, 0.0), more_than_mild_undecided=(0.0, 0.0), vision_threatening_undecided=(0.0, 1.0)
-    )
-    card = dataclasses.replace(card, grade=grade)
-    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
-    assert (report.dr.more_than_mild_undecided, report.dr.vision_threatening_undecided) == (False, True)
-    assert report.to_dict()["dr"]["vision_threatening_undecided"] is True
-    said = dict(sentences.facts(report))
-    assert ", undecided, " in said[labels.SCORES[THREAT]]
-    assert "undecided" not in said[wording.MORE_THAN_MILD]
-    assert "undecided" in sentences.standing(report, THREAT)[0]
-    assert sentences.headline(report).endswith(" Whether the grade threatens vision is undecided.")
-    assert wording.UNDECIDED in sentences.footnotes(report)
-    row = results.summarise(report)
-    assert (row["undecided_more_than_mild"], row["undecided_vision_threatening"]) == (0, 1)
-
-
-def test_a_finding_calibrated_on_eyes_that_were_learnt_from_is_marked(eye):
-    card = tiny_card()
-    rare = weights.Calibration(1.1, 0.2, 0.4, "cross-fitted over 5 folds")
-    card = dataclasses.replace(card, calibrations={**card.calibrations, "DR": rare})
-    report = pipeline.Pipeline(tiny_network(), card, "test", "cpu")(eye.photograph, override=True)
-    assert report.finding("DR").few_eyes
-    assert not report.finding("DN").few_eyes
-    assert ", few eyes" in prose.call(report.finding("DR"))
-    assert wording.FEW_EYES in markup.findings_html(report)
-
-
-def test_cards_of_before_still_load():
-    values = json.loads(json.dumps(tiny_card().to_dict()))
-    for each in values["calibrations"].values():
-        del each["undecided_low"], each["undecided_high"]
-    del values["grade"]["more_than_mild_undecided"], values["grade"]["vision_threatening_undecided"]
-    assert weights.Card.from_dict(values).calibrations["DR"].undecided(0.4) is None
-    weights.read_card(ROOT / "weights")

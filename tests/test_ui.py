@@ -870,10 +870,13 @@ def test_exports_hold_the_review_and_no_name(case):
     assert kept["review"] == {"opinions": {"DR": "agree"}, "grade": 3, "note": "=1+1"}
     assert kept["schema"] == 1
     rows = review.to_csv([(case.eye.report, said)])
-    assert rows.count("\n") == 1 + len(review.SUBJECTS)
+    assert rows.count("\n") == 1 + len({**review.SUBJECTS, **labels.SCORES})
     assert "'=1+1" in rows
-    (ratio,) = (row for row in csv.DictReader(io.StringIO(rows)) if row["code"] == review.CUP)
-    assert float(ratio["measured"]) == case.eye.report.disc_cup.vcdr
+    said = {row["code"]: row for row in csv.DictReader(io.StringIO(rows))}
+    assert float(said[review.CUP]["measured"]) == case.eye.report.disc_cup.vcdr
+    for code, least in labels.GRADED.items():  # what the machine called, beside the grade
+        assert float(said[code]["probability"]) == case.eye.report.dr.chance(least)
+        assert said[code]["suspected"] == str(case.eye.report.dr.grade >= least)
     assert "f" * 64 in rows
     path = Path(cases.export(case, 0, "retinal_report.json", cases.as_json(case.eye)))
     assert path.name.startswith("retinal_report")

@@ -33,6 +33,7 @@ class Standing:
     probability: float  # calibrated, 0..1
     threshold: float  # 0..1
     suspected: bool
+    undecided: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +112,18 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
 def stand(report: Report, code: str) -> Standing:
     """Where one score of a report stands. Raises ExplanationError where it is not assessed or withheld."""
     if code in labels.GRADED:
-        if report.dr.probabilities is None or report.dr.grade is None:
+        least, dr = labels.GRADED[code], report.dr
+        chance = dr.chance(least)
+        if chance is None or dr.grade is None:
             raise ExplanationError(_refusal(report))
-        least = labels.GRADED[code]
-        return Standing(float(sum(report.dr.probabilities[least:])), report.dr.threshold, report.dr.grade >= least)
+        return Standing(chance, dr.threshold, dr.grade >= least, dr.undecided(least))
     found = report.dme if code == OEDEMA else report.finding(code)
     if not found.assessed:
         known = [f.code for f in report.findings if f.assessed] + [*labels.GRADED] + [OEDEMA] * report.dme.assessed
         raise ExplanationError(f"{NAMES[code]} ({code}) is {labels.NOT_ASSESSED}; choose one of {', '.join(known)}")
     if found.probability is None or found.threshold is None:
         raise ExplanationError(_refusal(report))
-    return Standing(found.probability, found.threshold, bool(found.suspected))
+    return Standing(found.probability, found.threshold, bool(found.suspected), found.undecided)
 
 
 def _refusal(report: Report) -> str:

@@ -10,7 +10,7 @@ from ..explain.figures import overlay
 from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
 from .paper import bind, whose
-from .sentences import beyond, call, grade_briefly
+from .sentences import beyond, call, doubt, grade_briefly
 from .wording import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
@@ -46,15 +46,16 @@ def standing_text(explanation: Explanation) -> str:
     """Probability, threshold and call of the score that is explained."""
     standing = explanation.standing
     finding = next((f for f in explanation.report.findings if f.code == explanation.code), None)
-    words = call(finding) if finding else "suspected" if standing.suspected else "below threshold"
+    words = "suspected" if standing.suspected else "below threshold"
+    words = call(finding) if finding else words + doubt(standing.undecided)
     what = "Probability of more than mild" if explanation.code == GRADE else "Probability"
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
     if explanation.code in labels.GRADED:
         said = f"Grade {grade_briefly(explanation.report)}. {said}"
     if explanation.code == THREAT:
         said += f" {HOW_SEVERE}"
-    if doubt := conflicts(explanation.report).get("DR" if explanation.code in labels.GRADED else explanation.code):
-        said += f" {doubt}"
+    if conflict := conflicts(explanation.report).get("DR" if explanation.code in labels.GRADED else explanation.code):
+        said += f" {conflict}"
     raised = standing.suspected or standing.probability >= standing.threshold  # or not called: `call` says why
     if raised or (explanation.code == GRADE and explanation.report.dr.grade):
         return said

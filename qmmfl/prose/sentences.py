@@ -34,8 +34,13 @@ def call(finding: Finding) -> str:
         return withheld(finding.reason or (labels.NOT_ASSESSED if not finding.assessed else None))
     flagged = "no listed abnormality flagged" if finding.code == "NORMAL" else "suspected"
     words = flagged if finding.suspected else "not called" if _reached(finding) else "below threshold"
-    words += (", undecided" if finding.undecided else "") + (", few eyes" if finding.few_eyes else "")
+    words += doubt(finding.undecided) + (", few eyes" if finding.few_eyes else "")
     return f"{words} ({finding.reason})" if finding.reason else words
+
+
+def doubt(undecided: bool | None) -> str:
+    """What follows a call that is undecided; empty after one that is not."""
+    return ", undecided" if undecided else ""
 
 
 def _reached(finding: Finding) -> bool:
@@ -79,7 +84,7 @@ def headline(report: Report) -> str:
         found.append(f"Macular oedema by its risk signs ({percent(report.dme.probability)}; OCT decides)")
     nothing = _NEITHER if report.finding("NORMAL").suspected is False else f"{_NOTHING}; this does not exclude disease."
     said = f"Suspicion of {listed(found)}." if found else nothing
-    if report.dr.grade and report.dr.vision_threatening_undecided:
+    if report.dr.grade and report.dr.undecided(labels.VISION_THREATENING):
         said += " Whether the grade threatens vision is undecided."
     if not report.quality.gradable:
         return f"Not gradable, shown on request, not to be relied on: {said}"
@@ -156,7 +161,7 @@ def oedema(report: Report) -> str:
     dme = report.dme
     if dme.probability is None:
         return withheld(dme.reason)
-    words = ("suspected" if dme.suspected else "below threshold") + (", undecided" if dme.undecided else "")
+    words = ("suspected" if dme.suspected else "below threshold") + doubt(dme.undecided)
     limit = f"threshold {percent(dme.threshold)}"
     return f"{words}, {percent(dme.probability)} ({limit}; surrogate: exudates near the fovea; OCT decides)"
 
@@ -196,8 +201,7 @@ def footnotes(report: Report) -> list[str]:
     """What words of the calls mean, where they are used."""
     used = {
         UNDECIDED: any(each.undecided for each in (*report.findings, report.dme))
-        or report.dr.more_than_mild_undecided
-        or report.dr.vision_threatening_undecided,
+        or any(report.dr.undecided(least) for least in labels.GRADED.values()),
         FEW_EYES: any(f.few_eyes and f.probability is not None for f in report.findings),
     }
     return [said for said, is_used in used.items() if is_used]
@@ -206,11 +210,11 @@ def footnotes(report: Report) -> list[str]:
 def standing(report: Report, code: str) -> tuple[str, bool]:
     """What one score of `SCORES` amounts to, and whether it is raised: a finding's reaches its threshold."""
     if code == GRADE:
-        if report.dr.probabilities is None:
+        chance = report.dr.chance(labels.MORE_THAN_MILD)
+        if chance is None:
             return grade(report), False
-        above = percent(sum(report.dr.probabilities[labels.MORE_THAN_MILD :]))
-        doubt = _doubt(report.dr.more_than_mild_undecided)
-        return f"{grade(report)}; {above} more than mild{doubt}", bool(report.dr.grade)
+        said = f"{grade(report)}; {percent(chance)} more than mild{doubt(report.dr.undecided(labels.MORE_THAN_MILD))}"
+        return said, bool(report.dr.grade)
     if code == THREAT:
         return f"by grade {_vision_threatening(report)}", bool(report.dr.vision_threatening)
     if code == OEDEMA:
@@ -274,25 +278,21 @@ def shares(report: Report, code: str) -> list[tuple[str, float]]:
 
 
 def _more_than_mild(report: Report) -> str:
-    return _reached_grade(report, labels.MORE_THAN_MILD, report.dr.more_than_mild_undecided)
+    return _reached_grade(report, labels.MORE_THAN_MILD)
 
 
 def _vision_threatening(report: Report) -> str:
-    return _reached_grade(report, labels.VISION_THREATENING, report.dr.vision_threatening_undecided)
+    return _reached_grade(report, labels.VISION_THREATENING)
 
 
-def _reached_grade(report: Report, least: int, undecided: bool | None) -> str:
+def _reached_grade(report: Report, least: int) -> str:
     """Whether the grade is `least` or more, how probable that is, and that a suspected oedema is not part of it."""
     grade = report.dr
-    if grade.grade is None or grade.probabilities is None:
+    chance = grade.chance(least)
+    if grade.grade is None or chance is None:
         return withheld(grade.reason)
-    chance = percent(sum(grade.probabilities[least:]))
-    chance = f"{_doubt(undecided)}, {chance} (called from {percent(grade.threshold)})"
+    said = f"{doubt(grade.undecided(least))}, {percent(chance)} (called from {percent(grade.threshold)})"
     if grade.grade >= least:
-        return f"yes{chance}"
+        return f"yes{said}"
     also = "; macular oedema is suspected, which counts as such" if report.dme.suspected else ""
-    return f"not reached{chance}{also}"
-
-
-def _doubt(undecided: bool | None) -> str:
-    return ", undecided" if undecided else ""
+    return f"not reached{said}{also}"
