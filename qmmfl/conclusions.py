@@ -131,8 +131,7 @@ def calibrate(card: Card, name: str, logit: float) -> float:
     """Probability 0..1 at one score of an output that the grade is not called from. Raises KeyError for one that is not
     assessed.
     """
-    calibration = card.calibrations[name]
-    return float(_sigmoid(np.array(calibration.scale * logit + calibration.offset)))
+    return float(card.calibrations[name].probability(logit))
 
 
 def find_planes(card: Card, planes: Planes, frame: fundus.Frame) -> dict[str, Plane]:

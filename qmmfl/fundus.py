@@ -93,21 +93,20 @@ class Frame:
         points = np.asarray(points, dtype=np.float64)
         return (points + 0.5) / self._scale - 0.5 + (self.x, self.y)
 
-    def warp(self, pixels: np.ndarray, size: int | None = None, *, nearest: bool = False) -> np.ndarray:
+    def warp(self, pixels: np.ndarray) -> np.ndarray:
         """Array (height, width[, C]) of the photograph -> (size, size[, C]), zero beyond the photograph.
 
-        Any dtype that OpenCV resizes. `nearest` keeps label values.
+        Any dtype that OpenCV resizes.
         """
         if pixels.shape[:2] != (self.height, self.width):
             raise ValueError(f"array is {pixels.shape[1]}x{pixels.shape[0]}, frame wants {self.width}x{self.height}")
-        side = size or self.size
-        return _resize(self._window(pixels), side, side, nearest)
+        return _resize(self._window(pixels), self.size, self.size)
 
-    def unwarp(self, plane: np.ndarray, *, nearest: bool = False) -> np.ndarray:
+    def unwarp(self, plane: np.ndarray) -> np.ndarray:
         """Square array (s, s[, C]) of any side s -> (height, width[, C]) in the photograph's frame, zero elsewhere."""
         if plane.shape[0] != plane.shape[1]:
             raise ValueError(f"a square plane is wanted, got {plane.shape}")
-        window = _resize(plane, self.wide, self.high, nearest)
+        window = _resize(plane, self.wide, self.high)
         full = np.zeros((self.height, self.width, *plane.shape[2:]), plane.dtype)
         inside, outside = self._overlap()
         full[inside] = window[outside]
@@ -133,19 +132,19 @@ class Frame:
         return window
 
 
-def _resize(pixels: np.ndarray, width: int, height: int, nearest: bool) -> np.ndarray:
+def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     have = pixels.shape[:2]
     if have == (height, width):
         return pixels
     if (width < have[1]) != (height < have[0]):  # OpenCV averages areas where both sides shrink, or neither
-        pixels = _sample(pixels, width, have[0], nearest)
-    return _sample(pixels, width, height, nearest)
+        pixels = _sample(pixels, width, have[0])
+    return _sample(pixels, width, height)
 
 
-def _sample(pixels: np.ndarray, width: int, height: int, nearest: bool) -> np.ndarray:
+def _sample(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     # Area averaging cannot alias on the way down; linear cannot overshoot the range on the way up.
     smaller = width < pixels.shape[1] or height < pixels.shape[0]
-    method = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return cv2.resize(pixels, (width, height), interpolation=method)
 
 

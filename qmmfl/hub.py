@@ -113,7 +113,7 @@ def _ask(arguments: Sequence[str], deadline: float) -> dict[str, str]:
 
 
 def _download(repository: str, revision: str, anew: bool, names: Sequence[str]) -> dict[str, str]:
-    """In the child: what became of it, as one of the three answers and its reason."""
+    """In the child: what became of it, as one of the answers above and its reason."""
     from huggingface_hub import HfApi, errors, hf_hub_download
 
     faults: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__  # the HTTP client's own base, and OSError

@@ -128,7 +128,7 @@ def show(path: str | Path) -> str:
 def write_report(
     folder: Path,
     report: Report,
-    parts: Parts = Parts(),  # noqa: B008 (frozen)
+    parts: Parts = Parts(),
     source: Path | None = None,
 ) -> str | None:
     """Write the parts and last report.json: where that lies, all is there. Raises OSError.

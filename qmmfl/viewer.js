@@ -323,7 +323,7 @@ window.qmmfl = (() => {
     zoom(stage.closest(".viewer"), STEP ** -clamp(notches, -1, 1), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   }, { passive: false });
 
-  let drag = null; // {what, id, x, y, box}
+  let drag = null; // {what, x, y, box}
   document.addEventListener("pointerdown", event => {
     const what = event.target.closest?.(".viewer .stage, .boxer");
     if (!what || event.button) return;
@@ -370,5 +370,5 @@ window.qmmfl = (() => {
     score(same && picked !== null);
   }).observe(document.documentElement, { childList: true, subtree: true, attributeFilter: ["src", "data-score", "data-eye", "data-filled"] });
 
-  return { picked: () => picked, review, make, score, box: () => one("#boxer .boxer")?.dataset.box || "" };
+  return { picked: () => picked, review, make, box: () => one("#boxer .boxer")?.dataset.box || "" };
 })();

@@ -57,6 +57,10 @@ class Calibration:
         """Whether eyes that the networks learnt from had to help, so that the probability may be too sure."""
         return self.fitted != VALIDATION
 
+    def probability(self, logit: float | np.ndarray) -> np.ndarray:
+        """float64 of the shape of `logit`, 0..1."""
+        return 1 / (1 + np.exp(-np.clip(self.scale * np.asarray(logit, np.float64) + self.offset, -60, 60)))
+
     def undecided(self, probability: float) -> bool | None:
         """Whether both answers are plausible at this probability; None where nothing is promised."""
         return _within(self.undecided_low, self.undecided_high, probability)
@@ -305,7 +309,8 @@ def fitting(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{MODEL} in {folder.name} does not fit the network its card describes") from error
+        told = f"{MODEL} in {folder.name} does not fit the network its card describes"
+        raise WeightsError(f"{told}; fetch the weights again") from error
 
 
 def _read(folder: Path, load_file: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

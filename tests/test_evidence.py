@@ -250,7 +250,10 @@ def test_a_real_second_reading_runs_through_the_pipeline(tiny_pipeline, eye):
     report = tiny_pipeline(eye.photograph)
     again = tiny_pipeline(evidence.second_copy(report.photograph))
     found = evidence.measure(report, tiny_pipeline.card.lesion_thresholds, again)
-    json.dumps(found.to_dict(), allow_nan=False)  # an untrained network: only that nothing breaks
+    # An untrained network: numbers may be withheld, but each says why, and none is NaN.
+    kept = json.loads(json.dumps(found.to_dict(), allow_nan=False))["vessels"]
+    assert kept
+    assert all((each["value"] is None) == bool(each["reason"]) for each in kept.values())
 
 
 @pytest.mark.parametrize(

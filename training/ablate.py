@@ -98,9 +98,8 @@ def models() -> dict[str, Model]:
 
 
 def _cached(recipe: AblationRecipe) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and pooled features of the run; its nets are put together only where the features are not there yet."""
-    done = (RUNS / recipe.run / "features.npy").exists()
-    rows, features = feature_cache.load(recipe, Network(Config()) if done else assemble(recipe)[0])
+    """Rows and pooled features of the run."""
+    rows, features = feature_cache.cached(recipe)
     return rows, feature_cache.pooled(features, recipe.pool)
 
 

@@ -89,7 +89,7 @@ def bands(
         rows = _checked(targets, name)
         if calibration.undecided_low is None:
             continue
-        probability = 1 / (1 + np.exp(-(calibration.scale * logits[rows, OUTPUTS.index(name)] + calibration.offset)))
+        probability = calibration.probability(logits[rows, OUTPUTS.index(name)])
         made = [conformal.band(truth[rows] == 1, probability, calibration.threshold, a) for a in conformal.ALPHAS]
         result[name] = [list(each) for each in made]
     return result
@@ -230,8 +230,8 @@ def doubtful_below(targets: Targets, logits: np.ndarray, calibration: Calibratio
     """Probability of being gradable that one in twenty of the readable validation photographs stays below, `DOUBTED`;
     None where that would refuse them already. logits as in `fit`."""
     readable = (targets.column(GRADABLE) == 1) & (targets.column(FUNDUS) == 1) & (targets.split == "val")
-    score = calibration.scale * logits[readable, OUTPUTS.index(GRADABLE)] + calibration.offset
-    limit = round(float(np.quantile(1 / (1 + np.exp(-score)), DOUBTED)), 4)
+    probability = calibration.probability(logits[readable, OUTPUTS.index(GRADABLE)])
+    limit = round(float(np.quantile(probability, DOUBTED)), 4)
     return limit if limit > calibration.threshold else None
 
 

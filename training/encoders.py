@@ -78,10 +78,7 @@ def fit(name: str, module: nn.Module, modality: str, recipe: EncoderRecipe, judg
     module.heads.cuts are the cut points of the grade. judged: side of the validation views [px], 0 for the size that
     the encoder sees in use, whatever it was trained at. Returns the averaged module.
     """
-    cases, views = data.load()
-    usable = np.ones(len(cases), bool)
-    if modality != labels.COLOUR.name:
-        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
+    cases, views, usable = planes.views_of(modality, recipe.run)
     every, side = targets.Targets(cases), Config().seen(modality)
     device = loop.device_of(recipe)
     rows = np.flatnonzero(np.isin(every.split, data.LEARNT) & usable)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qmmfl import labels
-from qmmfl.nets import Network, runtime
+from qmmfl.nets import Config, Network, runtime
 from qmmfl.nets.blocks import fold_norms
 from qmmfl.nets.network import colour_view
 
@@ -59,6 +59,12 @@ def load(recipe: Recipe, network: Network, anew: Sequence[str] = ()) -> tuple[np
         for name in _CACHED:
             (folder / f"{_ASIDE}{name}").unlink(missing_ok=True)
     return np.load(folder / "rows.npy"), np.load(folder / "features.npy", mmap_mode="r")
+
+
+def cached(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """As `load`; the run's nets are put together only where the features are not there yet."""
+    made = (RUNS / recipe.run / "features.npy").exists()
+    return load(recipe, Network(Config()) if made else assemble(recipe)[0])
 
 
 def set_aside(folder: Path) -> None:
@@ -191,4 +197,4 @@ if __name__ == "__main__":
     chosen_recipe = parse(FeaturesRecipe)[0]
     if chosen_recipe.anew:
         set_aside(RUNS / chosen_recipe.run)
-    load(chosen_recipe, assemble(chosen_recipe)[0], chosen_recipe.anew.split(","))
+    load(chosen_recipe, assemble(chosen_recipe)[0], [each for each in chosen_recipe.anew.split(",") if each])

@@ -48,10 +48,7 @@ class Probe(nn.Module):
 
 def fit(modality: str, recipe: HeadsRecipe) -> encoders.Classifier:
     """Fit the heads of a run's encoder, or of the exported one, and write them with it; returns both."""
-    cases, views = data.load()
-    usable = np.ones(len(cases), bool)
-    if modality != labels.COLOUR.name:
-        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
+    cases, views, usable = planes.views_of(modality, recipe.run)
     every = targets.Targets(cases)
     rows = np.flatnonzero(np.isin(every.split, (*data.LEARNT, "val")) & usable)
     if modality == labels.DISC_CUP.name:

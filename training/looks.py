@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .recipe import Settings, parse
+
 COUNT = 7  # numbers of a look
 _MOST = 4.0  # an eye counts at most so often, and at least so seldom, because of its look
 _LEAST_EYES = 15  # ill and healthy ones each, of a set in which looks are compared
@@ -98,4 +100,5 @@ def report() -> None:
 
 
 if __name__ == "__main__":
+    parse(Settings)
     report()

@@ -20,10 +20,20 @@ SYNTHESIS = (
     ("Disc Dice, DRISHTI test (40 eyes)", "disc_cup.disc_dice", ">= .95", "AutoMorph nets .965"),
     ("Cup Dice, DRISHTI test (40 eyes)", "disc_cup.cup_dice", ">= .85", "AutoMorph nets .825"),
     ("Vertical cup-to-disc ratio, mean absolute error", "disc_cup.vcdr_error", "<= .06", ""),
-    ("Microaneurysms, area under precision-recall, IDRiD test (27 eyes)", "lesions.MA", ">= .40", "U-Net .40"),
-    ("Haemorrhages, area under precision-recall, IDRiD test (27 eyes)", "lesions.HE", ">= .60", "U-Net .67"),
-    ("Hard exudates, area under precision-recall, IDRiD test (27 eyes)", "lesions.EX", ">= .75", "U-Net .79"),
-    ("Soft exudates, area under precision-recall, IDRiD test (27 eyes)", "lesions.SE", ">= .60", "U-Net .67"),
+    *(
+        (
+            f"{labels.LESION_NAMES[code]}, area under precision-recall, IDRiD test ({{0[lesions][eyes]}} eyes)",
+            f"lesions.{code}",
+            target,
+            reference,
+        )
+        for code, target, reference in (
+            ("MA", ">= .40", "U-Net .40"),
+            ("HE", ">= .60", "U-Net .67"),
+            ("EX", ">= .75", "U-Net .79"),
+            ("SE", ">= .60", "U-Net .67"),
+        )
+    ),
     ("Vessel Dice, CHASE (28 eyes, never trained on)", "vessels.chase_dice", ">= .76", "little W-Net .758"),
     ("Artery Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.artery_dice", ">= .62", ".50 to .67"),
     ("Vein Dice, DRIVE and LES-AV tests (25 eyes)", "vessels.vein_dice", ">= .66", ".50 to .67"),
@@ -46,7 +56,7 @@ SYNTHESIS = (
     ("Artery-vein ratio, mean absolute error", "vessels.artery_vein_ratio_error", "", ""),
     ("Artery-vein ratio, standard deviation between these eyes", "vessels.artery_vein_ratio_spread", "", ""),
     (
-        "Arteriovenous angiogram, correlation with the real one (3 locked pairs)",
+        "Arteriovenous angiogram, correlation with the real one ({0[ffa_arteriovenous][pairs]} locked pairs)",
         "ffa_arteriovenous.correlation",
         ">= .45",
         "",
@@ -61,7 +71,7 @@ SYNTHESIS = (
     ),
     ("The same, multi-scale structural similarity", "ffa_arteriovenous.ms_ssim", "", ""),
     (
-        "Arterial angiogram, eyes with bright arteries and darker veins (25 eyes)",
+        "Arterial angiogram, eyes with bright arteries and darker veins ({0[ffa_arterial][eyes]} eyes)",
         "ffa_arterial.phase_order",
         ">= .85",
         "the photograph 0",
@@ -104,7 +114,7 @@ CLASSIFICATION = (
     ("Expected calibration error of DR, ODIR", "odir5k.findings.DR.ece", "", ""),
     ("Expected calibration error of DR, IDRiD", "idrid.findings.DR.ece", "", ""),
     ("Photographs kept by the gates, IDRiD", "idrid.coverage", ">= .99", ""),
-    ("Angiograms and other grey frames kept by the gates (37)", "ffa_phase.coverage", "0", ""),
+    ("Angiograms and other grey frames kept by the gates ({0[ffa_phase][eyes]})", "ffa_phase.coverage", "0", ""),
 )
 
 GATES = (
@@ -168,7 +178,8 @@ def page(card: weights.Card) -> str:
         "the size they have there: most were shrunk before (see Limits), so that no figure is of a camera's own file. "
         f"95 % bootstrap interval over {_drawn(card.metrics)} (over tiles of the image for the angiogram pairs, which "
         f"are few); of shares of fewer than {FEW} eyes, or of eyes all alike, Wilson's over eyes. "
-        "`python -m training.evaluate` computes them again.",
+        "`python -m training.evaluate` computes them again, `python -m training.ablate figures --final --into weights` "
+        "those of one fusion above another.",
         table(("figure", "value (95 % interval)", "first target", "reference"), rows(card)),
         *sections(card.metrics),
         "## Findings",

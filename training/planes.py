@@ -84,6 +84,14 @@ def done(run: str, *modalities: str) -> np.ndarray:
     return known[:, [_COLUMNS.index(name) for name in modalities or _COLUMNS]].all(axis=1)
 
 
+def views_of(modality: str, run: str) -> tuple[list[data.Case], np.ndarray, np.ndarray]:
+    """All cases, what a modality's encoder sees of them, uint8 (N, v, v, k), and whether that is there, bool (N,)."""
+    cases, views = data.load()
+    if modality == labels.COLOUR.name:
+        return cases, views, np.ones(len(cases), bool)
+    return cases, load(modality, run), done(run, modality)
+
+
 def _store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.lib.format.open_memmap(path, "r+" if path.exists() else "w+", np.uint8, None if path.exists() else shape)
 

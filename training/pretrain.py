@@ -20,7 +20,7 @@ from qmmfl.nets.blocks import PixelShuffleUp, local_contrast
 from qmmfl.nets.encoders import Encoder
 from qmmfl.nets.network import colour_view
 
-from . import augment, data, encoders, loop, planes
+from . import augment, encoders, loop, planes
 from .recipe import parse
 
 BLOCKS = 8  # along a side; each is hidden or kept as a whole
@@ -75,10 +75,8 @@ def wrong(module: Masked, views: Tensor, kept: Tensor) -> Tensor:
 
 def train(modality: str, recipe: PretrainRecipe) -> nn.Module:
     """Train on every photograph of the training split whose colours (or planes) are real; the averaged module."""
-    cases, views = data.load()
-    usable = np.array([case.folder != "eyepacs_equalized" for case in cases])
-    if modality != labels.COLOUR.name:
-        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
+    cases, views, usable = planes.views_of(modality, recipe.run)
+    usable = usable & np.array([case.folder != "eyepacs_equalized" for case in cases])
     split = np.array([case.split for case in cases])
     rows, checked = (np.flatnonzero((split == name) & usable) for name in ("train", "val"))
     checked = checked[:: max(len(checked) // recipe.eyes, 1)]

@@ -27,7 +27,7 @@ from .recipe import RUNS
 
 _CODE = ("compression", "conclusions", "field", "fundus", "labels", "measures", "photograph", "pipeline", "quality")
 _CODE += ("records", "stages", "weights")
-_PICTURES = ("negatives", "stress", "strangers")  # what makes pictures to be read
+_PICTURES = ("enhancement", "stress", "strangers")  # what makes pictures to be read
 _DEVICE = "cpu"  # that figures are made on
 _reader: pipeline.Pipeline | None = None  # of a worker process
 

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from qmmfl import labels
-from qmmfl.nets import Config, Network
+from qmmfl.nets import Config
 from qmmfl.nets.synthesis import SynthesisNet
 
 from . import data, encoders, feature_cache, loop, planes, tasks
 from .ablate import logits_of
-from .assemble import assemble
 from .fusion import FusionHeads
 from .recipe import RUNS, parse
 from .synthesis import SynthesisRecipe
@@ -88,8 +87,7 @@ def cook(what: str, recipe: SoupRecipe) -> dict[str, float]:
 
 
 def _fusion(_: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
-    made = (RUNS / recipe.run / "features.npy").exists()
-    rows, features = feature_cache.load(recipe, Network(Config()) if made else assemble(recipe)[0])
+    rows, features = feature_cache.cached(recipe)
     cases, _ = data.load()
     chosen = np.flatnonzero([cases[row].split == "val" for row in rows])
     every = Targets([cases[row] for row in rows])
@@ -97,10 +95,7 @@ def _fusion(_: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module]
 
 
 def _encoder(modality: str, recipe: SoupRecipe) -> tuple[nn.Module, Callable[[nn.Module], dict[str, float]]]:
-    cases, views = data.load()
-    usable = np.ones(len(cases), bool)
-    if modality != labels.COLOUR.name:
-        views, usable = planes.load(modality, recipe.run), planes.done(recipe.run, modality)
+    cases, views, usable = planes.views_of(modality, recipe.run)
     every, side = Targets(cases), Config().seen(modality)
     chosen = np.flatnonzero((every.split == "val") & usable)
     module = encoders.Classifier(Config(), modality).eval()

@@ -35,7 +35,7 @@ def load(folder: Path, weights_sha256: str) -> Atlas:
     try:
         with safe_open(path, framework="numpy") as file:
             about = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}  # noqa: SIM118, not a mapping
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
         raise AtlasError(f"the reference eyes ({FILE}) are damaged; fetch the weights again") from error
     sha256 = about.pop("sha256", "")

@@ -18,6 +18,7 @@ from ..nets.runtime import Scores
 from ..pipeline import Pipeline
 from ..records import Photograph
 from ..weights import Card
+from .agreement import KEY
 from .probe import ORDER
 from .reading import NAMES, NO_NUMBERS, ExplanationError, Reading, Source, check, read, stand
 
@@ -127,7 +128,7 @@ def fill(reading: Reading, mask: np.ndarray) -> np.ndarray:
 
 def card_reference(card: Card) -> np.ndarray:
     """Mean features of reference eyes float32 (M, D) from the card. Raises ValueError where there are none."""
-    stored = card.metrics.get("explanations", {}).get("reference")
+    stored = card.metrics.get(KEY, {}).get("reference")
     if stored is None:
         raise ValueError("these weights carry no mean features of reference eyes; pass them as `reference`")
     return np.array([stored["features"][name] for name in ORDER], np.float32)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from .. import draw, labels
 from ..explain import Explanation, Move, WhatIf, title
 from ..explain.agreement import Agreement, key_of
+from ..explain.explanation import SIGNED
 from ..explain.figures import overlay
 from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
@@ -124,7 +125,7 @@ def map_text(explanation: Explanation) -> str:
     """What the map is, and its colours."""
     top, unit = explanation.scale, explanation.unit
     colours = "Viridis from dark (low) to yellow (high)"
-    if explanation.method in ("exact", "gradients", "occlusion"):
+    if explanation.method in SIGNED:
         colours = f"Orange raises the score, blue lowers it, full strength from {top:.2g}"
     return f"{_METHODS[explanation.method]} {colours}; unit: {unit}. {EVIDENCE}"
 
