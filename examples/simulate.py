@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from qmmfl.phantom import Phantom, render
+from qmmfl.photograph import SIMULATED
 
 SIZE = 1024  # [px]
 EYES = {
@@ -34,14 +35,21 @@ def draw(name: str) -> Phantom:
 
 
 def main(folder: Path) -> None:
-    """Write every example as JPEG, quality 92."""
+    """Write every example as JPEG, quality 92, with a comment by which it is known as simulated."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in EYES:
         picture = cv2.cvtColor(draw(name).photograph, cv2.COLOR_RGB2BGR)
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         if not done:
             raise OSError(f"could not encode {name}")
-        (folder / f"{name}.jpg").write_bytes(data.tobytes())
+        (folder / f"{name}.jpg").write_bytes(marked(data.tobytes()))
+
+
+def marked(jpeg: bytes) -> bytes:
+    """A JPEG file with the comment in it, behind its first segment; the pixels stay the same."""
+    end = 4 + int.from_bytes(jpeg[4:6], "big")
+    size = (2 + len(SIMULATED)).to_bytes(2, "big")
+    return jpeg[:end] + b"\xff\xfe" + size + SIMULATED + jpeg[end:]
 
 
 if __name__ == "__main__":

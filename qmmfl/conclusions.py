@@ -50,8 +50,11 @@ def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tu
     """Every code of the vocabulary."""
     found = [_finding(card, code, scores, withheld) for code in labels.FINDINGS]
     why = _FLAGGED if any(finding.suspected for finding in found if finding.code != "NORMAL") else None
-    if find_grade(card, scores, withheld).grade or find_oedema(card, scores, withheld).suspected:
+    grade = find_grade(card, scores, withheld)
+    if grade.grade or find_oedema(card, scores, withheld).suspected:
         why = why or _GRADED
+    if grade.undecided(labels.MORE_THAN_MILD):  # then it cannot be decided that there is none at all
+        found = [replace(f, undecided=True) if f.code == "DR" and f.suspected is False else f for f in found]
     if why:  # "No listed abnormality flagged" must not stand beside one that is
         withdrawn = {"suspected": False, "undecided": None, "reason": why}  # what it is decides another score now
         found = [replace(f, **withdrawn) if f.code == "NORMAL" and f.suspected else f for f in found]
@@ -65,7 +68,9 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         return Grade(None, None, None, None, withheld, threshold)
     each, grade = call_grade(given, scores.logits)
     likeliest = int(each.argmax())
-    doubts = (given.undecided(least, float(each[least:].sum())) for least in labels.GRADED.values())
+    mild, threat = (given.undecided(least, float(each[least:].sum())) for least in labels.GRADED.values())
+    if threat and grade < labels.MORE_THAN_MILD:  # what may threaten vision may be more than mild
+        mild = True
     return Grade(
         tuple(float(p) for p in each),
         grade,
@@ -73,7 +78,8 @@ def find_grade(card: Card, scores: Scores | None, withheld: str | None) -> Grade
         grade >= labels.VISION_THREATENING,
         None if grade == likeliest else _QUANTILE.format(likeliest, 100 * threshold),
         threshold,
-        *doubts,
+        mild,
+        threat,
     )
 
 

@@ -133,6 +133,13 @@ MORE_THAN_MILD = 2  # lowest grade that is more than mild
 VISION_THREATENING = 3  # lowest grade that threatens vision
 # The scores that the grade is called from: the lowest grade that their probabilities are of.
 GRADED = MappingProxyType({GRADE: MORE_THAN_MILD, THREAT: VISION_THREATENING})
+# What the grade calls: code, what it is called, and the lowest grade that it is.
+CALLS = MappingProxyType(
+    {
+        "MTMDR": ("More than mild, by grade", MORE_THAN_MILD),
+        THREAT: ("Vision-threatening, by grade", VISION_THREATENING),
+    }
+)
 LARGE_CUP = 0.7  # vertical cup-to-disc ratio; nearly all healthy eyes have less (Foster et al. 2002)
 
 # Ways to explain a score. They look at one modality's encoder, or at all modalities where they are fused.

@@ -34,15 +34,20 @@ def replacing(path: Path, text: str, others: Collection[str] = ()) -> Iterator[N
     """Inside, what lies beside the JSON file of a verb is written: its pictures, and `others`.
 
     What lies there of another eye goes first; `path` is put in place last, with `text`: where it lies, all is there and
-    of one eye. Where writing fails nothing is left. Raises OSError.
+    of one eye. Where writing fails nothing is left. Raises OSError, and ValueError where another program's file has one
+    of these names.
     """
+    names = sorted({*_PICTURES[path.name], *others, path.name})
 
     def clear() -> None:
-        for name in (*_PICTURES[path.name], *others, path.name):
+        for name in names:
             (path.parent / name).unlink(missing_ok=True)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     begun = partial(path)
+    foreign = [] if is_ours(path) else [name for name in names if os.path.lexists(path.parent / name)]
+    if foreign:
+        raise ValueError(f"{path.parent} holds {' and '.join(foreign)} of another program; name another folder")
     clear()
     try:
         begun.write_text(text, encoding="utf-8")  # until it is in place it says whose the pictures are

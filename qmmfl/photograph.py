@@ -28,6 +28,8 @@ MIN_SIDE = 224  # [px]
 MAX_ASPECT = 3  # longest side over shortest side
 LOW_SIDE = 512  # [px], a shortest side below this is read with a note
 
+SIMULATED = b"qmmfl simulated eye"  # comment of a JPEG file that `examples/simulate.py` drew
+NOTE_SIMULATED = "This is a simulated eye, drawn by a computer: it is of no person."
 NOTE_GREY = "This is not a colour photograph: its three channels are equal."
 NOTE_SIXTEEN_BIT = "The photograph had more than 8 bits per channel and was reduced to 8."
 NOTE_CMYK = "The photograph was stored in CMYK (print colours) and was converted to RGB; colours may be off."
@@ -93,8 +95,20 @@ def read(source: str | os.PathLike | bytes, name: str | None = "") -> Photograph
                 image.verify()  # decoding alone does not look at the checksums
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             quality = _jpeg_quality(image)
+            drawn = (NOTE_SIMULATED,) if _is_marked(image) else ()
             pixels, notes = _convert(image, name)
-    return Photograph(pixels, name, hashlib.sha256(data).hexdigest(), first + notes, jpeg_quality=quality)
+    return Photograph(pixels, name, hashlib.sha256(data).hexdigest(), drawn + first + notes, jpeg_quality=quality)
+
+
+def is_simulated(path: str | os.PathLike) -> bool:
+    """Whether a file says of itself that it is one of the simulated eyes; it is not decoded."""
+    with contextlib.suppress(*_DAMAGED, Image.DecompressionBombError), Image.open(path, formats=("JPEG",)) as image:
+        return _is_marked(image)
+    return False
+
+
+def _is_marked(image: Image.Image) -> bool:
+    return image.info.get("comment") == SIMULATED
 
 
 def from_pixels(pixels: np.ndarray | Image.Image, name: str | None = None) -> Photograph:

@@ -87,7 +87,8 @@ class Finding:
     """One code of the vocabulary. Withheld numbers are None and `reason` says why.
 
     undecided: whether the probability lies where, by the validation eyes, both answers are plausible at the level the
-    weights promise (see `weights.Calibration`); None where they promise nothing, or the probability is withheld.
+    weights promise (see `weights.Calibration`); None where they promise nothing, or the probability is withheld. Nor is
+    decided that there is no retinopathy where its grade leaves undecided whether it is more than mild.
     """
 
     code: str
@@ -107,7 +108,8 @@ class Grade:
 
     reason: why it is withheld, or why it is not the most probable grade. threshold: on the probability of a grade
     with all above it, from which it is called. Calls are of the grade alone: macular oedema, which counts as
-    vision-threatening too, has its own record. What is undecided is as in a `Finding`.
+    vision-threatening too, has its own record. What is undecided is as in a `Finding`; more than mild, not reached, is
+    undecided, too, where vision-threatening is.
     """
 
     probabilities: tuple[float, ...] | None  # five, sum 1
@@ -122,6 +124,10 @@ class Grade:
     def chance(self, least: int) -> float | None:
         """Probability 0..1 of grade `least` or more; None when it is withheld."""
         return None if self.probabilities is None else float(sum(self.probabilities[least:]))
+
+    def reaches(self, least: int) -> bool | None:
+        """Whether the grade that is called is `least` or more; None when it is withheld."""
+        return None if self.grade is None else self.grade >= least
 
     def undecided(self, least: int) -> bool | None:
         """Whether grade `least` or more, one of `labels.GRADED`, is undecided; None where nothing is promised."""

@@ -70,10 +70,7 @@ def accept(given: Mapping[str, Any]) -> Review:
 
 
 def to_csv(pairs: Iterable[tuple[Report, Review]]) -> str:
-    """One row per score, cup-to-disc ratio and map of every eye; no name of a file or of a person.
-
-    Of "GRADE" the call is whether the eye has more than mild retinopathy, of "VTDR" whether it is vision-threatening.
-    """
+    """One row per subject of every eye, then what the grade calls; no name of a file or of a person."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -96,16 +93,16 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
         "notes": " ".join(report.photograph.notes),  # that an eye is simulated, too
     }
     found = {labels.OEDEMA: report.dme, **{each.code: each for each in report.findings}}
-    for code, name in {**SUBJECTS, **labels.SCORES}.items():
+    for code, name in SUBJECTS.items():
         row = {**shared, "code": code, "finding": name, "opinion": review.opinions.get(code)}
         if code in found:
             each = found[code]
             row |= {"assessed": each.assessed, "probability": each.probability, "threshold": each.threshold}
             row |= {"suspected": each.suspected, "undecided": each.undecided}
-        elif code in labels.GRADED:
-            least, dr = labels.GRADED[code], report.dr
-            row |= {"assessed": True, "probability": dr.chance(least), "threshold": dr.threshold}
-            row |= {"suspected": None if dr.grade is None else dr.grade >= least, "undecided": dr.undecided(least)}
         elif code == CUP:
             row["measured"] = report.disc_cup.vcdr
         yield row
+    for code, (name, least) in labels.CALLS.items():
+        row = {"code": code, "finding": name, "assessed": True, "probability": report.dr.chance(least)}
+        row |= {"suspected": report.dr.reaches(least), "undecided": report.dr.undecided(least)}
+        yield {**shared, **row, "threshold": report.dr.threshold}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -207,9 +208,10 @@ def find(source: str | Path | None = None) -> tuple[Path, str]:
     if source is None:
         return embedded(), "embedded"
     folder = Path(source)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # Path.is_dir raises where a name is too long or a folder closed
         return folder, folder.resolve().name
-    beside = "@" not in str(source) and len(folder.parts) > 1 and folder.parent.is_dir()  # in a folder that is here
+    in_here = len(folder.parts) > 1 and os.path.isdir(folder.parent)
+    beside = "@" not in str(source) and in_here
     if beside or isinstance(source, Path) or source[:1] in (".", "/", "~"):
         raise WeightsError(f"there is no folder {source}; check its name (owner/repo@main is always of the Hub)")
     repository, revision = _repository(source)

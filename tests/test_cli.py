@@ -111,17 +111,51 @@ def test_missing_path_is_refused_not_fatal(eye_file, tmp_path, tiny_folder):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["read"], ["read", "x.jpg"], ["fly"], ["read", "x.jpg", "--out", "o", "--weights", "nowhere at all"]],
-    ids=["nothing", "no path", "no out", "unknown verb", "no such weights"],
+    [
+        [],
+        ["read"],
+        ["read", "x.jpg"],
+        ["fly"],
+        ["read", "x.jpg", "--out", "o", "--weights", "nowhere at all"],
+        ["read", "x.jpg", "--out", "o", "--weights", f"{'w' * 300}/b"],
+        ["read", ".", "--out", "o" * 300],
+        ["read", "", "--out", "o"],
+        ["read", "x.jpg", "--out", ""],
+        ["explain", "x.jpg", "--finding", "DR", "--out", "o", "--weights", f"{'w' * 300}/b"],
+        ["whatif", "x.jpg", "--out", "o", "--hide", "1", "1", "-5", "20"],
+        ["weights", "verify", "--weights", ""],
+        ["serve", "--auth-file", "nowhere.txt"],
+        ["serve", "--auth-file", "."],
+    ],
+    ids=[
+        "nothing",
+        "no path",
+        "no out",
+        "unknown verb",
+        "no such weights",
+        "long weights",
+        "long out",
+        "empty path",
+        "empty out",
+        "explain long weights",
+        "box without width",
+        "empty weights",
+        "no such users",
+        "a folder of users",
+    ],
 )
 def test_wrong_usage_is_2(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.jpg").touch()
     try:
         status = cli.main(arguments)
     except SystemExit as stop:
         status = stop.code
     assert status == cli.USAGE
-    assert "Traceback" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "[Errno" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"x.jpg"}
 
 
 @pytest.mark.parametrize("verb", ["read", "explain", "whatif", "serve"])

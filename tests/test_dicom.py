@@ -324,7 +324,7 @@ def test_the_tag_settles_the_side_and_a_conflict_is_asked_about(case):
 
 def test_no_export_but_the_dicom_names_the_patient(case):
     report = case.eye.report
-    texts = [cases.as_json(case.eye), prose.report_pdf(report), review.to_csv([(report, case.eye.review)]).encode()]
+    texts = [cases.as_json(case, 0), prose.report_pdf(report), review.to_csv([(report, case.eye.review)]).encode()]
     texts += [json.dumps(report.to_dict()).encode(), *(path.read_bytes() for path in case.folder.rglob("*.jpg"))]
     assert len(texts) > 4
     for text in texts:

@@ -113,9 +113,22 @@ def test_maps_of_another_method_do_not_stay_beside_the_new_one(eye_file, tmp_pat
     kept = ("map_mine.png", "notes.txt")
     for name in (*kept, "map_colour.png", "map_msi.png"):
         (tmp_path / name).write_bytes(b"of an eye before")
+    (tmp_path / "explanation.json").write_text('{"provenance": {"weights_sha256": "of an eye before"}}')
     assert run(eye_file, tiny_folder, tmp_path, "--finding", "DR", "--modality", "vessels") == cli.OK
     texts = {"map_values.npy", "explanation.json", "explanation.md", "explanation.pdf", "shares.png"}
     assert {path.name for path in tmp_path.iterdir()} == texts | {"map.png", "map_values.png", *kept}
+
+
+def test_pictures_of_another_program_are_left_alone(eye_file, tmp_path, tiny_folder, capsys):
+    mine = tmp_path / "map.png"
+    mine.write_bytes(eye_file.read_bytes())
+    (tmp_path / "evidence.json").write_text("{}")
+    assert run(mine, tiny_folder, tmp_path, "--finding", "DR") == cli.USAGE
+    assert f"{tmp_path} holds map.png of another program; name another folder" in capsys.readouterr().err
+    options = ["--weights", str(tiny_folder), "--runtime", "torch", "--out", str(tmp_path)]
+    assert cli.main(["evidence", str(mine), *options]) == cli.USAGE
+    assert {path.name for path in tmp_path.iterdir()} == {"map.png", "evidence.json"}
+    assert mine.read_bytes() == eye_file.read_bytes()
 
 
 @pytest.mark.parametrize(

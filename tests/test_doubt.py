@@ -109,10 +109,29 @@ def test_an_undecided_call_of_the_grade_is_said_so(eye):
     row = results.summarise(report)
     assert (row["undecided_more_than_mild"], row["undecided_vision_threatening"]) == (0, 1)
     rows = csv.DictReader(io.StringIO(review.to_csv([(report, review.Review())])))
-    assert {row["code"]: row["undecided"] for row in rows if row["code"] in labels.GRADED} == {
-        GRADE: "False",
+    assert {row["code"]: row["undecided"] for row in rows if row["code"] in labels.CALLS} == {
+        "MTMDR": "False",
         THREAT: "True",
     }
+
+
+def test_what_may_threaten_vision_may_be_more_than_mild_and_so_retinopathy():
+    logits = np.full(len(OUTPUTS), -9.0, np.float32)
+    promise = {"more_than_mild_undecided": (0.5, 0.6), "vision_threatening_undecided": (0.0, 1.0)}
+    card = tiny_card(grade=weights.GradeCalibration(1.0, (0.0, 1.0), 1.0, (3.0, 4.0), 0.4, **promise))
+
+    def said(card):
+        scores = runtime.Scores(logits, logits, None, None)
+        found = {each.code: each for each in conclusions.find_findings(card, scores, None)}
+        return conclusions.find_grade(card, scores, None), found["DR"]
+
+    grade, retinopathy = said(card)
+    assert (grade.grade, grade.more_than_mild_undecided, grade.vision_threatening_undecided) == (0, True, True)
+    assert (retinopathy.suspected, retinopathy.undecided) == (False, True)
+    closed = dataclasses.replace(card.grade, vision_threatening_undecided=(0.5, 0.6))
+    grade, retinopathy = said(dataclasses.replace(card, grade=closed))
+    assert (grade.more_than_mild_undecided, grade.vision_threatening_undecided) == (False, False)
+    assert not retinopathy.undecided
 
 
 def test_an_explanation_says_that_its_score_is_undecided(eye):
@@ -126,6 +145,9 @@ def test_an_explanation_says_that_its_score_is_undecided(eye):
     report = unsure(eye.photograph)
     said = {code: explanation.standing_text(explain.explain(unsure, report, code)) for code in (GRADE, THREAT, OEDEMA)}
     assert {code: "undecided" in words for code, words in said.items()} == {GRADE: False, THREAT: True, OEDEMA: True}
+    assert wording.UNDECIDED in said[THREAT]
+    assert "It is not flagged" not in said[THREAT]
+    assert explain.explain(unsure, report, THREAT).to_dict()["finding"]["undecided"] is True
 
 
 def test_a_finding_calibrated_on_eyes_that_were_learnt_from_is_marked(eye):

@@ -444,8 +444,8 @@ def test_a_side_in_doubt_has_no_quadrants_on_the_page_until_the_clinician_decide
 
     def told(case) -> tuple[dict, str, str]:
         """What the JSON, the page and the paper say of it."""
-        written = " ".join(each.get_text() for sheet in paper._reading(case.eye.noted()) for each in sheet.texts)
-        return json.loads(as_json(case.eye)), answers.reading(case.eye), " ".join(written.split())
+        written = " ".join(each.get_text() for sheet in paper._reading(case.noted(case.shown)) for each in sheet.texts)
+        return json.loads(as_json(case, case.shown)), answers.reading(case.eye), " ".join(written.split())
 
     cv2.imwrite(str(tmp_path / "eye.png"), exact.photograph.pixels)
     reader = Reader(Centred())

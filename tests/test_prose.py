@@ -117,6 +117,35 @@ def graded(report, grade: int, probabilities: tuple[float, ...]):
     return replace(report, dr=replace(report.dr, grade=grade, probabilities=probabilities, threshold=0.3))
 
 
+def test_the_headline_says_what_the_grade_threatens_or_leaves_open():
+    moderate = graded(fake_report(suspected=("DR",)), 2, (0.1, 0.1, 0.5, 0.2, 0.1))
+
+    def said(report, **dr):
+        return prose.headline(replace(report, dr=replace(report.dr, **dr))).partition("%). ")[2]
+
+    assert said(moderate) == ""
+    assert said(moderate, vision_threatening_undecided=True) == "Whether the grade threatens vision is undecided."
+    assert said(moderate, more_than_mild_undecided=True) == "Whether retinopathy is more than mild is undecided."
+    both = {"more_than_mild_undecided": True, "vision_threatening_undecided": True}
+    assert (
+        said(moderate, **both)
+        == "Whether retinopathy is more than mild, and whether it threatens vision, is undecided."
+    )
+    severe = {"grade": 4, "vision_threatening": True, "probabilities": (0, 0, 0, 0.1, 0.9)}
+    assert said(moderate, **severe) == "By its grade (4, proliferative retinopathy) it threatens vision."
+    assert said(moderate, **severe, vision_threatening_undecided=True).endswith("it threatens vision, undecided.")
+
+
+def test_where_nothing_is_suspected_the_headline_names_what_is_undecided():
+    report = graded(fake_report(suspected=()), 0, (0.8, 0.05, 0.05, 0.05, 0.05))
+    unsure = [replace(each, undecided=each.code in ("DR", "ODC", "NORMAL")) for each in report.findings]
+    said = prose.headline(replace(report, findings=tuple(unsure), dme=replace(report.dme, undecided=True)))
+    named = said.partition(" Undecided: ")[2]
+    assert all(name in named for name in ("Diabetic retinopathy (", "Optic disc cupping (", "Macular oedema risk ("))
+    assert labels.FINDINGS["NORMAL"] not in named
+    assert "Undecided" not in prose.headline(report)
+
+
 def test_a_grade_that_no_finding_tells_is_in_the_headline():
     report = graded(fake_report(suspected=("NORMAL",)), 1, (0.5, 0.3, 0.1, 0.05, 0.05))
     said = prose.headline(report)
@@ -326,7 +355,11 @@ def test_the_table_for_a_study_keeps_eyes_machine_and_clinician_apart():
     said = Review({"DR": "disagree", "GRADE": "unsure"}, 3, "seen, twice"), Review({"DR": "agree"}, None, "")
     table = csv.DictReader(io.StringIO(review.to_csv(zip(eyes, said, strict=True))))
     rows = {(row["eye"], row["code"]): row for row in table}
-    assert len(rows) == 2 * len(review.SUBJECTS)
+    assert len(rows) == 2 * (len(review.SUBJECTS) + len(labels.CALLS))
+    assert rows["right", "MTMDR"]["finding"] == "More than mild, by grade"
+    assert (rows["right", "MTMDR"]["suspected"], rows["left", "MTMDR"]["suspected"]) == ("True", "False")
+    assert rows["right", "VTDR"]["suspected"] == "False"
+    assert rows["right", "VTDR"]["opinion"] == ""
     about = {"weights_sha256": "f" * 64, "package_version": "0.0", "created": "2026-01-02T03:04:05+00:00"}
     right = {
         **{"eye": "right", "machine_grade": "2", "corrected_grade": "3", "note": "seen, twice", "gradable": "True"},
@@ -352,7 +385,8 @@ def test_both_eyes_stand_side_by_side(report, dark):
     assert html.count("<figure>") == 2
     assert "withheld" in html
     assert comparison.comparison_html([("Right eye", report, save)], 64) == comparison.ALONE
-    assert html.count('class="raised"') == 2, "the two suspected findings"
+    assert html.count('class="raised"') == 4, "the two suspected findings, the grade, and that it is more than mild"
+    assert re.search(r'Vision-threatening retinopathy</th><td class="">', html)
     oedema = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
     html = comparison.comparison_html([("Right eye", oedema, save), ("Left eye", dark, save)], 64)
     assert re.search(r'oedema risk</th><td class="raised">suspected, 80.0 %[^<]*</td><td class="">', html)

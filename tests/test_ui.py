@@ -701,14 +701,25 @@ def test_an_example_is_the_fellow_of_a_simulated_eye_and_never_of_a_persons(eye,
 
 def test_whatever_is_made_of_an_example_says_that_it_is_simulated(eye, answer):
     case, _ = cases.take(cases.open_case(), [str(answer.eyes[0])])
-    assert cases.SIMULATED in answers.everything(case, answer.reader)["viewer"]
+    assert photograph.NOTE_SIMULATED in answers.everything(case, answer.reader)["viewer"]
     case = answer.reader.read(case, silent)
-    assert cases.SIMULATED in json.loads(cases.as_json(case.eye))["input"]["notes"]
-    assert cases.SIMULATED in answers.everything(case, answer.reader)["reading"]
+    assert photograph.NOTE_SIMULATED in json.loads(cases.as_json(case, case.shown))["input"]["notes"]
+    assert photograph.NOTE_SIMULATED in answers.everything(case, answer.reader)["reading"]
     cases.forget(case)
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "simulated_eye.png")])
-    assert cases.SIMULATED not in own.eye.read().notes
+    assert photograph.NOTE_SIMULATED not in own.eye.read().notes
     cases.forget(own)
+
+
+def test_a_simulated_eye_is_known_wherever_it_comes_from(eye, answer, tmp_path):
+    drawn = answer.eyes[0].read_bytes()
+    assert photograph.NOTE_SIMULATED in photograph.read(drawn).notes
+    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye.png")])
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(drawn)
+    mixed, said = cases.take(own, [*own.files, upload(str(copy), "patient_OS.jpg")])
+    assert said == [cases.MIXED]
+    cases.forget(mixed)
 
 
 def test_an_example_makes_way_for_a_person_s_eye_unless_something_was_said_of_it(eye, answer):
@@ -731,9 +742,9 @@ def test_a_table_and_a_comparison_say_that_eyes_are_simulated(answer):
     for number in range(2):
         case = answer.reader.read(replace(case, shown=number), silent)
     pairs = [(each.report, each.review) for each in case.eyes]
-    assert all(cases.SIMULATED in line for line in review.to_csv(pairs).splitlines()[1:])
+    assert all(photograph.NOTE_SIMULATED in line for line in review.to_csv(pairs).splitlines()[1:])
     shown = [(case.title(number), each.report, each.save) for number, each in enumerate(case.eyes)]
-    assert comparison.comparison_html(shown, 100).count(cases.SIMULATED) == 2
+    assert comparison.comparison_html(shown, 100).count(photograph.NOTE_SIMULATED) == 2
     cases.forget(case)
 
 
@@ -787,6 +798,12 @@ def test_two_photographs_of_one_side_are_asked_about(eye):
     case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{n}_OS.png") for n in (1, 2)])
     assert "Both photographs" in case.questions()[0]
     assert [case.title(n) for n in (0, 1)] == ["Photograph 1", "Photograph 2"]
+    for number in (0, 1):
+        case = Reader(FakePipeline()).read(replace(case, shown=number), silent).changed(number, chosen="left")
+    for number in (0, 1):  # and what is kept says so
+        assert "Both photographs" in " ".join(json.loads(cases.as_json(case, number))["input"]["notes"])
+    table = Handlers(SimpleNamespace(), Reader(FakePipeline()), []).keep("[]", case)[2]
+    assert all("Both photographs" in row["notes"] for row in csv.DictReader(io.StringIO(written(table))))
 
 
 def test_an_analysis_ends_at_its_next_stage_when_stopped_or_cleared(case):
@@ -866,19 +883,19 @@ def test_exports_hold_the_review_and_no_name(case):
     case = Reader(FakePipeline()).read(case, silent)
     said = review.accept({"opinions": {"DR": "agree", "x": "agree", "MH": "<b>"}, "grade": "3", "note": "=1+1"})
     case = case.changed(0, review=said)
-    kept = json.loads(cases.as_json(case.eye))
+    kept = json.loads(cases.as_json(case, case.shown))
     assert kept["review"] == {"opinions": {"DR": "agree"}, "grade": 3, "note": "=1+1"}
     assert kept["schema"] == 1
     rows = review.to_csv([(case.eye.report, said)])
-    assert rows.count("\n") == 1 + len({**review.SUBJECTS, **labels.SCORES})
+    assert rows.count("\n") == 1 + len(review.SUBJECTS) + len(labels.CALLS)
     assert "'=1+1" in rows
     said = {row["code"]: row for row in csv.DictReader(io.StringIO(rows))}
     assert float(said[review.CUP]["measured"]) == case.eye.report.disc_cup.vcdr
-    for code, least in labels.GRADED.items():  # what the machine called, beside the grade
+    for code, (_, least) in labels.CALLS.items():
         assert float(said[code]["probability"]) == case.eye.report.dr.chance(least)
         assert said[code]["suspected"] == str(case.eye.report.dr.grade >= least)
     assert "f" * 64 in rows
-    path = Path(cases.export(case, 0, "retinal_report.json", cases.as_json(case.eye)))
+    path = Path(cases.export(case, 0, "retinal_report.json", cases.as_json(case, case.shown)))
     assert path.name.startswith("retinal_report")
     assert "Doe" not in path.read_text() + rows
 

@@ -69,6 +69,24 @@ def test_the_grade_changes_where_another_is_called(reading, eye):
     assert dataclasses.replace(steady, grades=(3, 2)).crosses, "severe or not, though more than mild in both"
 
 
+@pytest.mark.parametrize(
+    ("calls", "doubts", "said"),
+    [
+        ((True, True), (False, False), ""),
+        ((True, True), (True, True), ""),
+        ((True, True), (True, False), "is undecided no more"),
+        ((False, False), (False, True), "is undecided now"),
+        ((False, True), (False, True), "the call changes, is undecided now"),
+        ((False, True), (True, True), "the call changes, undecided before and after"),
+    ],
+)
+def test_what_becomes_undecided_is_told(reading, eye, calls, doubts, said):
+    pipe = pipeline.Pipeline(tiny_network(), tiny_card(), "tiny", "cpu")
+    move = explain.drop_modality(pipe, eye.photograph, "colour").moves["DR"]
+    assert move.doubts == (False, False), "these weights promise nothing"
+    assert changed_call(dataclasses.replace(move, calls=calls, doubts=doubts)) == said
+
+
 def test_the_call_of_no_abnormality_changes_where_that_of_a_report_would(eye):
     def calibration(scale, offset):
         return weights.Calibration(scale, offset, 0.5, weights.VALIDATION)

@@ -3,19 +3,18 @@
 import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from .. import labels
 from ..records import PhotographError, Report
-from .status import OK, complain, load, offer_weights, refuse
+from .status import OK, complain, load, named, offer_weights, refuse
 
 
 def declare(verbs) -> None:
     """Add the verbs to the parser."""
     explain = verbs.add_parser("explain", help="show where one score of a photograph comes from")
-    explain.add_argument("path", metavar="PATH", help="a photograph")
+    explain.add_argument("path", type=named, metavar="PATH", help="a photograph")
     explain.add_argument("--finding", required=True, type=str.upper, metavar="CODE", help="a finding, GRADE, VTDR, DME")
-    explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the maps and the text")
+    explain.add_argument("--out", required=True, type=named, metavar="DIR", help="folder for the maps and the text")
     explain.add_argument("--method", choices=tuple(labels.METHODS), help="default: see --modality")
     explain.add_argument(
         "--modality",
@@ -26,8 +25,8 @@ def declare(verbs) -> None:
     explain.set_defaults(run=partial(_guarded, _explain))
 
     whatif = verbs.add_parser("whatif", help="change one thing and see how every probability moves")
-    whatif.add_argument("path", metavar="PATH", help="a photograph")
-    whatif.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for numbers, text and chart")
+    whatif.add_argument("path", type=named, metavar="PATH", help="a photograph")
+    whatif.add_argument("--out", required=True, type=named, metavar="DIR", help="folder for numbers, text and chart")
     change = whatif.add_mutually_exclusive_group(required=True)
     change.add_argument("--without", choices=tuple(labels.BY_NAME), metavar="MODALITY", help="drop a modality")
     change.add_argument("--average", choices=tuple(labels.BY_NAME), metavar="MODALITY", help="that of an average eye")
@@ -41,15 +40,15 @@ def declare(verbs) -> None:
     whatif.set_defaults(run=partial(_guarded, _whatif))
 
     evidence = verbs.add_parser("evidence", help="measure what can be checked: lesions by place, cup, vessels")
-    evidence.add_argument("path", metavar="PATH", help="a photograph")
-    evidence.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for numbers, text and picture")
+    evidence.add_argument("path", type=named, metavar="PATH", help="a photograph")
+    evidence.add_argument("--out", required=True, type=named, metavar="DIR", help="folder for numbers, text, picture")
     evidence.add_argument("--repeat", action="store_true", help="read a second copy: shows vessel numbers that repeat")
     evidence.set_defaults(run=partial(_guarded, _evidence))
 
     place = verbs.add_parser("atlas", help="place a photograph among the reference eyes")
-    place.add_argument("path", metavar="PATH", help="a photograph")
-    place.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for numbers, text and map")
-    place.add_argument("--references", type=Path, metavar="FOLDER", help="your copy of the data: shows the neighbours")
+    place.add_argument("path", type=named, metavar="PATH", help="a photograph")
+    place.add_argument("--out", required=True, type=named, metavar="DIR", help="folder for numbers, text and map")
+    place.add_argument("--references", type=named, metavar="FOLDER", help="your copy of the data: shows the neighbours")
     place.add_argument("--by", default=labels.GRADE, type=str.upper, metavar="CODE", help="marks: GRADE or a finding")
     place.add_argument(
         "--modality", choices=(labels.FUSED, *labels.BY_NAME), default=labels.FUSED, help="default: all, fused"
@@ -100,6 +99,8 @@ def _explain(options: argparse.Namespace) -> str:
 def _whatif(options: argparse.Namespace) -> str:
     from .. import dossier, explain
 
+    if options.hide and min(options.hide[2:]) < 1:
+        raise ValueError("a box of --hide needs a width and a height of at least 1 px")
     reader = load(options)
     report = _read(reader, options.path)
     if options.hide:

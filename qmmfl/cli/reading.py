@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .status import INTERRUPTED, OK, REFUSED, complain, load, offer_weights
+from .status import INTERRUPTED, OK, REFUSED, complain, load, named, offer_weights
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def declare(verbs) -> None:
     """Add the verb to the parser."""
     read = verbs.add_parser("read", help="read photographs into a folder of reports")
-    read.add_argument("paths", nargs="+", metavar="PATH", help="photographs or folders of them")
-    read.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the reports")
+    read.add_argument("paths", nargs="+", type=named, metavar="PATH", help="photographs or folders of them")
+    read.add_argument("--out", required=True, type=named, metavar="DIR", help="folder for the reports")
     read.add_argument("--no-planes", action="store_true", help="leave out the synthesized planes")
     read.add_argument("--no-pdf", action="store_true", help="leave out report.pdf, which takes longest to write")
     read.add_argument("--restart", action="store_true", help="begin anew; by default a stopped run goes on")
@@ -32,7 +32,7 @@ def declare(verbs) -> None:
 def _read(options: argparse.Namespace) -> int:
     from .. import results, runs
 
-    if any(os.path.isdir(path) and options.out.is_dir() and options.out.samefile(path) for path in options.paths):
+    if any(os.path.isdir(each) and os.path.isdir(options.out) and options.out.samefile(each) for each in options.paths):
         return complain("results cannot lie in a folder that is read; name another with --out")
     if next(results.find_photographs(options.paths, options.out), None) is None:
         endings = " ".join(results.ENDINGS)

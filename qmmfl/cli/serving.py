@@ -6,7 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from .status import OK, complain, offer_weights
+from .status import OK, complain, named, offer_weights
 
 
 def declare(verbs) -> None:
@@ -14,9 +14,9 @@ def declare(verbs) -> None:
     serve = verbs.add_parser("serve", help="serve the page")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
-    serve.add_argument("--auth-file", type=Path, metavar="FILE", help="lines of user:password that may log in")
+    serve.add_argument("--auth-file", type=named, metavar="FILE", help="lines of user:password that may log in")
     serve.add_argument(
-        "--tls", type=Path, nargs=2, metavar=("CERTIFICATE", "KEY"), help="serve https with these two PEM files"
+        "--tls", type=named, nargs=2, metavar=("CERTIFICATE", "KEY"), help="serve https with these two PEM files"
     )
     serve.set_defaults(run=_serve)
     offer_weights(serve)
@@ -76,6 +76,8 @@ def _check_tls(certificate: Path, key: Path) -> None:
 def _users(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()  # a byte order mark is no part of the first name
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); name a file of user:password lines") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path.name} must hold lines of user:password, as text in UTF-8") from None
     parts = [line.partition(":") for line in lines if line.strip()]

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,9 +23,23 @@ def refuse(why: Exception | str) -> int:
     return REFUSED
 
 
+def named(text: str) -> Path:
+    """What an option names. Raises ArgumentTypeError for an empty one, which would be the folder one is in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name is empty; name a file or a folder")
+    return Path(text)
+
+
+def source(text: str) -> str:
+    """The source of weights. Raises ArgumentTypeError for an empty one."""
+    named(text)
+    return text
+
+
 def offer_weights(verb: argparse.ArgumentParser) -> None:
     """The options of every verb that runs the networks."""
-    verb.add_argument("--weights", metavar="W", help="folder, or owner/repo@revision on the Hub (default: embedded)")
+    where = "folder, or owner/repo@revision on the Hub (default: embedded)"
+    verb.add_argument("--weights", type=source, metavar="W", help=where)
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     verb.add_argument(
         "--runtime",

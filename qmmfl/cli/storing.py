@@ -3,9 +3,8 @@
 import argparse
 import contextlib
 import json
-from pathlib import Path
 
-from .status import OK, complain
+from .status import OK, complain, named, source
 
 
 def declare(verbs) -> None:
@@ -19,15 +18,17 @@ def declare(verbs) -> None:
         ("export", "write them to one file, for a machine without a network"),
     ):
         verb = stored.add_parser(action, help=help_)
-        verb.add_argument("--weights", metavar="W", help="folder, or owner/repo@revision (default: embedded)")
+        verb.add_argument(
+            "--weights", type=source, metavar="W", help="folder, or owner/repo@revision (default: embedded)"
+        )
     stored.choices["export"].add_argument(
-        "target", type=Path, metavar="FILE|DIR", help="the file to write, or a folder for it"
+        "target", type=named, metavar="FILE|DIR", help="the file to write, or a folder for it"
     )
     verb = stored.add_parser("fetch", help="fetch them from the Hub, also where they are cached, and check their hash")
     verb.add_argument("source", metavar="owner/repo@revision")
     verb = stored.add_parser("import", help="check an exported file and unpack it")
-    verb.add_argument("file", type=Path, metavar="FILE")
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder, for --weights DIR")
+    verb.add_argument("file", type=named, metavar="FILE")
+    verb.add_argument("--out", required=True, type=named, metavar="DIR", help="a new folder, for --weights DIR")
     for verb in stored.choices.values():
         verb.set_defaults(run=_weights)
 

@@ -103,6 +103,7 @@ class Explanation:
                 "probability": self.standing.probability,
                 "threshold": self.standing.threshold,
                 "suspected": self.standing.suspected,
+                "undecided": self.standing.undecided,
             },
             "logit": self.logit,
             "shares": dict(self.shares),

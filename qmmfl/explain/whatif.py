@@ -4,7 +4,7 @@ Unlike a map this is an experiment with the model: it says what a change does to
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import labels
-from ..conclusions import calibrate, call_grade, find_findings
+from ..conclusions import find_findings, find_grade, find_oedema
 from ..nets import GRADE, OEDEMA, OUTPUTS, THREAT
 from ..nets.runtime import Scores
 from ..pipeline import Pipeline
-from ..records import Photograph
+from ..records import Photograph, Report
 from ..weights import Card
 from .agreement import KEY
 from .probe import ORDER
@@ -30,8 +30,9 @@ class Move:
     """How one score moves. Probabilities are calibrated, 0..1; logits before calibration. Of "GRADE" the probability is
     that of more than mild, of "VTDR" that of a grade that threatens vision.
 
-    grades: the grades that are called, before and after, of "GRADE" alone. flags: of "NORMAL" alone, whether it is
-    flagged, before and after, which hangs on the other scores, too.
+    grades: the grades that are called, before and after, of "GRADE" alone. calls: whether it is suspected, flagged or
+    reached, before and after; doubts: whether it is undecided. Both as a report would say, where they hang on the other
+    scores, too.
     """
 
     code: str
@@ -41,16 +42,15 @@ class Move:
     threshold: float
     logit_before: float
     logit_after: float
-    grades: tuple[int, int] | None = None
-    flags: tuple[bool, bool] | None = None
+    calls: tuple[bool, bool]
+    doubts: tuple[bool, bool]
+    grades: tuple[int | None, int | None] | None = None
 
     @property
     def crosses(self) -> bool:
         """Whether the call changes."""
-        calls = self.grades or self.flags
-        if calls:
-            return calls[0] != calls[1]
-        return (self.before >= self.threshold) != (self.after >= self.threshold)
+        before, after = self.grades or self.calls
+        return before != after
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def fill(reading: Reading, mask: np.ndarray) -> np.ndarray:
     hidden = reading.frame.warp(mask.astype(np.float32)) > 0
     field = reading.field(side) & (reading.frame.warp(np.ones(mask.shape, np.float32)) > 0)  # a camera may have cut it
     if not (hidden & field).any():
-        raise ExplanationError("the region lies outside the field of view; draw it on the fundus")
+        raise ExplanationError("the region lies outside the field of view; choose one on the fundus")
     if (hidden & field).sum() > 0.9 * field.sum():
         raise ExplanationError(
             "the region covers the whole fundus, so that nothing is left to read; draw a smaller one"
@@ -155,33 +155,32 @@ def _exchange(pipeline: Pipeline, source: Source, modality: str, reference: np.n
 def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change: str) -> WhatIf:
     if not torch.isfinite(after).all():
         raise ExplanationError(NO_NUMBERS)
+    was, now = (_concluded(card, reading.report, each.cpu().numpy()) for each in (before, after))
     codes = [code for code in (*labels.FINDINGS, OEDEMA) if code in card.calibrations]
-    was, now = before.cpu().numpy(), after.cpu().numpy()
-    moves = {code: _move(card, code, was, now) for code in (*codes, GRADE, THREAT)}
+    moves = {}
+    for code in (*codes, GRADE, THREAT):
+        old, new, output = stand(was, code), stand(now, code), OUTPUTS.index(code)
+        moves[code] = Move(
+            code,
+            NAMES[code],
+            old.probability,
+            new.probability,
+            old.threshold,
+            float(before[output]),
+            float(after[output]),
+            (old.suspected, new.suspected),
+            (bool(old.undecided), bool(new.undecided)),
+            (was.dr.grade, now.dr.grade) if code == GRADE else None,
+        )
     return WhatIf(change, moves, reading.report.eye.side)
 
 
-def _move(card: Card, code: str, before: np.ndarray, after: np.ndarray) -> Move:
-    threshold = card.grade.threshold if code in labels.GRADED else card.calibrations[code].threshold
-    grades = (call_grade(card.grade, before)[1], call_grade(card.grade, after)[1]) if code == GRADE else None
-    flags = (_flags_none(card, before), _flags_none(card, after)) if code == "NORMAL" else None
-    was, now = (float(each[OUTPUTS.index(code)]) for each in (before, after))
-    chances = probability(card, code, before), probability(card, code, after)
-    return Move(code, NAMES[code], *chances, threshold, was, now, grades, flags)
-
-
-def _flags_none(card: Card, logits: np.ndarray) -> bool:
-    """Whether a report would say that no listed abnormality is flagged, at logits (len(OUTPUTS),)."""
+def _concluded(card: Card, report: Report, logits: np.ndarray) -> Report:
+    """The report as it would be at logits (len(OUTPUTS),)."""
     unasked = np.zeros(0)  # of what the fusion says, the logits alone decide
-    found = find_findings(card, Scores(logits, unasked, unasked, unasked), None)
-    return any(each.code == "NORMAL" and each.suspected for each in found)
-
-
-def probability(card: Card, code: str, logits: np.ndarray) -> float:
-    """Calibrated probability 0..1 of one score, as the pipeline reports it, at logits (len(OUTPUTS),)."""
-    if code in labels.GRADED:
-        return float(call_grade(card.grade, logits)[0][labels.GRADED[code] :].sum())
-    return calibrate(card, code, float(logits[OUTPUTS.index(code)]))
+    scores = Scores(logits, unasked, unasked, unasked)
+    said = {"dr": find_grade(card, scores, None), "dme": find_oedema(card, scores, None)}
+    return replace(report, findings=find_findings(card, scores, None), **said)
 
 
 def _read(pipeline: Pipeline, source: Source) -> Reading:

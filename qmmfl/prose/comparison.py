@@ -8,7 +8,7 @@ from ..records import Finding, Report
 from .doubts import remarks
 from .markup import Save
 from .sentences import call, facts, footnotes, headline, ranked
-from .wording import NOT_EXCLUDED, OEDEMA, SCOPE, SCORES, percent
+from .wording import GRADE, MORE_THAN_MILD, NOT_EXCLUDED, OEDEMA, SCOPE, SCORES, THREAT, percent
 
 ALONE = "<p>This case has one photograph. Add one of the other eye on the left to compare them.</p>"
 
@@ -56,7 +56,13 @@ def _said(finding: Finding) -> tuple[str, bool]:
 
 def _measured(report: Report) -> list[tuple[str, tuple[str, bool]]]:
     """Name, words, and whether they are raised, of everything measured beside the findings."""
-    return [(name, (said, name == SCORES[OEDEMA] and bool(report.dme.suspected))) for name, said in facts(report)]
+    raised = {
+        SCORES[OEDEMA]: report.dme.suspected,
+        SCORES[GRADE]: report.dr.grade,
+        MORE_THAN_MILD: report.dr.more_than_mild,
+        SCORES[THREAT]: report.dr.vision_threatening,
+    }
+    return [(name, (said, bool(raised.get(name)))) for name, said in facts(report)]
 
 
 def _row(name: str, cells: list[tuple[str, bool]]) -> str:

@@ -12,7 +12,7 @@ from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
 from .paper import bind, whose
 from .sentences import beyond, call, doubt, grade_briefly
-from .wording import CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, percent
+from .wording import BY_OEDEMA, CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, UNDECIDED, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
 _METHODS = MappingProxyType(
@@ -53,10 +53,14 @@ def standing_text(explanation: Explanation) -> str:
     said = f"{what} {percent(standing.probability)} (threshold {percent(standing.threshold)}): {words}."
     if explanation.code in labels.GRADED:
         said = f"Grade {grade_briefly(explanation.report)}. {said}"
+    if explanation.code in labels.GRADED and not standing.suspected and explanation.report.dme.suspected:
+        said += f" {BY_OEDEMA[0].upper()}{BY_OEDEMA[1:]}."
     if explanation.code == THREAT:
         said += f" {HOW_SEVERE}"
     if conflict := conflicts(explanation.report).get("DR" if explanation.code in labels.GRADED else explanation.code):
         said += f" {conflict}"
+    if standing.undecided:
+        return f"{said} {UNDECIDED}"
     raised = standing.suspected or standing.probability >= standing.threshold  # or not called: `call` says why
     if raised or (explanation.code == GRADE and explanation.report.dr.grade):
         return said
@@ -185,10 +189,16 @@ def whatif_title(whatif: WhatIf, whose: str = "") -> str:
 
 
 def changed_call(move: Move) -> str:
-    """Whether the call changes, of the grade from which to which; empty where it does not."""
-    if not move.crosses:
-        return ""
-    return "the grade changes from {} to {}".format(*move.grades) if move.grades else "the call changes"
+    """Whether the call changes, of the grade from which to which, or is left undecided; empty where neither does."""
+    said = []
+    if move.crosses:
+        said.append("the grade changes from {} to {}".format(*move.grades) if move.grades else "the call changes")
+    if move.doubts[0] != move.doubts[1]:
+        of = "more than mild " if move.grades else ""
+        said.append(f"{of}is {'undecided now' if move.doubts[1] else 'undecided no more'}")
+    elif move.crosses and all(move.doubts):
+        said.append("undecided before and after")
+    return ", ".join(said)
 
 
 def whatif_text(whatif: WhatIf) -> str:

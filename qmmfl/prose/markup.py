@@ -103,7 +103,8 @@ def summary_html(report: Report) -> str:
             f"<ul>{reasons}</ul><p>{advice(report)}</p>{doubt}</div>"
         )
     # In full among the measurements.
-    cells = {"DR grade": grade_briefly(report)}
+    unsure = [name.partition(",")[0].lower() for name, least in labels.CALLS.values() if report.dr.undecided(least)]
+    cells = {"DR grade": "; ".join([grade_briefly(report), *(f"{name} undecided" for name in unsure)])}
     cells["Cup-to-disc ratio"], cells["Eye"] = (said(report).partition(" (")[0] for said in (cup_to_disc, eye))
     if report.dme.probability is not None:
         cells[SCORES[OEDEMA]] = oedema(report).partition(" (")[0]

@@ -5,7 +5,7 @@ from html import escape
 from .. import labels
 from ..records import Report
 from ..review import CUP, NOTE_LENGTH, OPINIONS, SUBJECTS, Review
-from .sentences import call, cup_to_disc, grade, oedema, ranked
+from .sentences import call, cup_to_disc, oedema, ranked, standing
 from .wording import GRADE, OEDEMA, percent
 
 NO_WORD = "no word"  # takes an opinion back
@@ -35,7 +35,7 @@ def review_html(report: Report, review: Review) -> str:
 def subjects(report: Report) -> list[tuple[str, str]]:
     """What can be agreed with in this report: code, and what the machine says."""
     found = [(f.code, f"{percent(f.probability)} {call(f)}".strip()) for f in ranked(report) if f.assessed]
-    found += [(GRADE, grade(report)), (OEDEMA, oedema(report)), (CUP, cup_to_disc(report))]
+    found += [(GRADE, standing(report, GRADE)[0]), (OEDEMA, oedema(report)), (CUP, cup_to_disc(report))]
     found = [each for each in found if each[0] != OEDEMA or report.dme.assessed]
     return found + [
         (f"map:{each.name}", "computed, see the viewer")

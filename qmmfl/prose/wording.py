@@ -8,8 +8,9 @@ from types import MappingProxyType
 from .. import labels
 
 GRADE, THREAT, OEDEMA, SCORES = labels.GRADE, labels.THREAT, labels.OEDEMA, labels.SCORES  # what has a map and shares
-MORE_THAN_MILD = "More than mild, by grade"
+MORE_THAN_MILD = labels.CALLS["MTMDR"][0]
 EVIDENCE = "Shows where the model's score comes from, not where disease is."
+BY_OEDEMA = "macular oedema is suspected, which counts as such"
 HOW_SEVERE = "This score asks, of an eye with more than mild retinopathy, what speaks for severe or proliferative."
 NOT_EXCLUDED = "A score below its threshold does not exclude disease."
 UNDECIDED = (

@@ -22,7 +22,6 @@ from . import examples
 SIDE = 1280  # [px] of the pictures on the page, at most
 KEEP = 3600  # [s] a case that is not used for this long is deleted
 MOST = 2  # photographs in a case: one of each eye
-SIMULATED = "This is a simulated eye, drawn by a computer: it is of no person."
 TWICE = "This is the same photograph again; choose that of the other eye."
 MIXED = "A simulated eye and a person's eye are no case: clear the case, then choose the photograph again."
 MADE_WAY = "The simulated eye made way for the photograph: it is no fellow of a person's eye."
@@ -34,7 +33,8 @@ _MARK, _GONE, _KEPT = "case-", "gone-", "kept-"
 class Taken:
     """One photograph of a case. Its side by the file's name (named), by a DICOM tag (tagged), by the photograph (seen),
     by the clinician (chosen). readings: how often it was read. measured: whether the vessels in `evidence` were
-    compared with a second reading. is_example: one of the simulated eyes, of which there is always another copy.
+    compared with a second reading. is_simulated: of no person. is_example: one of those that the page offers, of which
+    there is always another copy.
     """
 
     file: Path
@@ -49,6 +49,7 @@ class Taken:
     measured: bool = False
     review: Review = field(default_factory=Review)
     overridden: bool = False
+    is_simulated: bool = False
     is_example: bool = False
 
     def save(self, name: str, picture: np.ndarray, kind: str) -> str:
@@ -86,14 +87,9 @@ class Taken:
         """With the side in its report, as far as it is known."""
         return replace(self, report=replace(self.report, eye=self.settle()[0])) if self.report else self
 
-    def noted(self) -> Report | None:
-        """The report to be kept: what must still be asked about its side stands among its notes."""
-        return laterality.noted(self.report, *self.settle()) if self.report else None
-
     def read(self) -> Photograph:
-        """Decode the file; of an example all that is made of it says that it is one. Raises PhotographError."""
-        picture = photograph.read(self.file, None)
-        return replace(picture, notes=(SIMULATED, *picture.notes)) if self.is_example else picture
+        """Decode the file, nameless. Raises PhotographError."""
+        return photograph.read(self.file, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +146,23 @@ class Case:
         """What must be asked about the sides of these eyes."""
         settled = [each.settle() for each in self.eyes]
         asked = [f"{self.title(n)}: {question}" for n, (_, question) in enumerate(settled) if question]
-        sides = [eye.side for eye, _ in settled]
-        if len(sides) == MOST and sides[0] and sides[0] == sides[1]:
-            asked.append(f"Both photographs are said to be of the {sides[0]} eye: correct one, or remove it.")
-        return asked
+        return [*asked, *filter(None, [self._twice()])]
+
+    def noted(self, number: int) -> Report | None:
+        """The report of an eye to be kept: what must still be asked about its side stands among its notes."""
+        taken = self.eyes[number]
+        if taken.report is None:
+            return None
+        eye, question = taken.settle()
+        asked = " ".join(filter(None, (question, self._twice())))
+        return laterality.noted(taken.report, eye, asked or None)
+
+    def _twice(self) -> str | None:
+        """What must be asked where both photographs are said to be of one eye."""
+        sides = [each.settle()[0].side for each in self.eyes]
+        if len(sides) < MOST or not sides[0] or sides[0] != sides[1]:
+            return None
+        return f"Both photographs are said to be of the {sides[0]} eye: correct one, or remove it."
 
 
 def open_case() -> Case:
@@ -194,8 +203,8 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
     known = {str(each.file): each for each in case.eyes}
     kept = [known[path] for path in paths if path in known]
     new, said = [Path(path) for path in paths if path not in known], []
-    only_simulated = all(each.is_example and not each.review.given for each in kept)
-    if kept and only_simulated and any(os.path.isfile(path) and not _is_example(path) for path in new):
+    only_simulated = all(each.is_simulated and not each.review.given for each in kept)
+    if kept and only_simulated and any(os.path.isfile(path) and not photograph.is_simulated(path) for path in new):
         kept, said = [], [MADE_WAY]
     for tried, path in enumerate(new):
         if len(kept) == MOST or tried == _TRIES:
@@ -248,9 +257,9 @@ def export(case: Case, number: int | None, name: str, data: bytes) -> str:
     return str(path)
 
 
-def as_json(taken: Taken) -> bytes:
-    """report.json, schema 1, with the evidence and the clinician's review."""
-    report = taken.noted()
+def as_json(case: Case, number: int) -> bytes:
+    """report.json, schema 1, of an eye that was read, with the evidence and the clinician's review."""
+    taken, report = case.eyes[number], case.noted(number)
     assert report is not None
     values = results.to_json(report) | {"overridden": taken.overridden, "review": taken.review.to_dict()}
     if taken.evidence:
@@ -283,16 +292,18 @@ def _taken(case: Case, path: Path, others: list[Taken]) -> Taken:
         discard(source)
         if any(filecmp.cmp(file, each.file, shallow=False) for each in others):
             raise PhotographError(TWICE)
-        if any(each.is_example != _is_example(source) for each in others):
-            raise PhotographError(MIXED)
         picture = taken.read()
+        simulated = photograph.NOTE_SIMULATED in picture.notes
+        if any(each.is_simulated != simulated for each in others):
+            raise PhotographError(MIXED)
         step = max(1, -(-max(picture.width, picture.height) // SIDE))
         taken.save("preview", np.ascontiguousarray(picture.pixels[::step, ::step]), "jpeg")
     except (PhotographError, OSError):  # no half file where the disk is full
         shutil.rmtree(folder, ignore_errors=True)
         raise
     is_dicom = dicom.is_dicom(file.read_bytes())
-    return replace(taken, tagged=picture.side, is_dicom=is_dicom, is_example=_is_example(source))
+    kind = {"is_dicom": is_dicom, "is_simulated": simulated, "is_example": _is_example(source)}
+    return replace(taken, tagged=picture.side, **kind)
 
 
 def _address(path: Path) -> str:

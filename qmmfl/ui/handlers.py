@@ -69,7 +69,7 @@ class Handlers:
         if not self.eyes[index].is_file():  # cleaned away with other old temporary files
             examples.copy_examples()
         wanted = laterality.find_in_name(self.eyes[index].name)
-        alone = case is not None and len(case.eyes) == 1 and case.eyes[0].is_example  # never beside a person's eye
+        alone = case is not None and len(case.eyes) == 1 and case.eyes[0].is_simulated  # never beside a person's eye
         if case is None or not alone or answers.side_of(case, 0) in (None, wanted):
             if case and case.is_precious:
                 raise PhotographError("A simulated eye does not belong to your case: clear the case first.")
@@ -186,15 +186,16 @@ class Handlers:
     def keep(self, text: str, case: Case | None) -> list[Any]:
         """Write the files of the report."""
         case, gr = _reviewed(text, case), gradio()
-        report = case.eye.noted() if case and case.eye else None
+        report = case.noted(case.shown) if case and case.eye else None
         if case is None or case.eye is None or report is None or not case.folder.is_dir():
             return [gr.skip()] * len(FILES)
         eye, number, whose = case.eye, case.shown, case.title(case.shown).lower()
         pdf = prose.report_pdf(report, eye.review)
-        read = [(each.report, each.review) for each in case.eyes if each.report]
+        noted = ((case.noted(n), each.review) for n, each in enumerate(case.eyes))
+        read = [(report, said) for report, said in noted if report]
         files = [
             (f"PDF, {whose}", export(case, number, "retinal_report.pdf", pdf)),
-            (f"JSON, {whose}", export(case, number, "retinal_report.json", as_json(eye))),
+            (f"JSON, {whose}", export(case, number, "retinal_report.json", as_json(case, number))),
             ("CSV, one row per finding", export(case, None, "retinal_review.csv", review.to_csv(read).encode())),
         ]
         buttons = [gr.DownloadButton(name, value=path, interactive=True) for name, path in files]
