@@ -104,7 +104,7 @@ def test_an_undecided_call_of_the_grade_is_said_so(eye):
     assert ", undecided, " in said[labels.SCORES[THREAT]]
     assert "undecided" not in said[wording.MORE_THAN_MILD]
     assert "undecided" in sentences.standing(report, THREAT)[0]
-    assert sentences.headline(report).endswith(" Whether the grade threatens vision is undecided.")
+    assert prose.headline(report).endswith(" Whether the grade threatens vision is undecided.")
     assert wording.UNDECIDED in sentences.footnotes(report)
     row = results.summarise(report)
     assert (row["undecided_more_than_mild"], row["undecided_vision_threatening"]) == (0, 1)

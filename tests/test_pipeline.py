@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_card, tiny_network
 from PIL import Image
 
-from qmmfl import draw, fundus, labels, laterality, phantom, photograph, pipeline, results, weights
+from qmmfl import draw, fundus, labels, laterality, phantom, photograph, pipeline, prose, results, weights
 from qmmfl.measures import BY_DISC
 from qmmfl.nets import GRADABLE, GRADE, OEDEMA, OUTPUTS
 from qmmfl.prose import sentences
@@ -104,7 +104,7 @@ def test_no_abnormality_flagged_never_stands_beside_one_that_is(tiny_folder, eye
         finding = report.finding("NORMAL")
         assert finding.suspected is flagged
         assert finding.probability > finding.threshold
-        assert ("No listed abnormality" in sentences.headline(report)) is flagged
+        assert ("No listed abnormality" in prose.headline(report)) is flagged
 
 
 def test_same_photograph_twice_is_the_same_report(tiny_pipeline, report, eye_file):

@@ -398,7 +398,7 @@ def test_beside_the_other_eye_an_ungradable_one_says_that_it_is_not_to_be_relied
     odd = replace(odd, findings=tuple(replace(each, undecided=True, few_eyes=True) for each in report.findings))
     html = comparison.comparison_html([("Right eye", poor, save), ("Left eye", odd, save)], 64)
     first, weighed = re.findall(r'<tr><th scope="row">.*?</tr>', html)[:2]
-    assert spoken(first).strip() == f"Reading {sentences.headline(poor)} {sentences.headline(odd)}"
+    assert spoken(first).strip() == f"Reading {prose.headline(poor)} {prose.headline(odd)}"
     assert "Not gradable, shown on request, not to be relied on" in first
     for said in (TOO_DARK, wording.UNGRADABLE, doubts.conflicts(odd)["DR"]):
         assert said in spoken(weighed)

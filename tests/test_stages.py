@@ -154,7 +154,7 @@ def test_whoever_stops_the_reading_is_heard(reader, eye):
 
 
 def test_sentences_say_incomplete_and_not_ungradable(partial, whole):
-    assert sentences.headline(partial) == f"The analysis is incomplete ({BAND}); every prediction is withheld."
+    assert prose.headline(partial) == f"The analysis is incomplete ({BAND}); every prediction is withheld."
     assert dict(sentences.facts(partial))["Photograph"] == "Not judged, because the analysis is incomplete"
     assert "incomplete" in sentences.call(partial.finding("DR"))
     assert sentences.advice(partial) == wording.INCOMPLETE
@@ -181,7 +181,7 @@ def test_paper_carries_the_reason(partial, monkeypatch):
     monkeypatch.setattr(paper, "bind", lambda *given: b"%PDF")  # writing the file takes seconds
     assert prose.report_pdf(partial).startswith(b"%PDF")
     first = repr(written[0][3])
-    for words in (partial.failures[BAND], wording.INCOMPLETE, sentences.headline(partial)):
+    for words in (partial.failures[BAND], wording.INCOMPLETE, prose.headline(partial)):
         assert words in first
     assert len(written[1][2]) == len(labels.PLANES) - len(labels.MSI.planes), "the appendix shows what there is"
 

@@ -5,7 +5,8 @@ from .doubts import conflicts, reservations
 from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
-from .sentences import call, first_map, headline, ranked
+from .sentences import call, first_map, ranked
+from .synopsis import headline
 from .wording import percent
 
 __all__ = [

@@ -7,7 +7,8 @@ from .. import draw
 from ..records import Finding, Report
 from .doubts import remarks
 from .markup import Save
-from .sentences import call, facts, footnotes, headline, ranked
+from .sentences import call, facts, footnotes, ranked
+from .synopsis import headline
 from .wording import GRADE, MORE_THAN_MILD, NOT_EXCLUDED, OEDEMA, SCOPE, SCORES, THREAT, percent
 
 ALONE = "<p>This case has one photograph. Add one of the other eye on the left to compare them.</p>"

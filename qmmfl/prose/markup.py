@@ -18,7 +18,6 @@ from .sentences import (
     footnotes,
     grade,
     grade_briefly,
-    headline,
     heat_caption,
     oedema,
     plane_error,
@@ -26,6 +25,7 @@ from .sentences import (
     ranked,
     shares,
 )
+from .synopsis import headline
 from .wording import CAUTIONS, GRADE, NOT_EXCLUDED, OEDEMA, SCOPE, SCORES, SINGLE_FIELD, listed, percent
 
 Save = Callable[[str, np.ndarray, str], str]

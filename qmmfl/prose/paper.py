@@ -13,7 +13,6 @@ from .sentences import (
     call,
     facts,
     footnotes,
-    headline,
     legend_text,
     plane_error,
     provenance,
@@ -22,6 +21,7 @@ from .sentences import (
     standing,
     suspected,
 )
+from .synopsis import headline
 from .wording import (
     CAUTIONS,
     GRADE,
