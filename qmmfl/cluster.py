@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import screening
+from . import __version__, screening
 from .runs import Run, RunError
 
 _SHARE = 4  # eyes that a worker takes at a time, and reads again if it dies
@@ -21,8 +21,9 @@ class _Worker:
 
     def __init__(self, load: Callable[[], Any], run: dict[str, Any]) -> None:
         self._reader, self._folder, self._parts = load(), Path(run["path"]), run["parts"]
-        if self._reader.card.sha256 != run["weights_sha256"]:
-            raise RuntimeError("a worker has other weights than the machine that started it")
+        own = {"weights_sha256": self._reader.card.sha256, "card": self._reader.card.digest, "version": __version__}
+        if any(run[key] and run[key] != value for key, value in own.items()):
+            raise RuntimeError("a worker has other weights, or another version, than the machine that started it")
 
     def __call__(self, given: dict[str, Any]) -> dict[str, str]:
         item = screening.Item(Path(os.fsdecode(given["path"])), given["shown"], os.fsdecode(given["folder"]))
@@ -52,6 +53,7 @@ def screen(
     if not given:
         return
     settings = {"path": str(run.path.absolute()), "parts": run.parts, "weights_sha256": run.weights_sha256}
+    settings |= {"card": run.card, "version": __version__}
     try:
         if not ray.is_initialized():
             ray.init(address=None if address == LOCAL else address, log_to_driver=False, include_dashboard=False)

@@ -57,7 +57,7 @@ def find_findings(card: Card, scores: Scores | None, withheld: str | None) -> tu
         found = [replace(f, undecided=True) if f.code == "DR" and f.suspected is False else f for f in found]
     if why:  # "No listed abnormality flagged" must not stand beside one that is
         withdrawn = {"suspected": False, "undecided": None, "reason": why}  # what it is decides another score now
-        found = [replace(f, **withdrawn) if f.code == "NORMAL" and f.suspected else f for f in found]
+        found = [replace(f, **withdrawn) if f.code == "NORMAL" and (f.suspected or f.undecided) else f for f in found]
     return tuple(found)
 
 

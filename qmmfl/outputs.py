@@ -37,7 +37,7 @@ def replacing(path: Path, text: str, others: Collection[str] = ()) -> Iterator[N
     of one eye. Where writing fails nothing is left. Raises OSError, and ValueError where another program's file has one
     of these names.
     """
-    names = sorted({*_PICTURES[path.name], *others, path.name})
+    names = [*sorted({*_PICTURES[path.name], *others}), path.name]  # last what says whose the others are
 
     def clear() -> None:
         for name in names:
@@ -48,9 +48,9 @@ def replacing(path: Path, text: str, others: Collection[str] = ()) -> Iterator[N
     foreign = [] if is_ours(path) else [name for name in names if os.path.lexists(path.parent / name)]
     if foreign:
         raise ValueError(f"{path.parent} holds {' and '.join(foreign)} of another program; name another folder")
-    clear()
     try:
         begun.write_text(text, encoding="utf-8")  # until it is in place it says whose the pictures are
+        clear()
         yield
         os.replace(begun, path)
     except BaseException:

@@ -121,6 +121,7 @@ def from_pixels(pixels: np.ndarray | Image.Image, name: str | None = None) -> Ph
     if isinstance(pixels, Image.Image):
         with _in_our_words(name):
             array, notes = _convert(pixels.copy(), name)
+            notes = (NOTE_SIMULATED, *notes) if _is_marked(pixels) else notes
     else:
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
             _refuse(name, "it is not an array uint8 (height, width, 3)", "pass RGB pixels in 0..255")

@@ -138,12 +138,12 @@ def write_report(
     fails, nothing is left.
     source: the file of a photograph that came as DICOM; the PDF is written as DICOM, too, which names the patient.
     """
-    remove_report(folder)
     folder.mkdir(exist_ok=True)
     try:
         with placing(folder / REPORT) as begun:
             values = json.dumps(to_json(report), indent=1, allow_nan=False)
             begun.write_bytes(f"{values}\n".encode())  # until it is in place it says whose the folder is
+            remove_report(folder)
             missing = _write_pdf(folder, report, source) if parts.pdf else None
             if parts.planes:
                 write_planes(folder / PLANES, report)
@@ -190,10 +190,10 @@ def write_planes(folder: Path, report: Report) -> None:
 def remove_report(folder: Path) -> None:
     """Remove what `write_report` wrote, and the folder if nothing else is in it."""
     for path in (
-        folder / REPORT,
         folder / PDF,
         folder / DICOM,
         *(folder / PLANES / f"{name}.png" for name in labels.PLANES),
+        folder / REPORT,  # last: it says whose the others are
     ):
         path.unlink(missing_ok=True)
     for path in (folder / PLANES, folder):

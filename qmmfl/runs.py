@@ -59,7 +59,7 @@ class Run:
         Raises RunError where the folder holds a run with other settings, or one that is under way; OSError.
         """
         path.mkdir(parents=True, exist_ok=True)
-        self.path, self.weights_sha256, self.parts = path, weights_sha256, parts
+        self.path, self.weights_sha256, self.card, self.parts = path, weights_sha256, card, parts
         self.counts: Counter[str] = Counter()
         self._seen: set[str] = set()
         self._names: set[str] = set(_TAKEN)
@@ -107,30 +107,32 @@ class Run:
         return name
 
     def append(self, row: Mapping[str, str]) -> None:
-        """Add a finished input. Raises OSError."""
+        """Add a finished input. Raises OSError, and RunError where another file lies in the table's place by now: rows
+        would go into one that nobody sees any more.
+        """
+        file = self.path / SUMMARY
+        if not file.exists() or not os.path.samestat(os.fstat(self._file.fileno()), os.stat(file)):
+            raise RunError(f"another program replaced {file}; close it there, then give the same command again")
         self._writer.writerow({key: cells.guard(cell) if key in results.TEXTS else cell for key, cell in row.items()})
         self._file.flush()
         self.counts[row["status"]] += 1
 
     def _refuse_foreign(self) -> None:
         """Raise RunError where files of another program have the names of ours: they would be changed or deleted."""
-        foreign = None
-        if (self.path / SETTINGS).exists():
-            try:
-                found = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
-            except ValueError:  # damaged: whose it is stands in no other file
-                return
-            if not isinstance(found, dict) or "weights_sha256" not in found:
-                foreign = SETTINGS
-        elif (self.path / SUMMARY).exists():
-            with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
-                header = opened.readline(1000).lstrip(_MARK)
-            if header and not header.startswith(results.SUMMARY_COLUMNS[0]):
-                foreign = SUMMARY
-        elif (self.path / PARQUET).exists():
-            foreign = PARQUET
+        foreign = self._find_foreign()
         if foreign:
             raise RunError(f"{self.path} holds a {foreign} of another program; name another folder with --out")
+
+    def _find_foreign(self) -> str | None:
+        if (self.path / SETTINGS).exists():
+            with contextlib.suppress(ValueError):  # damaged: whose it is the table says
+                found = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
+                return None if isinstance(found, dict) and "weights_sha256" in found else SETTINGS
+        if (self.path / SUMMARY).exists():
+            with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
+                header = opened.readline(1000).lstrip(_MARK)
+            return SUMMARY if header and not header.startswith(results.SUMMARY_COLUMNS[0]) else None
+        return PARQUET if (self.path / PARQUET).exists() else None
 
     def _settle(self, settings: dict[str, Any]) -> None:
         file = self.path / SETTINGS
@@ -185,6 +187,12 @@ class Run:
                             f"{self.path} holds results of another version, which did not write down in which folders "
                             f"its photographs lie; {_CURE}"
                         )
+                    if not _is_folder_of(row["folder"], row["input"]):
+                        raise RunError(
+                            f"row {number} of {SUMMARY} in {self.path} names the folder {row['folder']}, which is not "
+                            "that of its photograph: another program changed it; put it back, or begin anew with "
+                            "--restart"
+                        )
                     path = named.get(row["input"])
                     if path is not None and (row["status"] == results.REFUSED or _was_replaced(path, row)):
                         stale.append((row["folder"], whole, lines.bytes))
@@ -193,6 +201,13 @@ class Run:
                     whole = lines.bytes
             except csv.Error:  # what a power failure can leave at the end
                 pass
+        with file.open("rb") as opened:
+            opened.seek(whole)
+            if _holds_rows(opened.read()):
+                raise RunError(
+                    f"{SUMMARY} in {self.path} cannot be read from its byte {whole} on: another program saved it with "
+                    "other line ends, or a quote stands open; mend it, or begin anew with --restart"
+                )
         (self.path / PARQUET).unlink(missing_ok=True)  # before the table changes
         os.truncate(file, whole)
         if stale:
@@ -222,7 +237,9 @@ class Run:
                 (self.path / SUMMARY).open(newline="", encoding="utf-8-sig", errors="replace") as opened,
             ):
                 for row in csv.DictReader(opened):
-                    self._remove(cells.unguard(row.get("folder") or ""))
+                    folder, given = (cells.unguard(row.get(key) or "") for key in ("folder", "input"))
+                    if _is_folder_of(folder, given):
+                        self._remove(folder)
         for name in (SETTINGS, PARQUET, SUMMARY):
             (self.path / name).unlink(missing_ok=True)
 
@@ -296,11 +313,31 @@ def _propose(path: Path) -> Iterator[str]:
     yield from (f"{stem}-{digest[:length]}" for length in range(8, 49))
 
 
+def _is_folder_of(name: str, shown: str) -> bool:
+    """Whether a row's folder is one that was proposed for its photograph, both as summary.csv shows them: a spreadsheet
+    makes 1 of 001.
+    """
+    stem = Path(shown).stem
+    start, _, digest = name.rpartition("-")
+    hashed = re.fullmatch("[0-9a-f]{8,48}", digest) is not None and stem.startswith(start)
+    return hashed or name in ("", stem.rstrip(" ."))
+
+
 def _fold(name: str) -> str:
     """A folder's name to compare by: as summary.csv shows it; some systems do not tell Eye from eye, nor an é from an e
     with its accent behind it.
     """
     return unicodedata.normalize("NFC", results.show(name)).casefold()
+
+
+def _holds_rows(rest: bytes) -> bool:
+    """Whether behind its first line the rest of a table holds whole rows: then that was no row torn by a stop."""
+    for line in rest.splitlines(keepends=True)[1:]:
+        with contextlib.suppress(csv.Error):
+            texts = next(csv.reader([line.decode("utf-8", "replace").rstrip("\r\n")]), [])
+            if line.endswith((b"\r", b"\n")) and len(texts) == len(results.SUMMARY_COLUMNS):
+                return True
+    return False
 
 
 class _Lines:

@@ -3,6 +3,7 @@
 Each stage has a thread and works while the others do; a few eyes at most are between two stages, so memory stays flat.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ B = TypeVar("B")
 
 _DECODED, _READ = 2, 1  # eyes that may wait between two stages
 # What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
+_NAMELESS = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # of a file system that takes no such name
 _FAILURES = (RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError, cv2.error)
 
 
@@ -114,7 +116,13 @@ def write(item: Item, folder: Path, parts: results.Parts) -> Row:
 def _written(item: Item, folder: Path, parts: results.Parts) -> Item:
     if item.report is not None:
         source = item.path if item.is_dicom else None
-        item = replace(item, lacks=results.write_report(folder, item.report, parts, source))
+        try:
+            item = replace(item, lacks=results.write_report(folder, item.report, parts, source))
+        except OSError as error:
+            if error.errno not in _NAMELESS:
+                raise
+            name = item.path.name
+            raise PhotographError(f"No folder for results can be called as {name} is; rename it and read it.") from None
     return item
 
 

@@ -118,6 +118,23 @@ def test_a_rare_finding_is_not_called_where_nine_of_ten_calls_would_be_wrong(num
     assert fitted["DR"].threshold >= calibrate.LEAST_CALLED
 
 
+def test_a_finding_of_one_camera_and_its_absence_in_another_is_marked(numbers):
+    """Five positives are enough, but not where nobody saw the finding in the set that nearly all others are of."""
+    count = 400
+    ill = np.arange(count) % 20 == 0
+    table = [
+        case(i, split="val" if i % 2 else "train", findings=("CRVO",) * int(t))
+        for i, t in enumerate(ill | (np.arange(count) % 20 == 1))
+    ]
+    scores = numbers.normal(0, 1, (count, len(OUTPUTS)))
+    assert not calibrate.fit(targets.Targets(table), scores)["CRVO"].few_eyes
+    foreign = [
+        dataclasses.replace(each, folder="stare") if each.findings[calibrate.CODES.index("CRVO")] else each
+        for each in table
+    ]
+    assert calibrate.fit(targets.Targets(foreign), scores)["CRVO"].few_eyes
+
+
 def test_cross_fitted_threshold_is_the_mean_over_folds_of_patients():
     truth, probability = np.array([1, 0, 1, 0], bool), np.array([0.9, 0.3, 0.5, 0.1])
     groups = np.array(["p0", "p0", "p1", "p1"])  # of two folds

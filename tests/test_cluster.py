@@ -40,8 +40,9 @@ def eyes(tmp_path):
     return tmp_path / "in"
 
 
-def screen(eyes, sha256=HASH, again=(), **stub):
-    with runs.Run(eyes.parent / "out", sha256, results.Parts(pdf=False, planes=False), again=again) as run:
+def screen(eyes, sha256=HASH, again=(), card="", **stub):
+    parts = results.Parts(pdf=False, planes=False)
+    with runs.Run(eyes.parent / "out", sha256, parts, card=card, again=again) as run:
         load = partial(Stub, eyes.parent / "notes", **stub)
         return list(cluster.screen(run.pending([eyes]), run, load, workers=2))
 
@@ -77,9 +78,10 @@ def test_a_worker_that_is_killed_loses_no_eye_and_repeats_no_row(workers, eyes):
 
 
 @pytest.mark.slow
-def test_workers_with_other_weights_are_refused(workers, eyes):
+@pytest.mark.parametrize("other", [{"sha256": "0" * 64}, {"card": "0" * 12}], ids=["tensors", "calibrations"])
+def test_workers_with_other_weights_are_refused(workers, eyes, other):
     with pytest.raises(runs.RunError, match="other weights"):
-        screen(eyes, sha256="0" * 64)
+        screen(eyes, **other)
 
 
 def test_without_ray_the_cure_is_said(monkeypatch, eyes):

@@ -38,7 +38,7 @@ def scored(probability: np.ndarray, **changes) -> scores.Scores:
         oedema_undecided=np.zeros(len(every)),
         steps=steps,
         grade=(probability > 0.5) * 2,
-        graded_undecided=np.zeros((len(every), 2)),
+        graded_undecided=np.stack([probability > 0.5, np.zeros(len(every))], axis=1),  # .675 more than mild
         lesions=np.stack([probability > 0.5, *[np.full(len(every), np.nan)] * 3], axis=1),
         gradable=np.ones(len(every), bool),
         doubtful=np.zeros(len(every), bool),
@@ -96,14 +96,14 @@ def test_figures_of_a_data_set():
     assert made["abstention"]["findings"]["DME"] == kept, "the risk of oedema has the same scores here"
     more = made["abstention"]["findings"]["GRADE"]
     assert (more["kept_present"], more["kept_absent"]) == (38 / 40, 1.0)
-    assert more["undecided"] == 0, "what the pipeline said"
+    assert more["undecided"] == 38 / 80, "what the pipeline said"
     assert made["abstention"]["curve"][0]["decided"] == pytest.approx(1 - 38 / 240), "by the band 38 eyes are open"
     card = tiny_card(metrics={"classification": {"odir5k": made}, "intervals": "patients"})
     page = model_card.page(card)
     assert "| DR | 40 | 0.975" in page
     assert "## ODIR by age and sex" in page
     assert "over patients" in page
-    assert "| odir5k | 80 | 0.000 | 0.950 | 1.000 |  |  |  |" in page
+    assert "| odir5k | 80 | 0.475 | 0.950 | 1.000 |  |  |  |" in page
     assert card_tables.sections({}) == []
     assert "## Abstention" not in model_card.page(tiny_card())
 

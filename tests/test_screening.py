@@ -1,6 +1,7 @@
 """Many eyes: one stream that can be stopped anywhere, goes on, and loses or repeats nothing."""
 
 import csv
+import errno
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ import pytest
 from conftest import ROOT
 from fakes import FakePipeline, fake_photograph, fake_report
 
-from qmmfl import cli, cluster, hub, photograph, prose, results, runs, screening, weights
+from qmmfl import cli, cluster, hub, outputs, photograph, prose, results, runs, screening, weights
 
 BARE = results.Parts(pdf=False, planes=False)
 HASH = "f" * 64
@@ -131,6 +132,81 @@ def test_a_row_that_was_spoiled_by_hand_costs_no_other(eyes, tmp_path):
     assert rows(tmp_path / "out") == whole
 
 
+def test_a_table_that_cannot_be_read_further_is_left_as_it_is(eyes, tmp_path):
+    whole = screen(eyes, tmp_path / "out")
+    summary = tmp_path / "out" / "summary.csv"
+    given = summary.read_bytes()
+    lines = given.splitlines(keepends=True)
+    quoted = b"".join([*lines[:2], b'"' + lines[2], *lines[3:]])
+    for spoiled in (given.replace(b"\r\n", b"\r"), quoted):  # as some programs end lines; a quote that stands open
+        summary.write_bytes(spoiled)
+        with pytest.raises(runs.RunError, match=r"(cannot be read from its byte \d+ on|is of \d+ instead of)"):
+            screen(eyes, tmp_path / "out")
+        assert summary.read_bytes() == spoiled
+    summary.write_bytes(given)
+    assert screen(eyes, tmp_path / "out") == []
+    assert rows(tmp_path / "out") == whole
+
+
+def test_a_folder_that_a_spreadsheet_made_a_number_of_loses_no_report(tmp_path):
+    out, sources = tmp_path / "out", [tmp_path / name for name in ("a", "b")]
+    for number, source in enumerate(sources):
+        source.mkdir()
+        cv2.imwrite(str(source / "001.png"), fake_photograph(number, 240, 230).pixels)
+    screen(sources[0], out)
+    summary = out / "summary.csv"
+    summary.write_bytes(summary.read_bytes().replace(b",001,", b",1,"))
+    before = (out / "001" / "report.json").read_bytes()
+    with pytest.raises(runs.RunError, match="row 2 of summary.csv .* names the folder 1, which is not that of its"):
+        screen(sources[1], out)
+    assert (out / "001" / "report.json").read_bytes() == before
+
+
+def test_a_table_that_is_replaced_while_it_is_written_ends_the_run(eyes, tmp_path):
+    class Replacing(Stub):
+        def __call__(self, photograph, progress=None):
+            if photograph.name == "eye4.png":
+                copy = tmp_path / "copy"
+                copy.write_bytes(summary.read_bytes())
+                copy.replace(summary)  # as LibreOffice saves
+            return super().__call__(photograph, progress)
+
+    summary = tmp_path / "out" / "summary.csv"
+    with pytest.raises(runs.RunError, match="another program replaced .*; close it there"):
+        screen(eyes, tmp_path / "out", Replacing())
+    screen(eyes, tmp_path / "out")
+    assert [Path(row["input"]).stem for row in rows(tmp_path / "out")] == [f"eye{n}" for n in range(6)]
+
+
+def test_a_name_that_no_folder_can_have_is_refused_and_stops_nothing(eyes, tmp_path, monkeypatch):
+    def write(folder, *rest):
+        if folder.name == "eye2":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return written(folder, *rest)
+
+    written = results.write_report
+    monkeypatch.setattr(results, "write_report", write)
+    given = {Path(row["input"]).stem: row for row in screen(eyes, tmp_path / "out")}
+    assert [stem for stem, row in given.items() if row["status"] == "refused"] == ["eye2"]
+    assert given["eye2"]["reason"].endswith("rename it and read it.")
+
+
+def test_a_kill_while_an_earlier_report_is_cleared_leaves_it_ours(eyes, tmp_path, monkeypatch):
+    screen(eyes, tmp_path / "out", parts=results.Parts(pdf=True, planes=False))
+    folder = tmp_path / "out" / "eye0"
+
+    def killed(path, missing_ok=False):
+        if path.name == results.PDF:
+            raise KeyboardInterrupt
+        return unlink(path, missing_ok)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.remove_report(folder)
+    assert outputs.is_ours(folder / results.REPORT)
+
+
 def test_a_table_saved_with_a_mark_before_its_first_byte_is_gone_on_with(eyes, tmp_path):
     whole = screen(eyes, tmp_path / "out")
     summary = tmp_path / "out" / "summary.csv"
@@ -153,6 +229,8 @@ def test_files_of_another_program_are_left_alone(eyes, tmp_path, name, text, res
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text(text)
+    if name == "summary.csv":
+        (out / "run.json").write_text("# settings of mine")
     with pytest.raises(runs.RunError, match=f"holds a {name} of another program; name another folder with --out"):
         screen(eyes, out, restart=restart)
     assert (out / name).read_text() == text

@@ -281,6 +281,16 @@ def locked_features(recipe: AblationRecipe, network: Network) -> tuple[np.ndarra
     return rows, features
 
 
+def check_into(recipe: AblationRecipe) -> None:
+    """Raise SystemExit where the figures would not be of the weights into whose card they are asked to go."""
+    assert recipe.into is not None
+    if not recipe.final or recipe.limit < planes.PlanesRecipe.limit:
+        raise SystemExit("only the figures of all test eyes go into a card: add --final")
+    own, theirs = assemble(recipe)[0].state_dict(), weights.load(recipe.into)[0].state_dict()
+    if not all(torch.equal(value, own[name]) for name, value in theirs.items()):
+        raise SystemExit(f"the nets of run {recipe.run} are not those in {recipe.into}: name another --run, or export")
+
+
 if __name__ == "__main__":
     settings, stage = parse(AblationRecipe, stage=("fusions", "photographs", "figures"))
     if stage == "fusions":
@@ -288,11 +298,11 @@ if __name__ == "__main__":
     elif stage == "photographs":
         train_photographs(settings)
     else:
+        if settings.into is not None:
+            check_into(settings)
         found = figures(settings)
         print(card_tables.ablations(found))
         if settings.into is not None:
-            if not settings.final or settings.limit < planes.PlanesRecipe.limit:
-                raise SystemExit("only the figures of all test eyes go into a card: add --final")
             card = weights.read_card(settings.into)
             found["weights"] = card.sha256  # whose features they are: the figures may outlive these weights in a card
             card = dataclasses.replace(card, metrics={**card.metrics, "ablations": found})

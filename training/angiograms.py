@@ -86,9 +86,10 @@ def _arterial(reader, folder: Path, repeats: int, limit: int) -> dict[str, Any]:
             called.append(classifier.says_arterial(planes["ffa_arterial"].pixels))
             control.append(classifier.says_arterial(planes["ffa_arteriovenous"].pixels))
     shares = {"phase_order": ordered, "called_arterial": called, "arteriovenous_called_arterial": control}
-    bounded = {
-        k: [float(np.mean(v)), *metrics.interval(np.array(v, float), repeats=repeats)] for k, v in shares.items()
-    }
+    bounded = {}
+    for name, made in shares.items():
+        found = [float(np.mean(made)), *metrics.interval(np.array(made, float), repeats=repeats)]
+        bounded[name] = metrics.plainly(found, len(made))
     return {"eyes": len(ordered), "classifier_accuracy": classifier.accuracy, **bounded}
 
 

@@ -51,6 +51,7 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
         if min((truth[learnt] == 1).sum(), (truth[learnt] == 0).sum()) < LEAST_TRAINED:
             continue
         few = min((truth[checked] == 1).sum(), (truth[checked] == 0).sum()) < LEAST_CHECKED
+        few = few or (name not in (GRADABLE, FUNDUS) and _is_foreign(targets.folder[checked], truth[checked]))
         rows = checked | learnt if few else checked
         present, groups = truth[rows] == 1, targets.group[rows]
         scale, offset = _platt(present, score[rows])
@@ -70,6 +71,14 @@ def fit(targets: Targets, logits: np.ndarray) -> dict[str, Calibration]:
                 band = conformal.band(present, probability, threshold)
         result[name] = Calibration(scale, offset, threshold, fitted, *band)
     return result
+
+
+def _is_foreign(folder: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether the set that most of the eyes without a finding are of has none with it: that a photograph is of another
+    camera would tell them apart.
+    """
+    names, counts = np.unique(folder[truth == 0], return_counts=True)
+    return not ((folder == names[counts.argmax()]) & (truth == 1)).any()
 
 
 def bands(

@@ -158,9 +158,9 @@ def rows(card: weights.Card) -> Iterator[tuple[str, str, str, str]]:
 def page(card: weights.Card) -> str:
     """The model card, Markdown."""
     assessed = [
-        f"| {code} | {labels.FINDINGS[code]} | {card.counts.get(code, {}).get('train', '')} "
+        f"| {code} | {name} | {card.counts.get(code, {}).get('train', '')} "
         f"| {card.calibrations[code].threshold:.3f} | {card.calibrations[code].fitted} |"
-        for code in labels.FINDINGS
+        for code, name in labels.SCORES.items()
         if code in card.calibrations
     ]
     others = [code for code in labels.FINDINGS if code not in card.calibrations]
@@ -168,7 +168,8 @@ def page(card: weights.Card) -> str:
         f"# {card.name} {card.version} ({card.status})",
         f"**{card.intended_use}**",
         "Reads one colour fundus photograph: synthesized angiograms, spectral bands, lesion, vessel and disc maps, "
-        "findings with probabilities calibrated on eyes like ODIR's, and the share of every map in every score. "
+        "findings with probabilities, and the share of every map in every score. Probabilities are calibrated on the "
+        "validation eyes of all sets together, most of them ODIR's; the risk of macular oedema on Rahim's. "
         "Written from `card.json` by `python -m training.model_card`.",
         f"`model.safetensors` has SHA-256 `{card.sha256}`; it is checked at every load.",
         "## Limits",
@@ -178,8 +179,8 @@ def page(card: weights.Card) -> str:
         "the size they have there: most were shrunk before (see Limits), so that no figure is of a camera's own file. "
         f"95 % bootstrap interval over {_drawn(card.metrics)} (over tiles of the image for the angiogram pairs, which "
         f"are few); of shares of fewer than {FEW} eyes, or of eyes all alike, Wilson's over eyes. "
-        "`python -m training.evaluate` computes them again, `python -m training.ablate figures --final --into weights` "
-        "those of one fusion above another.",
+        "`python -m training.evaluate` computes them again, `python -m training.everything --figures` those of one "
+        "fusion above another, too.",
         table(("figure", "value (95 % interval)", "first target", "reference"), rows(card)),
         *sections(card.metrics),
         "## Findings",

@@ -173,7 +173,8 @@ def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> d
     kept; the coverage curve over all of them.
 
     kept_present: share of the eyes with the finding whose prediction set holds "present" (promised >= 0.9 on average);
-    kept_absent: likewise. The curve pools the pairs of eye and finding: alpha, decided share, error among the decided.
+    kept_absent: likewise. Both are of reports, where a call is open, too, if one that implies it is. The curve pools
+    the pairs of eye and finding, each by its own probability: alpha, decided share, error among the decided.
     """
     per, truths, probabilities, bands = {}, [], [], []
     said = {code: (scores.probability[:, i], scores.undecided[:, i]) for i, code in enumerate(CODES)}
@@ -195,8 +196,8 @@ def abstention(every: Targets, scores: Scores, promises: Mapping[str, Any]) -> d
         per[code] = {
             "undecided": float(open_.mean()),
             "error": _mean((called != truth)[~open_]),
-            "kept_present": _mean(p[truth] >= low),
-            "kept_absent": _mean(p[~truth] <= high),
+            "kept_present": _mean((open_ | called)[truth]),
+            "kept_absent": _mean((open_ | ~called)[~truth]),
         }
         truths.append(truth)
         probabilities.append(p)
