@@ -195,7 +195,8 @@ window.qmmfl = (() => {
 
   function fill(form) {
     form.dataset.filled = "yes";
-    lately = form.dataset.eye;
+    if (lately && form.dataset.eye !== lately && form.contains(document.activeElement)) document.activeElement.blur();
+    lately = form.dataset.eye; // what is typed on would be said of another eye
     const known = said[lately];
     if (!known) return form.reset(); // Gradio makes the next eye's form of this one, answers and all
     for (const box of all(form, "input[type=radio]")) box.checked = (known.opinions[box.name] || "") === box.value;
@@ -323,16 +324,16 @@ window.qmmfl = (() => {
     zoom(stage.closest(".viewer"), STEP ** -clamp(notches, -1, 1), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   }, { passive: false });
 
-  let drag = null; // {what, x, y, box}
+  let drag = null; // {what, pointer, x, y, box}
   document.addEventListener("pointerdown", event => {
     const what = event.target.closest?.(".viewer .stage, .boxer");
-    if (!what || event.button) return;
+    if (!what || event.button || drag) return; // a second finger moves nothing
     event.preventDefault();
     (what.closest(".viewer") || what).focus({ preventScroll: true });
-    drag = { what, x: event.clientX, y: event.clientY, box: what.getBoundingClientRect() };
+    drag = { what, pointer: event.pointerId, x: event.clientX, y: event.clientY, box: what.getBoundingClientRect() };
   });
   document.addEventListener("pointermove", event => {
-    if (!drag) return;
+    if (drag?.pointer !== event.pointerId) return;
     const { what, box } = drag, share = (x, y) => [(x - box.left) / box.width, (y - box.top) / box.height];
     if (what.matches(".boxer")) {
       const within = (x, y) => share(x, y).map(v => clamp(v, 0, 1)); // the pointer may leave the picture, the box not
@@ -342,8 +343,8 @@ window.qmmfl = (() => {
     move(what.closest(".viewer"), (event.clientX - drag.x) / box.width, (event.clientY - drag.y) / box.height);
     [drag.x, drag.y] = [event.clientX, event.clientY];
   });
-  document.addEventListener("pointerup", () => { drag = null; });
-  document.addEventListener("pointercancel", () => { drag = null; });
+  for (const kind of ["pointerup", "pointercancel"])
+    document.addEventListener(kind, event => { if (drag?.pointer === event.pointerId) drag = null; });
 
   // The case is deleted when the page was not used for an hour, and most of what is done here asks nothing of the server.
   let used = 0; // [ms] when the server was told last that the page is in use
@@ -363,6 +364,9 @@ window.qmmfl = (() => {
     if (one("#viewer .cleared")) forget();
     if (form && (!form.dataset.filled || form.dataset.eye !== lately)) fill(form);
     const now = [viewer?.querySelector(".ground").getAttribute("src") || "", found?.dataset.score || ""];
+    // Where Gradio patches the viewer, its selects and boxes keep what was chosen and its pictures do not.
+    const patched = viewer && now[0] === seen[0] && all(viewer, ".pane").some(pane => !pane.dataset.picture);
+    if (patched) { place(viewer); shade(viewer); layers(viewer); score(false); }
     if (now[0] === seen[0] && now[1] === seen[1]) return;
     const same = now[0] === seen[0];
     seen = now;

@@ -318,6 +318,7 @@ def test_a_review_that_no_file_holds_is_not_closed_without_a_question(visit, fil
     with page.expect_download():
         page.click('[data-pane="0"] .keep')
     assert asked == [], "nothing is closed"
+    page.wait_for_timeout(2000)  # the word has arrived: Gradio gives up a page whose answer was under way
     page.evaluate("location.reload()")
     page.wait_for_timeout(500)
     assert asked == ["beforeunload"]

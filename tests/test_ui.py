@@ -526,7 +526,7 @@ def test_a_photograph_that_is_chosen_while_a_reading_is_drawn_is_not_lost(eye, h
     port, demo = hurried(built)
     chosen(port, demo, eye(1)[0])
     monkeypatch.setattr(answers, "everything", slowly)
-    assert press(port, demo, "analyse", [None]) == 200
+    assert press(port, demo, "analyse", [None, None]) == 200
     answered(port)
     assert press(port, demo, "adopt", [None, None]) == 200
     assert drawing.wait(30)
@@ -748,6 +748,70 @@ def test_a_table_and_a_comparison_say_that_eyes_are_simulated(answer):
     cases.forget(case)
 
 
+def two_eyes(eye):
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    return case
+
+
+def test_what_was_read_since_is_not_written_over_by_what_began_before(eye, answer):
+    """Measured while the fellow was read: that state of the case knows nothing of the fellow's reading."""
+    case = two_eyes(eye)
+    first = case.adopt(replace(answer.reader.read(replace(case, eyes=case.eyes[:1]), silent), eyes=case.eyes))
+    half = replace(case, eyes=(answer.reader.read(replace(case, eyes=case.eyes[:1]), silent).eyes[0], case.eyes[1]))
+    whole = half.adopt(answer.reader.read(half, silent))
+    measured = answer.reader.measure(replace(half, shown=0), silent)
+    case = whole.adopt(measured)
+    assert [each.readings for each in case.eyes] == [1, 1]
+    assert case.eyes[1].report is not None
+    assert case.eyes[0].measured
+    assert case.adopt(whole).eyes[0].measured, "nor is what was measured"
+    assert first.folder == case.folder
+    cases.forget(case)
+
+
+def test_an_eye_that_was_read_stays_off_the_page_where_the_clinician_turned_meanwhile(eye, answer):
+    case = two_eyes(eye)
+    read = answer.reader.read(replace(case, shown=1), silent)
+    assert replace(case, shown=1).adopt(read).shown == 0, "the first that was read comes onto the page"
+    turned = replace(case, shown=0).turned(1)
+    assert turned.adopt(read).shown == 1, "a note of that eye may be half written"
+    cases.forget(case)
+
+
+def test_what_waits_for_its_turn_is_done_with_the_eye_it_was_asked_for(eye, answer):
+    case = answer.reader.read(two_eyes(eye), silent)
+    wanted = case.eyes[0].file
+    made = answer.override(wanted, case.turned(1), lambda *_, **__: None)
+    assert [each.overridden for each in made.eyes] == [True, False]
+    assert [each.measured for each in answer.measure(wanted, case.turned(1), lambda *_, **__: None).eyes] == [
+        True,
+        False,
+    ]
+    with pytest.raises(Exception, match="Choose a photograph first"):
+        answer.override(case.folder / "gone.png", case, lambda *_, **__: None)
+    cases.forget(case)
+
+
+def test_a_second_choice_that_was_made_before_the_page_learnt_of_the_first_keeps_both(eye):
+    first, second = (upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS")))
+    case, _ = cases.take(cases.open_case(), [first])
+    both, said = cases.take(case, [first, second])
+    assert said == []
+    assert both.eyes[0] is case.eyes[0]
+    assert [each.named for each in both.eyes] == ["right", "left"]
+    cases.forget(both)
+
+
+def test_an_example_stays_where_the_photograph_cannot_be_read(answer, tmp_path):
+    case, _ = cases.take(cases.open_case(), [str(answer.eyes[0])])
+    (tmp_path / "letter.jpg").write_text("Dear colleague")
+    mixed, said = cases.take(case, [*case.files, upload(str(tmp_path / "letter.jpg"), "letter.jpg")])
+    assert mixed.eyes == case.eyes
+    assert len(said) == 1
+    assert said[0] != cases.MADE_WAY
+    cases.forget(mixed)
+
+
 def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
     right = next(i for i, path in enumerate(answer.eyes) if "right" in path.name)
@@ -866,7 +930,7 @@ def test_vessels_measured_for_one_eye_do_not_bring_it_back_onto_the_page(eye):
     cases.forget(case)
 
 
-def test_an_eye_read_while_the_clinician_turned_to_the_other_comes_onto_the_page(eye, answer):
+def test_an_eye_that_was_read_comes_onto_the_page(eye, answer):
     case, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "OD.png")])
     case, _ = cases.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "OS.png")])
     made, page = answer.adopt(answer.reader.read(case, silent), replace(case, shown=0)), answer.page

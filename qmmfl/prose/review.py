@@ -23,7 +23,8 @@ def review_html(report: Report, review: Review) -> str:
     )
     return (
         f'<form data-eye="{report.photograph.sha256}"><table class="review">'
-        "<caption>Your own word beside the machine's; it goes into the report and the CSV"
+        f"<caption>{f'{report.eye.side.capitalize()} eye: your' if report.eye.side else 'Your'} own word beside the "
+        "machine's; it goes into the report and the CSV"
         f'</caption><thead><tr><th scope="col">Subject</th><th scope="col">Machine</th>{choices}</tr></thead>'
         f'<tbody>{rows}</tbody></table><p><label>Corrected grade of diabetic retinopathy <select name="grade">'
         f'<option value="">no correction</option>{grades}</select></label></p><p><label>Note (no names, no dates of '

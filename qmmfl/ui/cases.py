@@ -31,13 +31,15 @@ _MARK, _GONE, _KEPT = "case-", "gone-", "kept-"
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """One photograph of a case. Its side by the file's name (named), by a DICOM tag (tagged), by the photograph (seen),
+    """One photograph of a case. upload: where it was before, by which a choice that was made before the page learnt of
+    `file` still names it. Its side by the file's name (named), by a DICOM tag (tagged), by the photograph (seen),
     by the clinician (chosen). readings: how often it was read. measured: whether the vessels in `evidence` were
     compared with a second reading. is_simulated: of no person. is_example: one of those that the page offers, of which
     there is always another copy.
     """
 
     file: Path
+    upload: Path | None = None
     named: str | None = None
     tagged: str | None = None
     is_dicom: bool = False
@@ -94,11 +96,14 @@ class Taken:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One or two photographs and what was said of them; `shown` is the index of the one on the page."""
+    """One or two photographs and what was said of them; `shown` is the index of the one on the page, which the
+    clinician turned to `turns` times.
+    """
 
     folder: Path
     eyes: tuple[Taken, ...] = ()
     shown: int = 0
+    turns: int = 0
 
     @property
     def eye(self) -> Taken | None:
@@ -127,18 +132,28 @@ class Case:
         eyes[number] = replace(eyes[number], **changes)
         return replace(self, eyes=tuple(eyes))
 
+    def turned(self, number: int) -> "Case":
+        """With an eye on the page that the clinician asked for."""
+        return replace(self, shown=number, turns=self.turns + 1)
+
+    def asked(self, file: Path | None) -> "Case | None":
+        """With the eye of that file on the page, for which something was asked; None where it is gone."""
+        number = next((n for n, each in enumerate(self.eyes) if each.file == file), None)
+        return None if number is None else replace(self, shown=number)
+
     def adopt(self, read: "Case") -> "Case":
         """With what was read of these photographs in `read`, an earlier state of this case; the clinician's word of
-        meanwhile stays. A photograph that was read anew comes onto the page.
+        meanwhile stays, and what was read since. A photograph that was read anew comes onto the page, unless the
+        clinician turned to another meanwhile, of which a note may be half written.
         """
         found, case, shown = {each.file: each for each in read.eyes}, self, self.shown
         for number, each in enumerate(self.eyes):
             other = found.get(each.file, each)
-            if (other.readings, other.measured) == (each.readings, each.measured):
+            if (other.readings, other.measured) <= (each.readings, each.measured):
                 continue
             what = ("report", "evidence", "seen", "overridden", "readings", "measured")
             case = case.changed(number, **{name: getattr(other, name) for name in what})
-            if other.readings > each.readings and other is read.eye:
+            if other.readings > each.readings and other is read.eye and read.turns == self.turns:
                 shown = number
         return replace(case, shown=shown)
 
@@ -200,20 +215,23 @@ def take(case: Case, paths: list[str]) -> tuple[Case, list[str]]:
 
     New ones are moved into the case under a name of ours (the side is kept); those that are gone are deleted.
     """
-    known = {str(each.file): each for each in case.eyes}
-    kept = [known[path] for path in paths if path in known]
+    known = {str(path): each for each in case.eyes for path in (each.file, each.upload)}
+    kept = list(dict.fromkeys(known[path] for path in paths if path in known))
     new, said = [Path(path) for path in paths if path not in known], []
-    only_simulated = all(each.is_simulated and not each.review.given for each in kept)
-    if kept and only_simulated and any(os.path.isfile(path) and not photograph.is_simulated(path) for path in new):
-        kept, said = [], [MADE_WAY]
+    yields = bool(kept) and all(each.is_simulated and not each.review.given for each in kept)
     for tried, path in enumerate(new):
-        if len(kept) == MOST or tried == _TRIES:
+        alone = yields and os.path.isfile(path) and not photograph.is_simulated(path)
+        if tried == _TRIES or (len(kept) == MOST and not alone):
             said.append("A case holds two photographs, one of each eye; remove one first, or clear the case.")
             for surplus in new[tried:]:
                 discard(surplus)
             break
         try:
-            kept.append(_taken(case, path, kept))
+            taken = _taken(case, path, [] if alone else kept)
+            if alone:
+                kept, yields = [], False
+                said.append(MADE_WAY)
+            kept.append(taken)
         except PhotographError as error:
             said.append(str(error))
         except FileNotFoundError:  # its case was deleted, but the page still lists it beside what is chosen anew
@@ -286,7 +304,7 @@ def _taken(case: Case, path: Path, others: list[Taken]) -> Taken:
     folder = _new_folder(case.folder)
     suffix = path.suffix.lower() if path.suffix.lower() in results.ENDINGS else ".img"
     file = folder / f"{f'{named}_eye' if named else 'photograph'}{suffix}"
-    taken = Taken(file, named)
+    taken = Taken(file, path, named)
     try:
         shutil.copyfile(source, file)
         discard(source)

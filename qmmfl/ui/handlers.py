@@ -1,7 +1,6 @@
 """What answers which control of the page. A handler gets the case of its own session and returns what changes."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,15 +111,24 @@ class Handlers:
         return {**self.show(None), self.page.file: None, self.page.viewer: answers.NO_EYE}
 
     @told
-    def analyse(self, case: Case | None, progress: Callable, override: bool) -> Case | None:
+    def analyse(self, case: Case | None, progress: Callable) -> Case | None:
         """The case read, for `adopt`; None where it was stopped. progress: as gr.Progress."""
         if case is None or not case.eyes:
             raise PhotographError("Choose a photograph first.")
-        return self._unless_stopped(case, lambda: self.reader.read(case, _shown(progress), override))
+        return self._unless_stopped(case, lambda: self.reader.read(case, _shown(progress)))
 
     @told
-    def measure(self, case: Case | None, progress: Callable) -> Case | None:
-        """The case with the vessels of the eye on the page, likewise."""
+    def override(self, wanted: Path | None, case: Case | None, progress: Callable) -> Case | None:
+        """The case with the eye that was on the page when it was asked for, `wanted`, read whatever its quality."""
+        case = case and case.asked(wanted)
+        if case is None:
+            raise PhotographError("Choose a photograph first.")
+        return self._unless_stopped(case, lambda: self.reader.read(case, _shown(progress), True))
+
+    @told
+    def measure(self, wanted: Path | None, case: Case | None, progress: Callable) -> Case | None:
+        """The case with the vessels of the eye that was on the page when it was asked for, likewise."""
+        case = case and case.asked(wanted)
         if case is None or not answers.can_measure(case.eye):
             raise PhotographError(NO_WHY)
         return self._unless_stopped(case, lambda: self.reader.measure(case, _shown(progress)))
@@ -157,7 +165,7 @@ class Handlers:
         """The other eye onto the page."""
         if case is None:
             return self._lost()
-        turned = replace(case, shown=number) if number is not None else case
+        turned = case if number is None else case.turned(number)
         return _unless_cleared(case, lambda: self.show(turned)) or gradio().skip()
 
     @told

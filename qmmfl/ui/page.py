@@ -24,14 +24,14 @@ def build(pipeline):
         page = lay_out(pipeline, reader, eyes)
         answer = Handlers(page, reader, eyes)
 
-        def analyse(case, progress=gr.Progress()):  # noqa: B008 (Gradio's way to ask for it)
-            return answer.analyse(case, progress, False)
+        def analyse(_, case, progress=gr.Progress()):  # noqa: B008 (Gradio's way to ask for it)
+            return answer.analyse(case, progress)
 
-        def override(case, progress=gr.Progress()):  # noqa: B008
-            return answer.analyse(case, progress, True)
+        def override(wanted, case, progress=gr.Progress()):  # noqa: B008
+            return answer.override(wanted, case, progress)
 
-        def measure(case, progress=gr.Progress()):  # noqa: B008
-            return answer.measure(case, progress)
+        def measure(wanted, case, progress=gr.Progress()):  # noqa: B008
+            return answer.measure(wanted, case, progress)
 
         def analyse_file(photograph_file: gr.FileData) -> dict:  # pyright: ignore[reportInvalidTypeForm]
             """One colour fundus photograph in, report.json (schema 1) out."""
@@ -62,30 +62,35 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
 
     def begun(case):
         begin(case)
-        return gr.Button(interactive=True)
+        return gr.Button(interactive=True), case.eye.file if case and case.eye else None
 
     def started(button):
-        """What a button starts after an earlier stop was forgotten, with the button that stops it."""
-        return button.click(begun, state, page.halt, queue=False, **quiet)
+        """What a button starts after an earlier stop was forgotten, with the button that stops it; and the file of the
+        eye on the page, since the clinician may turn to the other while this waits for its turn.
+        """
+        wanted = gr.State(time_to_live=KEEP)
+        return button.click(begun, state, [page.halt, wanted], queue=False, **quiet), wanted
 
     def ended(event):
         event.then(lambda: gr.Button(interactive=False), None, page.halt, queue=False, **quiet)
 
-    kept = gr.on(
+    # Files of before the last word can be fetched no more while those with it are made.
+    closed = gr.on(
         [page.report_tab.select, page.make.click],
-        answer.keep,
-        [text, state],
+        answer.close_files,
+        state,
         files,
-        js=_REVIEW,
+        queue=False,
         trigger_mode="multiple",
         **quiet,
     )
+    kept = closed.then(answer.keep, [text, state], files, js=_REVIEW, trigger_mode="multiple", **quiet)
 
     def remade(event):
         """The files of what the event brings onto the page, where the tab that keeps them is open."""
         event.success(None, js=_MAKE, **quiet)
 
-    explain = started(page.ask).then(
+    explain = started(page.ask)[0].then(
         answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow
     )
     ended(explain)
@@ -101,14 +106,16 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     ]
     # An answer must not arrive beside another eye.
     other: dict[str, Any] = {"cancels": [*asked, kept, pick, *placed], **quiet}
+    every_time: dict[str, Any] = {"trigger_mode": "multiple", **other, **_CASE}  # the last word may not be dropped
     for change in (page.file.upload, page.file.delete):
-        remade(change(answer.choose, [page.file, state], every, **other, **_CASE))
+        remade(change(answer.choose, [page.file, state], every, **every_time))
     page.file.clear(answer.empty, state, every, queue=False, **other)
     page.clear.click(answer.clear, state, every, queue=False, **other)
     if page.offered:
         remade(page.offered.click(answer.choose_example, [page.offered, state], every, **other, **_CASE))
     for button, read in ((page.go, analyse), (page.override, override), (page.measure, measure)):
-        made = started(button).then(read, state, page.read, show_progress_on=[page.viewer], **slow)
+        start, wanted = started(button)
+        made = start.then(read, [wanted, state], page.read, show_progress_on=[page.viewer], **slow)
         adopted = made.then(
             answer.adopt,
             [page.read, state],
@@ -120,9 +127,9 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
         ended(adopted)
         remade(adopted)
     page.halt.click(stop, state, None, queue=False, **quiet)
-    remade(page.which.input(answer.turn, [page.which, state], every, **other, **_CASE))
+    remade(page.which.input(answer.turn, [page.which, state], every, **every_time))
     for number, side in enumerate(page.sides):
-        remade(side.input(partial(answer.correct, number), [side, state], every, **other, **_CASE))
+        remade(side.input(partial(answer.correct, number), [side, state], every, **every_time))
     page.used.click(answer.use, state, state, queue=False, **quiet)
     noted = page.store.click(
         answer.note,
