@@ -207,10 +207,18 @@ def test_strangers_are_pictures_and_repeat(eye_file):
     assert (strangers.picture(kinds[0]) == strangers.picture(kinds[0])).all()
 
 
-@pytest.mark.parametrize(("of_before", "kept"), [("a" * 64, {"ablations", "explanations"}), ("b" * 64, {"ablations"})])
-def test_an_export_keeps_the_figures_that_still_hold(of_before, kept):
+@pytest.mark.parametrize(
+    ("of_before", "called_from", "kept"),
+    [
+        ("a" * 64, {}, {"ablations", "explanations", "stress"}),
+        ("a" * 64, {"doubtful_below": 0.9}, {"ablations", "explanations"}),
+        ("b" * 64, {}, {"ablations"}),
+    ],
+)
+def test_an_export_keeps_the_figures_that_still_hold(of_before, called_from, kept):
     figures = {"ablations": 1, "explanations": 2, "classification": 3, "stress": 4, "conformal": 5}
-    before, made = tiny_card(sha256=of_before, metrics=figures), tiny_card(sha256="a" * 64, metrics={"conformal": 6})
+    before = tiny_card(sha256=of_before, metrics=figures, **called_from)
+    made = tiny_card(sha256="a" * 64, metrics={"conformal": 6})
     carried = export.carry(before, made)
     assert set(carried.metrics) == {*kept, "conformal"}
     assert carried.metrics["conformal"] == 6

@@ -16,7 +16,7 @@ import qmmfl
 from qmmfl import measures, weights
 from qmmfl.explain.agreement import KEY
 from qmmfl.fundus import Prep
-from qmmfl.nets import GRADABLE, OUTPUTS, Network
+from qmmfl.nets import FUNDUS, GRADABLE, OUTPUTS, Network
 from qmmfl.pipeline import Pipeline
 
 from . import calibrate, conformal, data, feature_cache, planes, tasks
@@ -68,6 +68,8 @@ LIMITS = (
 # Figures that outlive the weights they came with: they say of which they are, or are of nets of their own.
 CARRIED = ("ablations", "leave_out")
 OF_TENSORS = (KEY,)  # and those that new calibrations leave as they are
+OF_GRADES = ("stress",)  # likewise where what grade, lesions and gates are called from stayed as it was
+_CALLED_FROM = ("grade", "lesion_thresholds", "lesions_healthy", "least_vessels", "doubtful_below")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,9 @@ def export(recipe: ExportRecipe) -> weights.Card:
 def carry(before: weights.Card, made: weights.Card) -> weights.Card:
     """The card of new weights with those figures of an earlier one that still hold; the evaluation makes the others."""
     names = (*CARRIED, *OF_TENSORS) if before.sha256 == made.sha256 else CARRIED
+    gates = [[card.calibrations.get(name) for name in (GRADABLE, FUNDUS)] for card in (before, made)]
+    alike = gates[0] == gates[1] and all(getattr(before, name) == getattr(made, name) for name in _CALLED_FROM)
+    names += OF_GRADES if before.sha256 == made.sha256 and alike else ()
     kept = {name: before.metrics[name] for name in names if name in before.metrics}
     return dataclasses.replace(made, metrics={**kept, **made.metrics})
 
