@@ -392,6 +392,8 @@ def test_a_picture_of_another_eye_does_not_stay_beside_the_new_numbers(found, sa
     mine = tmp_path / "mine.png"
     for path in (mine, tmp_path / "evidence.png", tmp_path / "neighbours.png"):
         path.write_bytes(b"of an eye before")
+    for name in (outputs.EVIDENCE, outputs.ATLAS):
+        (tmp_path / name).write_text('{"provenance": {"weights_sha256": "of an eye before"}}')
     measured = replace(evidence.measure(report, {}), disc=None)
     leaflet.write_evidence(tmp_path, report, measured)
     leaflet.write_placement(tmp_path, report, found, found.place(report), "GRADE")
