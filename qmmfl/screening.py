@@ -25,8 +25,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _DECODED, _READ = 2, 1  # eyes that may wait between two stages
-# What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
 _NAMELESS = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # of a file system that takes no such name
+# What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
 _FAILURES = (RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError, cv2.error)
 
 
@@ -121,8 +121,8 @@ def _written(item: Item, folder: Path, parts: results.Parts) -> Item:
         except OSError as error:
             if error.errno not in _NAMELESS:
                 raise
-            name = item.path.name
-            raise PhotographError(f"No folder for results can be called as {name} is; rename it and read it.") from None
+            fault = f"No report of {item.path.name} can be written: the disk takes no folder of that name"
+            raise PhotographError(f"{fault}; rename the photograph and read it again.") from None
     return item
 
 

@@ -195,8 +195,9 @@ window.qmmfl = (() => {
 
   function fill(form) {
     form.dataset.filled = "yes";
+    // What is typed on would be said of another eye.
     if (lately && form.dataset.eye !== lately && form.contains(document.activeElement)) document.activeElement.blur();
-    lately = form.dataset.eye; // what is typed on would be said of another eye
+    lately = form.dataset.eye;
     const known = said[lately];
     if (!known) return form.reset(); // Gradio makes the next eye's form of this one, answers and all
     for (const box of all(form, "input[type=radio]")) box.checked = (known.opinions[box.name] || "") === box.value;
@@ -327,7 +328,8 @@ window.qmmfl = (() => {
   let drag = null; // {what, pointer, x, y, box}
   document.addEventListener("pointerdown", event => {
     const what = event.target.closest?.(".viewer .stage, .boxer");
-    if (!what || event.button || drag) return; // a second finger moves nothing
+    if (!what || event.button) return;
+    if (drag?.what.isConnected && drag.pointer !== event.pointerId) return; // a second finger moves nothing
     event.preventDefault();
     (what.closest(".viewer") || what).focus({ preventScroll: true });
     drag = { what, pointer: event.pointerId, x: event.clientX, y: event.clientY, box: what.getBoundingClientRect() };

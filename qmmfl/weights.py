@@ -210,8 +210,8 @@ def find(source: str | Path | None = None) -> tuple[Path, str]:
     folder = Path(source)
     if os.path.isdir(folder):  # Path.is_dir raises where a name is too long or a folder closed
         return folder, folder.resolve().name
-    in_here = len(folder.parts) > 1 and os.path.isdir(folder.parent)
-    beside = "@" not in str(source) and in_here
+    # In a folder that is here.
+    beside = "@" not in str(source) and len(folder.parts) > 1 and os.path.isdir(folder.parent)
     if beside or isinstance(source, Path) or source[:1] in (".", "/", "~"):
         raise WeightsError(f"there is no folder {source}; check its name (owner/repo@main is always of the Hub)")
     repository, revision = _repository(source)

@@ -188,7 +188,7 @@ def test_a_name_that_no_folder_can_have_is_refused_and_stops_nothing(eyes, tmp_p
     monkeypatch.setattr(results, "write_report", write)
     given = {Path(row["input"]).stem: row for row in screen(eyes, tmp_path / "out")}
     assert [stem for stem, row in given.items() if row["status"] == "refused"] == ["eye2"]
-    assert given["eye2"]["reason"].endswith("rename it and read it.")
+    assert given["eye2"]["reason"].endswith("rename the photograph and read it again.")
 
 
 def test_a_kill_while_an_earlier_report_is_cleared_leaves_it_ours(eyes, tmp_path, monkeypatch):

@@ -163,14 +163,14 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
         moves[code] = Move(
             code,
             NAMES[code],
-            old.probability,
-            new.probability,
-            old.threshold,
-            float(before[output]),
-            float(after[output]),
-            (old.suspected, new.suspected),
-            (bool(old.undecided), bool(new.undecided)),
-            (was.dr.grade, now.dr.grade) if code == GRADE else None,
+            before=old.probability,
+            after=new.probability,
+            threshold=old.threshold,
+            logit_before=float(before[output]),
+            logit_after=float(after[output]),
+            calls=(old.suspected, new.suspected),
+            doubts=(bool(old.undecided), bool(new.undecided)),
+            grades=(was.dr.grade, now.dr.grade) if code == GRADE else None,
         )
     return WhatIf(change, moves, reading.report.eye.side)
 
