@@ -159,6 +159,9 @@ def test_uploads_that_broke_off_are_swept_with_the_next(server):
         while not (left := list(folder.glob("tmp*"))) and time.monotonic() < limit:
             time.sleep(0.05)
     assert left, "Gradio writes as it comes"
+    sizes = []
+    while sizes != (sizes := [path.stat().st_size for path in left]) and time.monotonic() < limit:
+        time.sleep(0.5)  # what is still written would make it new again
     for path in left:
         os.utime(path, (1, 1))
     assert server.read(eye(2))[0] == "complete"
