@@ -15,20 +15,15 @@ from typing import Any
 
 import filelock
 
-from . import __version__, cells, outputs, photograph, results
+from . import __version__, cells, outputs, photograph, results, summary
+from .summary import RunError
 
-SUMMARY, SETTINGS, LOCK = "summary.csv", "run.json", ".lock"
+SUMMARY, SETTINGS, LOCK = summary.NAME, "run.json", ".lock"
 PARQUET = "summary.parquet"
 SCHEMA = 1
 _CURE = "name another folder with --out, or begin anew with --restart"
-_MARK = "\ufeff"  # that a spreadsheet may write before the first byte of a table
 _LONGEST = 200  # [bytes] of a folder's name; file systems end at 255
-_Stale = tuple[str, int, int]  # the folder of a row, and where the row begins and ends in the file [bytes]
 _TAKEN = {"", ".", "..", SUMMARY, SETTINGS, LOCK, PARQUET}  # no photograph's folder is called so
-
-
-class RunError(ValueError):
-    """A folder of results that this run must not go on in. The text is one sentence with the cure."""
 
 
 class Run:
@@ -129,9 +124,7 @@ class Run:
                 found = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
                 return None if isinstance(found, dict) and "weights_sha256" in found else SETTINGS
         if (self.path / SUMMARY).exists():
-            with (self.path / SUMMARY).open(newline="", encoding="utf-8", errors="replace") as opened:
-                header = opened.readline(1000).lstrip(_MARK)
-            return SUMMARY if header and not header.startswith(results.SUMMARY_COLUMNS[0]) else None
+            return None if summary.is_ours(self.path / SUMMARY) else SUMMARY
         return PARQUET if (self.path / PARQUET).exists() else None
 
     def _settle(self, settings: dict[str, Any]) -> None:
@@ -155,74 +148,30 @@ class Run:
             (self.path / PARQUET).unlink(missing_ok=True)
             return
         named = {results.show(path): path for path in results.find_photographs(again, self.path)}
-        stale: list[_Stale] = []
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
-            lines = _Lines(opened)
-            rows = csv.reader(lines)
-            header = next(rows, [])
-            if header:
-                header[0] = header[0].removeprefix(_MARK)
-            if lines.torn:
-                header = []
-            elif header != list(results.SUMMARY_COLUMNS):
-                raise RunError(f"{SUMMARY} in {self.path} has other columns; begin anew with --restart")
-            whole = lines.bytes if header else 0
-            try:
-                for number, texts in enumerate(rows if header else (), start=2):
-                    if lines.torn:
-                        break
-                    if not texts:  # an empty line, which somebody left there
-                        whole = lines.bytes
-                        continue
-                    if len(texts) != len(header):
-                        if any(rows):
-                            raise RunError(
-                                f"row {number} of {SUMMARY} in {self.path} is of {len(texts)} instead of {len(header)} "
-                                "cells, and others follow it; mend or remove that row, or begin anew with --restart"
-                            )
-                        break
-                    row = dict(zip(header, map(cells.unguard, texts), strict=True))
-                    if os.path.abspath(row["input"]) != row["input"]:  # which file that was nobody knows any more
-                        raise RunError(
-                            f"{self.path} holds results of another version, which did not write down in which folders "
-                            f"its photographs lie; {_CURE}"
-                        )
-                    if not _is_folder_of(row["folder"], row["input"]):
-                        raise RunError(
-                            f"row {number} of {SUMMARY} in {self.path} names the folder {row['folder']}, which is not "
-                            "that of its photograph: another program changed it; put it back, or begin anew with "
-                            "--restart"
-                        )
-                    path = named.get(row["input"])
-                    if path is not None and (row["status"] == results.REFUSED or _was_replaced(path, row)):
-                        stale.append((row["folder"], whole, lines.bytes))
-                    else:
-                        self._know(row)
-                    whole = lines.bytes
-            except csv.Error:  # what a power failure can leave at the end
-                pass
-        with file.open("rb") as opened:
-            opened.seek(whole)
-            if _holds_rows(opened.read()):
+        stale, table = [], summary.Table(file)
+        for row in table.rows():
+            given, folder = row.cells["input"], row.cells["folder"]
+            if os.path.abspath(given) != given:  # which file that was nobody knows any more
                 raise RunError(
-                    f"{SUMMARY} in {self.path} cannot be read from its byte {whole} on: another program saved it with "
-                    "other line ends, or a quote stands open; mend it, or begin anew with --restart"
+                    f"{self.path} holds results of another version, which did not write down in which folders "
+                    f"its photographs lie; {_CURE}"
                 )
+            if not _is_folder_of(folder, given):
+                raise RunError(
+                    f"row {row.number} of {SUMMARY} in {self.path} names the folder {folder}, which is not that of its "
+                    "photograph: another program changed it; put it back, or begin anew with --restart"
+                )
+            path = named.get(given)
+            if path is not None and (row.cells["status"] == results.REFUSED or _was_replaced(path, row.cells)):
+                stale.append(row)
+            else:
+                self._know(row.cells)
         (self.path / PARQUET).unlink(missing_ok=True)  # before the table changes
-        os.truncate(file, whole)
+        os.truncate(file, table.whole)
+        for row in stale:  # the report first, since a row without one is still tried again after a stop
+            self._remove(row.cells["folder"])
         if stale:
-            self._forget(stale)
-
-    def _forget(self, stale: list[_Stale]) -> None:
-        """Remove reports and rows; the report first, since a row without one is still tried again after a stop."""
-        for folder, _, _ in stale:
-            self._remove(folder)
-        file = self.path / SUMMARY
-        with results.placing(file) as partial, file.open("rb") as old, partial.open("wb") as new:
-            for _, begin, end in stale:
-                new.write(old.read(begin - old.tell()))
-                old.seek(end)
-            new.write(old.read())
+            summary.drop(file, stale)
 
     def _know(self, row: Mapping[str, str]) -> None:
         self._seen.add(row["input"])
@@ -232,14 +181,9 @@ class Run:
     def _clear(self) -> None:
         """Remove the files that an earlier run wrote, and nothing else."""
         if (self.path / SUMMARY).exists():
-            with (
-                contextlib.suppress(csv.Error),  # what a power failure can leave at the end
-                (self.path / SUMMARY).open(newline="", encoding="utf-8-sig", errors="replace") as opened,
-            ):
-                for row in csv.DictReader(opened):
-                    folder, given = (cells.unguard(row.get(key) or "") for key in ("folder", "input"))
-                    if _is_folder_of(folder, given):
-                        self._remove(folder)
+            for folder, given in summary.pairs(self.path / SUMMARY):
+                if _is_folder_of(folder, given):
+                    self._remove(folder)
         for name in (SETTINGS, PARQUET, SUMMARY):
             (self.path / name).unlink(missing_ok=True)
 
@@ -328,29 +272,3 @@ def _fold(name: str) -> str:
     with its accent behind it.
     """
     return unicodedata.normalize("NFC", results.show(name)).casefold()
-
-
-def _holds_rows(rest: bytes) -> bool:
-    """Whether behind its first line the rest of a table holds whole rows: then that was no row torn by a stop."""
-    for line in rest.splitlines(keepends=True)[1:]:
-        with contextlib.suppress(csv.Error):
-            texts = next(csv.reader([line.decode("utf-8", "replace").rstrip("\r\n")]), [])
-            if line.endswith((b"\r", b"\n")) and len(texts) == len(results.SUMMARY_COLUMNS):
-                return True
-    return False
-
-
-class _Lines:
-    """The lines of a file, counting the bytes handed out; torn: the last one has no end."""
-
-    def __init__(self, file: Iterable[str]) -> None:
-        self._file, self.bytes, self.torn = iter(file), 0, True
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._file)
-        self.bytes += len(line.encode("utf-8", "surrogateescape"))
-        self.torn = not line.endswith("\n")  # a spreadsheet that saved the table may have dropped our carriage returns
-        return line

@@ -35,7 +35,7 @@ from PIL import Image
 from qmmfl import cli, draw, fundus, guard, labels, phantom, photograph, pipeline, quality, results, runs, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
-from qmmfl.ui import border, cases
+from qmmfl.ui import border, cases, exports
 
 ROOT = Path(__file__).parent.parent
 
@@ -664,11 +664,11 @@ def test_a_disk_that_fills_while_a_picture_or_a_report_is_written_leaves_no_half
         with pytest.raises(OSError, match="No space left"):
             taken.save("score_DR", eye.photograph, "png")
         with pytest.raises(OSError, match="No space left"):
-            cases.export(case, None, "retinal_report.pdf", b"%PDF-1.4 and so on")
+            exports.export(case, None, "retinal_report.pdf", b"%PDF-1.4 and so on")
     assert not [path for path in case.folder.rglob("*") if path.is_file()]
     address = taken.save("score_DR", eye.photograph, "png")
     assert Path(address.partition("=")[2]).read_bytes() == draw.encode(eye.photograph, "png")
-    kept = cases.export(case, None, "retinal_report.pdf", b"%PDF-1.4 and so on")
+    kept = exports.export(case, None, "retinal_report.pdf", b"%PDF-1.4 and so on")
     assert Path(kept).read_bytes() == b"%PDF-1.4 and so on"
     cases.forget(case)
 

@@ -19,7 +19,7 @@ from test_ui import silent, upload
 
 from qmmfl import cli, compression, dicom, laterality, photograph, prose, results, review, runs, screening
 from qmmfl.records import Eye, PhotographError
-from qmmfl.ui import cases
+from qmmfl.ui import cases, exports
 from qmmfl.ui.reader import Reader
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed (qmmfl[dicom])")
@@ -324,7 +324,7 @@ def test_the_tag_settles_the_side_and_a_conflict_is_asked_about(case):
 
 def test_no_export_but_the_dicom_names_the_patient(case):
     report = case.eye.report
-    texts = [cases.as_json(case, 0), prose.report_pdf(report), review.to_csv([(report, case.eye.review)]).encode()]
+    texts = [exports.as_json(case, 0), prose.report_pdf(report), review.to_csv([(report, case.eye.review)]).encode()]
     texts += [json.dumps(report.to_dict()).encode(), *(path.read_bytes() for path in case.folder.rglob("*.jpg"))]
     assert len(texts) > 4
     for text in texts:
@@ -333,7 +333,7 @@ def test_no_export_but_the_dicom_names_the_patient(case):
 
 def test_the_report_goes_out_as_a_new_document_of_the_same_study(case, tmp_path):
     pdf = prose.report_pdf(case.eye.report)
-    path = Path(cases.export(case, 0, "retinal_report.dcm", cases.as_dicom(case.eye, pdf)))
+    path = Path(exports.export(case, 0, "retinal_report.dcm", exports.as_dicom(case.eye, pdf)))
     assert path.name == "retinal_report_right_eye.dcm"
     made, source = pydicom.dcmread(path), pydicom.dcmread(case.eye.file)
     assert made.SOPClassUID == "1.2.840.10008.5.1.4.1.1.104.1"
@@ -348,7 +348,7 @@ def test_the_report_goes_out_as_a_new_document_of_the_same_study(case, tmp_path)
     assert (made.Modality, made.Laterality, made.VerificationFlag) == ("DOC", "R", "UNVERIFIED")
     assert made.file_meta.MediaStorageSOPInstanceUID == made.SOPInstanceUID
     assert not any(name in made for name in ("InstitutionName", "PatientComments", "PixelData", "Rows"))
-    again = pydicom.dcmread(io.BytesIO(cases.as_dicom(case.eye, pdf)))
+    again = pydicom.dcmread(io.BytesIO(exports.as_dicom(case.eye, pdf)))
     assert again.SOPInstanceUID != made.SOPInstanceUID, "a second export is another document"
 
 

@@ -30,7 +30,7 @@ from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, comparison, doubts, markup, paper
 from qmmfl.records import Eye
-from qmmfl.ui import answers, border, cases, examples, gpu, layout, server, sessions
+from qmmfl.ui import answers, border, cases, examples, exports, gpu, layout, server, sessions
 from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
 from qmmfl.ui.handlers import Handlers
@@ -389,7 +389,7 @@ def test_a_case_in_use_is_not_swept_out(case):
 
 
 def test_the_files_of_the_report_live_as_long_as_their_case(case):
-    kept = Path(cases.export(case, None, "retinal_report.json", b"{}"))
+    kept = Path(exports.export(case, None, "retinal_report.json", b"{}"))
     os.utime(kept, (1, 1))
     cases.hold(case)
     assert time.time() - kept.stat().st_mtime < 60, "Gradio deletes by age what a button offers"
@@ -703,7 +703,7 @@ def test_whatever_is_made_of_an_example_says_that_it_is_simulated(eye, answer):
     case, _ = cases.take(cases.open_case(), [str(answer.eyes[0])])
     assert photograph.NOTE_SIMULATED in answers.everything(case, answer.reader)["viewer"]
     case = answer.reader.read(case, silent)
-    assert photograph.NOTE_SIMULATED in json.loads(cases.as_json(case, case.shown))["input"]["notes"]
+    assert photograph.NOTE_SIMULATED in json.loads(exports.as_json(case, case.shown))["input"]["notes"]
     assert photograph.NOTE_SIMULATED in answers.everything(case, answer.reader)["reading"]
     cases.forget(case)
     own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "simulated_eye.png")])
@@ -865,7 +865,7 @@ def test_two_photographs_of_one_side_are_asked_about(eye):
     for number in (0, 1):
         case = Reader(FakePipeline()).read(replace(case, shown=number), silent).changed(number, chosen="left")
     for number in (0, 1):  # and what is kept says so
-        assert "Both photographs" in " ".join(json.loads(cases.as_json(case, number))["input"]["notes"])
+        assert "Both photographs" in " ".join(json.loads(exports.as_json(case, number))["input"]["notes"])
     table = Handlers(SimpleNamespace(), Reader(FakePipeline()), []).keep("[]", case)[2]
     assert all("Both photographs" in row["notes"] for row in csv.DictReader(io.StringIO(written(table))))
 
@@ -947,7 +947,7 @@ def test_exports_hold_the_review_and_no_name(case):
     case = Reader(FakePipeline()).read(case, silent)
     said = review.accept({"opinions": {"DR": "agree", "x": "agree", "MH": "<b>"}, "grade": "3", "note": "=1+1"})
     case = case.changed(0, review=said)
-    kept = json.loads(cases.as_json(case, case.shown))
+    kept = json.loads(exports.as_json(case, case.shown))
     assert kept["review"] == {"opinions": {"DR": "agree"}, "grade": 3, "note": "=1+1"}
     assert kept["schema"] == 1
     rows = review.to_csv([(case.eye.report, said)])
@@ -959,7 +959,7 @@ def test_exports_hold_the_review_and_no_name(case):
         assert float(said[code]["probability"]) == case.eye.report.dr.chance(least)
         assert said[code]["suspected"] == str(case.eye.report.dr.grade >= least)
     assert "f" * 64 in rows
-    path = Path(cases.export(case, 0, "retinal_report.json", cases.as_json(case, case.shown)))
+    path = Path(exports.export(case, 0, "retinal_report.json", exports.as_json(case, case.shown)))
     assert path.name.startswith("retinal_report")
     assert "Doe" not in path.read_text() + rows
 

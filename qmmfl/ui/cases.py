@@ -2,7 +2,6 @@
 
 import contextlib
 import filecmp
-import json
 import os
 import secrets
 import shutil
@@ -26,7 +25,7 @@ TWICE = "This is the same photograph again; choose that of the other eye."
 MIXED = "A simulated eye and a person's eye are no case: clear the case, then choose the photograph again."
 MADE_WAY = "The simulated eye made way for the photograph: it is no fellow of a person's eye."
 _TRIES = 6  # files of one choice that are opened: a thousand bad ones would keep the page busy
-_MARK, _GONE, _KEPT = "case-", "gone-", "kept-"
+_MARK, _GONE, KEPT = "case-", "gone-", "kept-"  # begin the names of folders: of a case, forgotten, of files to keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +62,7 @@ class Taken:
         path = self._place(name, kind)
         if not path.exists():  # the browser may be fetching it: never rewrite it in place
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write(path, draw.encode(picture, kind))
+            write(path, draw.encode(picture, kind))
         return _address(path)
 
     @property
@@ -183,7 +182,7 @@ class Case:
 def open_case() -> Case:
     """A new case; what was forgotten is swept out."""
     sweep_forgotten()
-    return Case(_new_folder(private_folder(), _MARK))
+    return Case(new_folder(private_folder(), _MARK))
 
 
 def sweep_forgotten() -> None:
@@ -197,7 +196,7 @@ def sweep_forgotten() -> None:
 
 def hold(case: Case) -> None:
     """Say that a case is in use: neither the sweep nor Gradio, which deletes files by their age, takes it away."""
-    for path in (case.folder, *case.files, *case.folder.glob(f"{_KEPT}*/*")):
+    for path in (case.folder, *case.files, *case.folder.glob(f"{KEPT}*/*")):
         with contextlib.suppress(OSError):  # cleared meanwhile
             os.utime(path)
 
@@ -264,44 +263,10 @@ def discard(upload: Path) -> None:
         shutil.rmtree(upload.parent, ignore_errors=True)
 
 
-def export(case: Case, number: int | None, name: str, data: bytes) -> str:
-    """Write a file to be kept, in a folder of its own; its path. The name holds the side of eye `number`, no more."""
-    report = None if number is None else case.eyes[number].report
-    stem, _, suffix = name.partition(".")
-    if report and report.eye.side:
-        name = f"{stem}_{report.eye.side}_eye.{suffix}"
-    path = _new_folder(case.folder, _KEPT) / name
-    _write(path, data)
-    return str(path)
-
-
-def as_json(case: Case, number: int) -> bytes:
-    """report.json, schema 1, of an eye that was read, with the evidence and the clinician's review."""
-    taken, report = case.eyes[number], case.noted(number)
-    assert report is not None
-    values = results.to_json(report) | {"overridden": taken.overridden, "review": taken.review.to_dict()}
-    if taken.evidence:
-        values["evidence"] = taken.evidence.to_dict()
-    return json.dumps(values, indent=1).encode()
-
-
-def as_dicom(taken: Taken, pdf: bytes) -> bytes:
-    """The report in the study of its photograph, the only export that names the patient.
-
-    Raises PhotographError where patient and study cannot be copied from the photograph's file.
-    """
-    assert taken.report is not None
-    eye, created = taken.report.eye, taken.report.provenance.created
-    try:
-        return dicom.encapsulate(taken.file.read_bytes(), pdf, eye.side, created)
-    except dicom.DicomError as error:
-        raise PhotographError(f"There is no report as DICOM, because {error}; keep the PDF.") from None
-
-
 def _taken(case: Case, path: Path, others: list[Taken]) -> Taken:
     """Raises PhotographError also for one of `others` again: reviews are known by the bytes of their photograph."""
     source, named = upload_of(path), laterality.find_in_name(path.name)
-    folder = _new_folder(case.folder)
+    folder = new_folder(case.folder)
     suffix = path.suffix.lower() if path.suffix.lower() in results.ENDINGS else ".img"
     file = folder / f"{f'{named}_eye' if named else 'photograph'}{suffix}"
     taken = Taken(file, path, named)
@@ -333,7 +298,7 @@ def _is_example(path: Path) -> bool:
     return path.parent.name == examples.FOLDER
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
     """The whole file or none."""
     part = path.with_suffix(".part")
     try:
@@ -344,7 +309,8 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _new_folder(parent: Path, mark: str = "") -> Path:
+def new_folder(parent: Path, mark: str = "") -> Path:
+    """A folder of ours alone, whose name nobody guesses."""
     folder = parent / (mark + secrets.token_urlsafe(18))
     folder.mkdir(mode=0o700)
     return folder

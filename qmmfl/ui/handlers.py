@@ -10,7 +10,8 @@ from ..guard import gradio
 from ..records import PhotographError
 from . import answers, examples
 from .border import Stopped, said_html, told, warn, warn_gone
-from .cases import Case, as_dicom, as_json, discard, export, forget, hold, open_case, take, upload_of
+from .cases import Case, discard, forget, hold, open_case, take, upload_of
+from .exports import as_dicom, as_json, export
 from .layout import FILES
 from .reader import NO_WHY, Reader, explained, stop
 
