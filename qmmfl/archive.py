@@ -59,7 +59,7 @@ def read(source: Path, folder: Path) -> weights.Card:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WeightsError(f"{folder} is in use; name a new or an empty folder with --out")
     try:
-        with zipfile.ZipFile(source) as archive:
+        with _open(source) as archive:
             members = _check(archive, source.name)
             card = _read_card(archive, source.name)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,11 +72,18 @@ def read(source: Path, folder: Path) -> weights.Card:
                 if folder.exists():
                     folder.rmdir()
                 os.replace(unpacked, folder)
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no file {source}; check the name") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise WeightsError(f"{source.name} is damaged or not an archive of weights; {_AGAIN}") from error
     return card
+
+
+def _open(source: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source)
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no file {source}; check the name") from error
+    except OSError as error:
+        raise WeightsError(f"{source} cannot be read: {error.strerror or error}; check the name") from error
 
 
 def _check(archive: zipfile.ZipFile, name: str) -> list[str]:
@@ -100,7 +107,7 @@ def _read_card(archive: zipfile.ZipFile, name: str) -> weights.Card:
     """The card, which must fit this version of the package and name the tensors beside it. Raises WeightsError."""
     try:
         card = weights.Card.from_dict(json.loads(archive.read(weights.CARD)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{weights.CARD} in {name} cannot be read; {_AGAIN}") from error

@@ -56,7 +56,7 @@ def screen(
     settings |= {"card": run.card, "version": __version__}
     try:
         if not ray.is_initialized():
-            ray.init(address=None if address == LOCAL else address, log_to_driver=False, include_dashboard=False)
+            _join(address)
         ray.data.DataContext.get_current().enable_progress_bars = False  # whoever takes the rows shows how many
         count = workers or int(ray.cluster_resources().get("CPU", 1))
         shares = ray.data.from_items(given, override_num_blocks=-(-len(given) // _SHARE))
@@ -70,3 +70,15 @@ def screen(
     except (ConnectionError, ray.exceptions.RayError) as error:
         cause = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise RunError(f"the cluster failed ({cause[0]}); mend it and run the same command again") from error
+
+
+def _join(address: str) -> None:
+    """Start a cluster on this machine, or become part of a running one."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    try:
+        # Without an address Ray would join whatever cluster the environment or an earlier program names.
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    except (ValueError, RuntimeError, ConnectionError) as error:
+        cause = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise RunError(f"there is no cluster at {address} ({cause[0]}); check its address, or use {LOCAL}") from error

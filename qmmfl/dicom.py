@@ -17,6 +17,7 @@ from datetime import datetime, tzinfo
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 KINDS = ("JPEG", "JPEG2000")  # of compressed pixels, what Pillow decodes
@@ -186,6 +187,8 @@ def _pixels(header: Any) -> tuple[Any, dict[int, list[int]]]:
             if inside.size != (header.Columns, header.Rows):
                 raise DicomError("it is a DICOM file that says another size than its picture has")
             steps = getattr(inside, "quantization", {})  # JPEG 2000 has none
+            if inside.info.get("adobe_transform") == 1:  # opening it makes RGB of it, which would be made once more
+                return np.asarray(inside.convert("RGB")), steps
     return pixel_array(header, raw=False), steps
 
 

@@ -2,7 +2,7 @@
 
 The client has no overall deadline: it waits and retries 20 s and more for a Hub that cannot be reached, and resumes a
 download that breaks off for as long as some bytes arrive. A thread could not be stopped, so the attempt is a child
-process (this file, run as a module). Environment variables of the client are honoured: HF_ENDPOINT, HF_HOME,
+process (`main` of this file). Environment variables of the client are honoured: HF_ENDPOINT, HF_HOME,
 HF_HUB_OFFLINE, HF_TOKEN and proxies.
 """
 
@@ -24,6 +24,8 @@ DEADLINE = 60.0  # [s], for an attempt at start; the embedded weights stand by
 FETCH_DEADLINE = 900.0  # [s], for an attempt that somebody asked for and waits for
 _ANSWER = 10.0  # [s], for the Hub's first word
 _MAYBE = "?"  # behind a name that need not be there
+# Python puts the folder one stands in first, with whatever modules lie there, beside photographs from anywhere.
+_CHILD = "import sys; sys.path[:] = filter(None, sys.path); from qmmfl import hub; hub.main(sys.argv[1:])"
 _REACHED, _MISSING, _UNREACHABLE, _UNWRITTEN = "folder", "missing", "unreachable", "unwritten"  # what the child says
 _DENIED = (401, 403)  # the Hub did answer
 _NO_ROOM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
@@ -95,7 +97,7 @@ def fetch(
 def _ask(arguments: Sequence[str], deadline: float) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))  # the modules that we have
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-m", "qmmfl.hub", *arguments]
+    command = [sys.executable, "-c", _CHILD, *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment) as child:
         try:
             told, _ = child.communicate(timeout=deadline)
@@ -148,10 +150,7 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 def main(arguments: Sequence[str]) -> None:
     """The child: REPOSITORY REVISION "anew"|"" NAME... EXTRA?... -> one line of JSON on standard output."""
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     repository, revision, anew, *names = arguments
     print(json.dumps(_download(repository, revision, bool(anew), names)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import MappingProxyType
 
+import filelock
+
 from . import labels
 
 REPORT, EXPLANATION, WHATIF = "report.json", "explanation.json", "whatif.json"
@@ -35,7 +37,7 @@ def replacing(path: Path, text: str, others: Collection[str] = ()) -> Iterator[N
 
     What lies there of another eye goes first; `path` is put in place last, with `text`: where it lies, all is there and
     of one eye. Where writing fails nothing is left. Raises OSError, and ValueError where another program's file has one
-    of these names.
+    of these names, or another command is writing here.
     """
     names = [*sorted({*_PICTURES[path.name], *others}), path.name]  # last what says whose the others are
 
@@ -45,19 +47,35 @@ def replacing(path: Path, text: str, others: Collection[str] = ()) -> Iterator[N
 
     path.parent.mkdir(parents=True, exist_ok=True)
     begun = partial(path)
-    foreign = [] if is_ours(path) else [name for name in names if os.path.lexists(path.parent / name)]
-    if foreign:
-        raise ValueError(f"{path.parent} holds {' and '.join(foreign)} of another program; name another folder")
+    with _alone(path):
+        foreign = [] if is_ours(path) else [name for name in names if os.path.lexists(path.parent / name)]
+        if foreign:
+            raise ValueError(f"{path.parent} holds {' and '.join(foreign)} of another program; name another folder")
+        try:
+            begun.write_text(text, encoding="utf-8")  # until it is in place it says whose the pictures are
+            clear()
+            yield
+            os.replace(begun, path)
+        except BaseException:
+            clear()
+            raise
+        finally:
+            begun.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While another command writes the same file, its pictures would be mixed with ours, or lost with them."""
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        begun.write_text(text, encoding="utf-8")  # until it is in place it says whose the pictures are
-        clear()
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(f"another command is writing to {path.parent}; wait for it, or name another folder") from None
+    try:
         yield
-        os.replace(begun, path)
-    except BaseException:
-        clear()
-        raise
     finally:
-        begun.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def is_ours(path: Path) -> bool:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from . import cells, labels
-from .records import Report
+from .records import Finding, Report
 
 OPINIONS = ("agree", "disagree", "unsure")
 CUP = "VCDR"
@@ -24,7 +24,7 @@ SUBJECTS = MappingProxyType(
 COLUMNS = (
     *("eye", "code", "finding", "assessed", "probability", "threshold", "suspected", "undecided", "machine_grade"),
     *("measured", "opinion", "corrected_grade", "note", "gradable", "photograph_sha256", "weights_sha256"),
-    *("package_version", "created", "notes"),
+    *("package_version", "created", "notes", "few_eyes", "reason"),
 )
 
 
@@ -99,8 +99,11 @@ def _rows(report: Report, review: Review) -> Iterable[dict[str, Any]]:
             each = found[code]
             row |= {"assessed": each.assessed, "probability": each.probability, "threshold": each.threshold}
             row |= {"suspected": each.suspected, "undecided": each.undecided}
+            row |= {"reason": each.reason, "few_eyes": isinstance(each, Finding) and each.few_eyes}
         elif code == CUP:
             row["measured"] = report.disc_cup.vcdr
+        elif code == labels.GRADE:
+            row["reason"] = report.dr.reason
         yield row
     for code, (name, least) in labels.CALLS.items():
         row = {"code": code, "finding": name, "assessed": True, "probability": report.dr.chance(least)}

@@ -236,7 +236,7 @@ def stamp(path: Path) -> str:
 
 def _was_replaced(path: Path, row: Mapping[str, str]) -> bool:
     """Whether the file has another content than the one that was read. Only where its stamp is another is it hashed."""
-    if not path.is_file() or stamp(path) == row["stamp"]:
+    if not os.path.isfile(path) or stamp(path) == row["stamp"]:  # also where its folder was closed meanwhile
         return False
     try:
         with path.open("rb") as file:

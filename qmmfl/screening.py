@@ -4,6 +4,7 @@ Each stage has a thread and works while the others do; a few eyes at most are be
 """
 
 import errno
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +27,10 @@ B = TypeVar("B")
 
 _DECODED, _READ = 2, 1  # eyes that may wait between two stages
 _NAMELESS = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # of a file system that takes no such name
-# What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none).
+# What torch, OpenCV, numpy and matplotlib raise on an eye they cannot cope with (no memory, a number that is none), and
+# decoders on a file whose fields are of other types than they thought: it must not end a run over thousands.
 _FAILURES = (RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError, cv2.error)
+_FAILURES += (AttributeError, TypeError, AssertionError, struct.error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ window.qmmfl = (() => {
     keep.href = address;
     const viewer = pane.closest(".viewer"), of = option.value === "score" ? `_${one("#score [data-score]")?.dataset.code}` : "";
     keep.download = `${viewer.dataset.side}${option.value}${of}.jpg`;
-    const seen = all(viewer, ".pane").map(each => each.dataset.picture || each.querySelector("select").value);
+    const seen = all(viewer, ".pane:not(.away)").map(each => each.dataset.picture || each.querySelector("select").value);
     for (const tile of all(document, ".tile")) tile.setAttribute("aria-pressed", seen.includes(tile.dataset.show));
   }
 
@@ -82,6 +82,11 @@ window.qmmfl = (() => {
     if (![...select.options].some(option => option.value === key)) return;
     select.value = key;
     draw(pane);
+  }
+
+  // Where a picture opens that was asked for elsewhere: beside the photograph, or in the one pane that is seen.
+  function opening(viewer) {
+    return all(viewer, ".pane:not(.away)").at(-1);
   }
 
   function turn(viewer, step) {
@@ -99,6 +104,7 @@ window.qmmfl = (() => {
     viewer.dataset.panes = count;
     if (count === 1) for (const pane of all(viewer, ".pane")) pane.classList.toggle("away", pane !== active(viewer));
     else for (const pane of all(viewer, ".pane")) pane.classList.remove("away");
+    draw(active(viewer));
   }
 
   function blink(viewer) {
@@ -176,7 +182,7 @@ window.qmmfl = (() => {
       image.hidden = !address;
       if (address) image.src = address;
     }
-    if (address && open) show(viewer, "score", all(viewer, ".pane").at(-1));
+    if (address && open) show(viewer, "score", opening(viewer));
     else for (const pane of all(viewer, ".pane")) draw(pane);
     for (const button of all(document, "[data-finding]"))
       button.setAttribute("aria-pressed", button.dataset.finding === found?.dataset.code);
@@ -274,7 +280,7 @@ window.qmmfl = (() => {
     if (target.dataset.act) ACTS[target.dataset.act](target.closest(".viewer"));
     else if (target.dataset.finding) pick(target.dataset.finding);
     else if (target.dataset.row) choose(target.closest(".atlas"), target);
-    else if (target.dataset.show) show(viewer, target.dataset.show, all(viewer, ".pane").at(-1));
+    else if (target.dataset.show) show(viewer, target.dataset.show, opening(viewer));
     else activate(target.closest(".viewer"), target.dataset.pane);
   });
 

@@ -1,12 +1,15 @@
 """Weights carried in one file: whole, ours, and nothing unpacked before that is known."""
 
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import pytest
-from conftest import tiny_card, tiny_network
+from conftest import ROOT, tiny_card, tiny_network
 from test_atlas import invented
 
 from qmmfl import archive, atlas, cli, weights
@@ -149,6 +152,32 @@ def test_every_flipped_byte_of_the_first_and_last_kilobyte_is_noticed_or_harmles
             assert archive.read(bad, tmp_path / f"out{place}") == whole  # a date, for example
         except WeightsError:
             assert not (tmp_path / f"out{place}").exists()
+
+
+def test_what_is_no_archive_is_refused_in_a_sentence(exported, tmp_path):
+    refused(tmp_path, tmp_path / "out", "cannot be read: Is a directory; check the name")
+    odd = tmp_path / "odd.zip"
+    with zipfile.ZipFile(odd, "w") as made:
+        made.writestr("é.json", "x")
+    odd.write_bytes(odd.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    refused(odd, tmp_path / "out", "is damaged or not an archive of weights")
+    card, tensors = b"[" * 200_000, b"x"
+    sums = "".join(
+        f"{hashlib.sha256(each).hexdigest()}  {name}\n"
+        for name, each in ((weights.CARD, card), (weights.MODEL, tensors))
+    )
+    with zipfile.ZipFile(odd, "w") as made:
+        for name, each in ((archive.SUMS, sums), (weights.CARD, card), (weights.MODEL, tensors)):
+            made.writestr(name, each)
+    refused(odd, tmp_path / "out", f"{weights.CARD} in odd.zip cannot be read")
+
+
+def test_a_pipe_that_has_seen_enough_is_no_fault(tiny_folder):
+    command = [sys.executable, "-m", "qmmfl", "weights", "show", "--weights", str(tiny_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as child:
+        child.stdout.close()  # as head does
+        assert child.stderr.read() == b""
+    assert child.returncode == cli.OK
 
 
 def test_a_folder_in_use_is_kept(exported, tmp_path):

@@ -84,6 +84,28 @@ def test_workers_with_other_weights_are_refused(workers, eyes, other):
         screen(eyes, **other)
 
 
+@pytest.mark.slow
+def test_this_machine_is_this_machine_whatever_the_environment_names(eyes, monkeypatch):
+    ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "qmmfl[cluster]"')
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **given: asked.append(given["address"]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        screen(eyes)
+    assert asked == ["local"], "None would be the cluster of RAY_ADDRESS or of an earlier program"
+
+
+@pytest.mark.slow
+def test_an_address_that_is_none_is_said(eyes, monkeypatch):
+    ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "qmmfl[cluster]"')
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with (
+        runs.Run(eyes.parent / "out", HASH, results.Parts(pdf=False)) as run,
+        pytest.raises(runs.RunError, match="there is no cluster at foo .*check its address, or use local"),
+    ):
+        list(cluster.screen(run.pending([eyes]), run, Stub, address="foo"))
+
+
 def test_without_ray_the_cure_is_said(monkeypatch, eyes):
     import sys
 

@@ -120,6 +120,18 @@ def test_the_picture_and_the_side_are_read_and_nothing_else(pixels, kind, capfd,
     assert not any(word in told for word in ("ster", NUMBER, BORN))
 
 
+def test_a_jpeg_whose_colours_adobe_s_marker_tells_is_read_as_its_file_would_be(pixels):
+    """Whoever opens it makes RGB of it, and the header would have that done once more."""
+    stored = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    at = stored.index(b"\xff\xe0")
+    end = at + 2 + int.from_bytes(stored[at + 2 : at + 4], "big")
+    marked = stored[:at] + b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0\x01" + stored[end:]
+    inside = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": encapsulate([marked])}
+    wrapped = photograph.read(written(dataset(pixels, **inside), JPEGBaseline8Bit))
+    np.testing.assert_array_equal(wrapped.pixels, photograph.read(marked).pixels)
+    assert wrapped.jpeg_quality == 95
+
+
 def test_a_coarse_picture_inside_is_told_and_healed_as_its_file_would_be(pixels):
     stored = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20])[1].tobytes()
     inside = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": encapsulate([stored])}

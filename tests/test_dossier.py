@@ -11,7 +11,7 @@ import pytest
 from conftest import tiny_card, tiny_network
 from fakes import fake_report
 
-from qmmfl import cli, dossier, evidence, explain, labels, laterality, leaflet, pipeline, weights
+from qmmfl import cli, dossier, evidence, explain, labels, laterality, leaflet, outputs, pipeline, weights
 from qmmfl.explain.agreement import KEY
 from qmmfl.prose import doubts
 from qmmfl.prose import explanation as words
@@ -50,6 +50,20 @@ def test_a_finding_is_explained_into_a_folder(eye_file, eye, tmp_path, tiny_fold
     assert "at most 128 x 128 px of the field; one cell of this map is 32 px of that" in text
     assert words.UNMEASURED in text
     assert "| Lesion maps |" in text
+
+
+def test_two_commands_at_once_do_not_mix_their_files(tmp_path):
+    text = '{"weights_sha256": 1}'
+    with outputs.replacing(tmp_path / outputs.EXPLANATION, text):
+        (tmp_path / "map.png").write_text("mine")
+        with (
+            pytest.raises(ValueError, match="another command is writing to .*; wait for it, or name another folder"),
+            outputs.replacing(tmp_path / outputs.EXPLANATION, text),
+        ):
+            pass
+        with outputs.replacing(tmp_path / outputs.ATLAS, text):
+            pass
+    assert {each.name for each in tmp_path.iterdir()} == {"map.png", outputs.EXPLANATION, outputs.ATLAS}
 
 
 def test_the_side_is_the_one_that_a_report_would_say(eye_file, tmp_path, tiny_folder, monkeypatch):

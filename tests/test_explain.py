@@ -1,5 +1,6 @@
 """Explanations: exact by construction, equal to the packages where theory says so, and safe for two users at once."""
 
+import copy
 import io
 import re
 import sys
@@ -84,12 +85,30 @@ def test_cams_of_the_fused_features_are_the_exact_map(tiny_pipeline, reading, me
             np.testing.assert_allclose(cam, stretched(exact) if (exact > 0).any() else 0, atol=1e-4)
 
 
+def test_score_cam_keeps_no_layer_and_sees_only_what_a_head_reads(tiny_pipeline, reading, monkeypatch):
+    """Of every pass the package kept the layer: a gigabyte for the fused features of the whole net."""
+    from pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients as Kept
+
+    seen, save = [], Kept.save_activation
+
+    def spy(self, module, given, output):
+        seen.append(output.shape)
+        save(self, module, given, output)
+
+    monkeypatch.setattr(Kept, "save_activation", spy)
+    network = copy.deepcopy(tiny_pipeline.network)
+    network.heads.weight[:, 3] = 0
+    explain.compute(network, reading, "DR", "scorecam", labels.FUSED)
+    read = (len(labels.MODALITIES) - 1) * 2 * network.config.features
+    assert seen == [(1, read, *reading.features.shape[-2:])]
+
+
 def test_grad_cam_of_an_encoder_is_the_textbook_s(tiny_pipeline, reading):
     network, seen = tiny_pipeline.network, reading.features.clone()
     index = list(labels.BY_NAME).index("colour")
     own = seen[:, index].clone().requires_grad_()
     parts = [own if m == index else seen[:, m] for m in range(seen.shape[1])]
-    score = network.heads(network.fusion(torch.stack(parts, dim=1)))[0, OUTPUTS.index("DR")]
+    score = network.heads(network.fuse(torch.stack(parts, dim=1)))[0, OUTPUTS.index("DR")]
     (gradient,) = torch.autograd.grad(score, own)
     expected = (gradient.mean(dim=(2, 3), keepdim=True) * own).sum(dim=1)[0].detach().numpy()
     cam = explain.compute(network, reading, "DR", "gradcam", "colour")

@@ -216,6 +216,16 @@ def test_a_hub_that_does_not_let_us_in_is_an_error_and_no_substitute(server, fil
     assert not isinstance(caught.value, hub.Unreachable)
 
 
+def test_nothing_that_lies_in_the_folder_one_stands_in_is_run(server, files, tmp_path, monkeypatch):
+    """Photographs come from elsewhere, and other files with them."""
+    server.put(REPOSITORY, files)
+    (tmp_path / "uuid.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert weights.fetch(f"{REPOSITORY}@main")[0].is_dir()
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_fetches_verifies_and_says_what_is_wrong(server, files):
     server.put(REPOSITORY, files)
 

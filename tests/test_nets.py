@@ -28,7 +28,7 @@ def test_shapes_and_ranges(square):
         assert plane.min() >= 0
         assert plane.max() <= 1
         assert not plane[0, :, 0, 0].any(), "outside the field of view"
-    assert output.fused.shape == (2, 7, 16, 4, 4)
+    assert output.fused.shape == (2, 7, 32, 4, 4)
     assert output.logits.shape == (2, len(OUTPUTS))
 
 
@@ -38,6 +38,15 @@ def test_maps_add_up_to_the_logits(square):
     maps = network.heads.maps(output.fused)
     total = network.heads.bias + maps.mean(dim=(-2, -1)).sum(dim=2)
     torch.testing.assert_close(total, output.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_heads_read_what_each_encoder_says_beside_what_was_fused(square):
+    network = tiny_network()
+    output = network(square)
+    features = network.encode(square, output.planes)
+    fused, own = output.fused.split(network.config.features, dim=2)
+    torch.testing.assert_close(fused, network.fusion(features))
+    torch.testing.assert_close(own, features)
 
 
 def test_a_modality_without_weight_has_no_share(square):
@@ -69,7 +78,7 @@ def test_each_plane_reaches_the_logits(square):
     planes = {m.name: network.synthesize(prepared, m.name) for m in labels.SYNTHESES}
 
     def logits(changed):
-        return network.heads(network.fusion(network.encode(square, changed)))
+        return network.heads(network.fuse(network.encode(square, changed)))
 
     before = logits(planes)
     for name, plane in planes.items():

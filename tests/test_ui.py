@@ -21,6 +21,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import cv2
+import gradio as gr
 import numpy as np
 import pytest
 from fakes import FakeCard, FakePipeline, fake_photograph, fake_report
@@ -743,8 +745,8 @@ def test_a_table_and_a_comparison_say_that_eyes_are_simulated(answer):
         case = answer.reader.read(replace(case, shown=number), silent)
     pairs = [(each.report, each.review) for each in case.eyes]
     assert all(photograph.NOTE_SIMULATED in line for line in review.to_csv(pairs).splitlines()[1:])
-    shown = [(case.title(number), each.report, each.save) for number, each in enumerate(case.eyes)]
-    assert comparison.comparison_html(shown, 100).count(photograph.NOTE_SIMULATED) == 2
+    shown = [(case.title(number), each.report, each.save, 100) for number, each in enumerate(case.eyes)]
+    assert comparison.comparison_html(shown).count(photograph.NOTE_SIMULATED) == 2
     cases.forget(case)
 
 
@@ -903,10 +905,10 @@ def test_an_explanation_ends_at_its_next_pass_when_stopped(case):
     reader._why = why
     answer = Handlers(SimpleNamespace(), reader, [])
     for _ in range(2):  # the second waited for its turn when it was stopped
-        assert "explanation was stopped" in answer.explain("DR", "gradients", "colour", read)
+        assert "explanation was stopped" in answer.explain("DR", "gradients", "colour", read.eye.file, read)
     assert asked == ["explain"]
     begin(read)
-    answer.explain("DR", "gradients", "colour", read)
+    answer.explain("DR", "gradients", "colour", read.eye.file, read)
     assert asked == ["explain"] * 2
 
 
@@ -940,6 +942,68 @@ def test_an_eye_that_was_read_comes_onto_the_page(eye, answer):
     made = answer.adopt(adopted.changed(1, measured=True), adopted)
     assert made[page.state].eye.measured
     assert page.viewer not in made, "of the eye on the page only what is new"
+    cases.forget(case)
+
+
+def test_an_answer_goes_beside_the_eye_that_was_asked_about_or_nowhere(eye, answer):
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case = answer.reader.read(case, silent)
+    asked, skipped = [], gr.skip()
+    answer.reader._why = lambda question, report, *given: asked.append(report) or 1 / 0
+    first, second = (each.file for each in case.eyes)
+    for ask in (partial(answer.drop, "msi"), partial(answer.hide, "0 0 1 1"), partial(answer.explain, "DR", "a", "b")):
+        with pytest.raises(gr.Error):
+            ask(first, replace(case, shown=1))
+    assert asked == [case.eyes[0].report] * 3, "the clinician turned to the other one meanwhile"
+    assert answer.deliver("so", first, replace(case, shown=0)) == "so"
+    assert answer.deliver("so", first, replace(case, shown=1)) == skipped
+    assert answer.deliver(None, first, replace(case, shown=0)) == skipped
+    assert answer.deliver("so", second, None) == skipped
+    cases.forget(case)
+
+
+def test_what_is_said_of_both_eyes_is_new_once_the_other_was_read(eye, answer):
+    case, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "a_OD.png")])
+    case, _ = cases.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "b_OD.png")])
+    turned = case.turned(0)
+    made, page = answer.adopt(answer.reader.read(case, silent), turned), answer.page
+    assert made[page.state].shown == 0
+    assert page.review not in made, "a note may be half written"
+    assert page.viewer not in made
+    assert "This case has one photograph" not in made[page.both]
+    assert "Both photographs are said to be of the right eye" in made[page.question]
+    assert made[page.which].value == 0
+    cases.forget(case)
+
+
+def test_a_stop_in_the_second_eye_keeps_the_first(eye, answer):
+    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+
+    def told(done, total, stage):
+        if done > total / 2:
+            stop(case)
+
+    read = answer.reader.read(case, told)
+    assert [each.report is not None for each in read.eyes] == [True, False]
+    assert read.shown == 0
+    begin(case)
+    assert all(each.report for each in answer.reader.read(read, silent).eyes)
+    cases.forget(case)
+    with pytest.raises(Stopped):
+        answer.reader.read(case, told)
+
+
+def test_each_eye_is_compared_at_its_own_size(eye, answer):
+    small, large = (cv2.resize(cv2.imread(eye(n)[0]), (side, side)) for n, side in ((1, 320), (2, 600)))
+    paths = []
+    for name, picture in (("OD", small), ("OS", large)):
+        paths.append(upload(eye(1)[0], f"{name}.png"))
+        cv2.imwrite(paths[-1], picture)
+    case = answer.reader.read(cases.take(cases.open_case(), paths)[0], silent)
+    answers.everything(case, answer.reader)
+    wide = [cv2.imread(str(each.file.parent / "reading_1" / "compared.jpg")).shape[1] for each in case.eyes]
+    assert wide == [each.side for each in case.eyes]
+    assert wide[0] < 0.6 * wide[1]
     cases.forget(case)
 
 

@@ -1,6 +1,7 @@
 """What-if: the network's own answer to a change, in calibrated probabilities."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from qmmfl import explain, labels, pipeline, weights
 from qmmfl.explain import whatif
 from qmmfl.explain.agreement import KEY
 from qmmfl.nets import FUNDUS, GRADABLE, GRADE, OEDEMA, THREAT
+from qmmfl.prose import reasons
 from qmmfl.prose.explanation import changed_call
 
 
@@ -112,8 +114,9 @@ def test_a_box_is_the_mask_it_draws(tiny_pipeline, reading, eye):
     mask = np.zeros(eye.photograph.shape[:2], bool)
     mask[150:210, 100:180] = True
     boxed, masked = (explain.hide_region(tiny_pipeline, reading, region) for region in ((100, 150, 80, 60), mask))
-    assert boxed == masked
-    assert "% of the field hidden" in boxed.change
+    assert boxed.moves == masked.moves
+    assert masked.change.endswith("% of the field hidden")
+    assert boxed.change == f"{masked.change} (box 80 x 60 px at 100, 150)"
     assert boxed.moves["DR"].logit_after != boxed.moves["DR"].logit_before
 
 
@@ -173,3 +176,16 @@ def test_bad_modalities_and_references(tiny_pipeline, reading):
         explain.swap_modality(tiny_pipeline, reading, "msi", np.zeros((2, 3), np.float32))
     with pytest.raises(explain.ExplanationError, match="not gradable"):
         explain.drop_modality(tiny_pipeline, np.zeros((300, 300, 3), np.uint8), "msi")
+
+
+def test_a_small_move_that_changes_a_call_is_told(tiny_pipeline, reading):
+    """The page shows the largest moves; a call that changes by a small one must not be missed among them."""
+    made = explain.drop_modality(tiny_pipeline, reading, "msi")
+    move = replace(made.moves["DR"], grades=None, doubts=(False, False))
+    still = {f"x{n}": replace(move, name=f"score {n}", before=0.1, after=0.4, calls=(False, False)) for n in range(20)}
+    small = replace(move, name="a small one", before=0.2, after=0.21, calls=(False, True))
+    html = reasons.whatif_html(replace(made, moves={**still, "small": small}))
+    assert html.count("<tr") == 1 + reasons.MOST + 1
+    assert "a small one" in html
+    assert "left out: 8." in html
+    assert "left out" not in reasons.whatif_html(replace(made, moves={"small": small}))

@@ -6,12 +6,14 @@
 encoder, and the paper's fusion block, one after the other. "photographs" trains ResNet-18 and our colour encoder on the
 photograph alone, from scratch, at the same size and in as many image passes, the encoder once more from what
 `training.pretrain colour` of the run learnt without labels, and from ImageNet (the encoders below the fusions may have
-had more passes: compare these with each other). "figures" scores all that is trained, and
-the fusion with each modality shuffled between eyes, on the validation split; with --final on the locked test split,
-whose planes and features are computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final
-ones into a card. Every stage resumes.
+had more passes: compare these with each other). "figures" scores all that is trained, the fusion with each modality
+shuffled between eyes, and the one that is exported, which alone has what encoders say on their own (`late_fusion`),
+with and without it, on the validation split; with --final on the locked test split, whose planes and features are
+computed then, once. Figures go to runs/<run>/ablation/<split>.json; --into puts the final ones into a card. Every stage
+resumes.
 """
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -20,18 +22,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qmmfl import labels, weights
 from qmmfl.nets import Config, Network
 
-from . import card_tables, comparison, data, encoders, feature_cache, fusion, imagenet, loop, model_card, planes, rivals
+from . import (
+    card_tables,
+    comparison,
+    data,
+    encoders,
+    feature_cache,
+    fusion,
+    imagenet,
+    late_fusion,
+    loop,
+    model_card,
+    planes,
+    rivals,
+)
 from .assemble import assemble
 from .recipe import RUNS, parse
 from .targets import Targets
 
 EXPORTED = "longer"  # the fusion of the run, as it is exported
-ALONE = "exported_colour"  # the same, gone on with on the photograph alone: "fusion_colour" of the run
+JOINT = "longer_joint"  # the same without what encoders say on their own, see `late_fusion`
+ALONE = "exported_colour"  # both, gone on with on the photograph alone: "fusion_colour" of the run, "unimodal_colour"
+_OWN_COLOUR = f"unimodal_{labels.COLOUR.name}"
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
 
 
@@ -144,17 +161,19 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     logits, titles = {}, {}
     for name, title, made in _scored(recipe, every, features, chosen, views, rows[chosen]):
         logits[name], titles[name] = made, title
-    longer = fusion.FusionHeads(network.config)
-    longer.fusion, longer.heads = network.fusion, network.heads
     titles[EXPORTED] = (
-        "Fusion of all modalities as it is exported: learnt for longer, the mean of several; on means of cells"
+        "Fusion of all modalities as it is exported: learnt for longer, the mean of several, with what encoders say on "
+        "their own (late fusion); on means of cells"
     )
-    logits[EXPORTED] = logits_of(longer.eval(), features, chosen)
-    if (RUNS / recipe.run / "fusion_colour" / "best.pt").exists():
-        alone = fusion.FusionHeads(network.config)
-        alone.load_state_dict(loop.best_state(recipe, "fusion_colour"))
-        titles[ALONE] = "Only: Colour photograph, that fusion gone on with for as long again, the mean of as many"
-        logits[ALONE] = logits_of(alone.eval(), features, chosen, (labels.COLOUR.name,))
+    logits[EXPORTED] = logits_of(_late(network), features, chosen)
+    titles[JOINT] = "The same without late fusion"
+    logits[JOINT] = logits_of(_joint(network), features, chosen)
+    if all((RUNS / recipe.run / name / "best.pt").exists() for name in ("fusion_colour", _OWN_COLOUR)):
+        titles[ALONE] = (
+            "Only: Colour photograph, that fusion gone on with for as long again, the mean of as many, with what the "
+            "encoder says on its own"
+        )
+        logits[ALONE] = logits_of(_alone(recipe, network), features, chosen, (labels.COLOUR.name,))
     if comparison.BASE not in logits:
         raise RuntimeError(f"train it first: python -m training.ablate fusions --run {recipe.run}")
     steps = {name: _steps(recipe, name) for name in (*models(), *PHOTOGRAPHS) if name in logits}
@@ -181,6 +200,31 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
     result = json.loads(json.dumps(result), parse_float=lambda t: round(float(t), 4), parse_constant=lambda _: None)
     (RUNS / recipe.run / feature_cache.ABLATION / f"{split}.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+Score = Callable[[Tensor], Tensor]  # features (B, M, D, h, w) -> logits (B, outputs)
+
+
+def _late(network: Network) -> Score:
+    return lambda features: network.heads(network.fuse(features))
+
+
+def _joint(network: Network) -> Score:
+    """The fusion of a network without what its heads read of the encoders themselves."""
+    joint = copy.deepcopy(network)
+    with torch.no_grad():
+        joint.heads.weight[:, :, network.config.features :] = 0
+    return _late(joint)
+
+
+def _alone(recipe: AblationRecipe, network: Network) -> Score:
+    """The run's fusion that went on with the photograph alone, and what its encoder says on its own, half and half."""
+    colour = labels.COLOUR.name
+    own = {colour: loop.best_state(recipe, _OWN_COLOUR)}
+    state = late_fusion.unite(loop.best_state(recipe, "fusion_colour"), own, (1, 1))
+    alone = copy.deepcopy(network)
+    alone.load_state_dict({k: v for k, v in state.items() if k.startswith(("fusion.", "heads."))}, strict=False)
+    return _late(alone)
 
 
 def _exported_minus(
@@ -241,7 +285,7 @@ def _steps(recipe: AblationRecipe, name: str) -> int:
 
 @torch.no_grad()
 def logits_of(
-    module: nn.Module,
+    module: Score,
     features: np.ndarray,
     chosen: np.ndarray,
     modalities: tuple[str, ...] = _NAMES,

@@ -1,6 +1,7 @@
 """The parts of a run put together: the best checkpoint of every stage -> one network."""
 
 import torch
+from torch import Tensor
 
 from qmmfl import labels
 from qmmfl.nets import Config, Network
@@ -23,6 +24,7 @@ def assemble(recipe: Recipe) -> tuple[Network, list[str]]:
         module = network.get_submodule(place)
         if (RUNS / recipe.run / name / "best.pt").exists():
             state = loop.best_state(recipe, name)
+            state = widened(state) if name == "fusion" else state
             module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         elif recipe.start is not None and recipe.start.is_dir():
             loop.load_start(module, recipe.start, f"{place}.")
@@ -33,3 +35,14 @@ def assemble(recipe: Recipe) -> tuple[Network, list[str]]:
     # the fusion must learn from those that ship.
     network.half().float()
     return network.eval().requires_grad_(False), missing
+
+
+def widened(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A fusion's state with heads that read the encoders' own features, too, but give them no weight.
+
+    As it is where they do already; see `training.late_fusion`.
+    """
+    weight = state["heads.weight"]
+    if weight.shape[2] != state["fusion.context.0.weight"].shape[0]:
+        return dict(state)
+    return {**state, "heads.weight": torch.cat([weight, torch.zeros_like(weight)], dim=2)}

@@ -25,6 +25,8 @@ _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
 _FIRST = "{run}/synthesis_lesions_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
+_ALONE = (labels.COLOUR.name, labels.LESION_MAPS.name)  # the encoders that also speak for themselves
+_UNIMODAL = "--steps 2000 --batch 256 --rate 0.01 --validate 500 --cached --name unimodal_{0}"
 _GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --seed {1}"
 
 
@@ -91,13 +93,23 @@ STAGES = (
     f"encoders colour --steps 316 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0005 --seed 48"
     f" --start {_COLOURS}_sure/best.pt --name encoder_colour_j",
     "soup encoder_colour --parts encoder_colour_sure,encoder_colour_j --name encoder_colour_apart",
-    # Those that ship learnt the first 550 of these steps from photographs out of shape as they are stored, and nothing
-    # that ships has learnt from enhanced eyes (`enhancement`) yet.
+    # Those that ship learnt the first 550 of these steps from photographs out of shape as they are stored, and from
+    # retakes that were enhanced (`enhancement`) in the last two sittings alone.
     f"encoders colour --steps 850 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0006 --seed 49"
     f" --start {_COLOURS}_apart/best.pt",
+    "heads colour --steps 2000 --batch 256 --rate 0.01 --validate 500 --name encoder_colour_k",
+    f"encoders colour --steps 1364 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0007 --seed 52"
+    f" --start {_COLOURS}_k/best.pt --name encoder_colour_n",
+    "soup encoder_colour --parts encoder_colour_k,encoder_colour_n",
+    "heads colour --steps 2000 --batch 256 --rate 0.01 --validate 500 --name encoder_colour_p",
+    f"encoders colour --steps 1186 --batch 16 --decay 0.02 --validate 5000 --settled 2 --rate 0.0006 --seed 53"
+    f" --start {_COLOURS}_p/best.pt --name encoder_colour_q",
+    "soup encoder_colour --parts encoder_colour_p,encoder_colour_q",
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
-    *_fusion("fusion", _FUSION, " --drop 0.3"),
+    *_fusion("fusion_mean", _FUSION, " --drop 0.3"),
+    *(f"heads {name} {_UNIMODAL.format(name)}" for name in _ALONE),
+    f"late_fusion --unimodal {','.join(_ALONE)} --shares 2,2,1",
     "export --out weights",
 )
 FIGURES = (
@@ -110,6 +122,7 @@ FIGURES = (
     " --start weights",
     # From what ships, so that the photograph alone has learnt at least as long.
     *_fusion("fusion_colour", f"{_FUSION} --modalities colour --start weights"),
+    f"heads colour {_UNIMODAL.format(labels.COLOUR.name)} --start weights",
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 240 --batch 32 --side 160 --rate 0.002 --validate 240",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",

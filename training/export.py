@@ -188,7 +188,7 @@ def check_in_use(reader: Pipeline, photographs: Sequence[str], logits: np.ndarra
 def logits_of(network, features: np.ndarray) -> np.ndarray:
     """Logits float32 (n, len(OUTPUTS)) of cached features."""
     parts = [torch.from_numpy(part.astype(np.float32)) for part in np.array_split(features, len(features) // 32 + 1)]
-    return torch.cat([network.heads(network.fusion(part)) for part in parts]).numpy()
+    return torch.cat([network.heads(network.fuse(part)) for part in parts]).numpy()
 
 
 def _counts(targets: Targets) -> dict[str, dict[str, int]]:

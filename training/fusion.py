@@ -48,8 +48,9 @@ class FusionHeads(nn.Module):
         self.heads = AdditiveHeads(len(OUTPUTS), len(labels.MODALITIES), config.features, len(labels.GRADES))
 
     def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of exported weights, what is fused and what reads it."""
-        return {key: value for key, value in state.items() if key.startswith(("fusion.", "heads."))}
+        """Of exported weights, what is fused and what reads it; what reads the encoders' own features is left there."""
+        own = {key: value for key, value in state.items() if key.startswith(("fusion.", "heads."))}
+        return {**own, "heads.weight": own["heads.weight"][:, :, : self.heads.weight.shape[2]]}
 
     def forward(self, features: Tensor, opened: Sequence[int] | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """(B, M, D, h, w) -> (B, outputs); with `opened` outputs also their maps (B, len(opened), h, w)."""

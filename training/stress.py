@@ -103,8 +103,6 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray | bytes]] = {
     "dark towards one side": _shaded,
 }
 UNSEEN = (
-    "sharpened",  # as is the next: what ships was trained before `retakes` knew of them
-    "local contrast raised",
     "white surround",
     "on a grey page",
     "squeezed sideways",

@@ -1,8 +1,8 @@
 """Class activation maps by the `grad-cam` package, second opinions beside the exact maps.
 
 Grad-CAM: Selvaraju et al. 2017. HiResCAM: Draelos and Carin 2020. Eigen-CAM: Muhammad and Yeasin 2020, which asks for
-no finding and shows what dominates the features. Score-CAM: Wang et al. 2020, one pass per channel. On the fused
-features of additive heads Grad-CAM and HiResCAM are the exact map's positive part.
+no finding and shows what dominates the features. Score-CAM: Wang et al. 2020, one pass per channel. On what additive
+heads read ("fused") Grad-CAM and HiResCAM are the exact map's positive part.
 """
 
 from types import SimpleNamespace
@@ -37,11 +37,18 @@ def draw_cam(probe: Probe, code: str, method: str) -> np.ndarray:
             upright = (projection * energy).sum(axis=(1, 2), keepdims=True) >= 0
             return np.where(upright, projection, -projection)
 
+    class ScoreCAM(pytorch_grad_cam.ScoreCAM):
+        """Forgets what it has seen: its hook would keep the layer of every pass, a gigabyte in all."""
+
+        def get_cam_weights(self, *arguments):
+            self.activations_and_grads.release()
+            return super().get_cam_weights(*arguments)
+
     kinds = {
         "gradcam": pytorch_grad_cam.GradCAM,
         "hirescam": pytorch_grad_cam.HiResCAM,
         "eigencam": EigenCAM,
-        "scorecam": pytorch_grad_cam.ScoreCAM,
+        "scorecam": ScoreCAM,
     }
     cam = kinds[method](probe, [probe.layer])
     cam.batch_size = _BATCH

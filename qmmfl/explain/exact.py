@@ -1,8 +1,8 @@
-"""Exact maps: the heads are linear in the fused features, so that where a score comes from is read, not estimated.
+"""Exact maps: the heads are linear in what they read, so that where a score comes from is read, not estimated.
 
 logit = bias + sum over modalities of the mean over positions of the map (class activation maps, Zhou et al. 2016, with
-one map per modality). After the fusion every modality has seen the others: a share is not that modality's evidence
-alone, which dropping it answers (`whatif`).
+one map per modality). The heads read fused features, for which every modality has seen the others, and beside them what
+an encoder says on its own: a share is not that modality's evidence alone, which dropping it answers (`whatif`).
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,8 @@ class Probe(nn.Module):
     """Logits (B, len(OUTPUTS)) as a function of what one modality's encoder sees, or of all features before the fusion.
 
     modality: its view (B, k, v, v) is the input and its features (B, D, h, w) are `layer`; the other modalities stand
-    still. "fused": the features of all encoders (B, M * D, h, w) are the input, the fused ones are `layer`.
+    still. "fused": the features of all encoders (B, M * D, h, w) are the input, and `layer` is what any score is made
+    of: of what `Network.fuse` gives, the channels that some head reads.
     told: called before every pass; what it raises ends the attribution.
     """
 
@@ -34,6 +35,7 @@ class Probe(nn.Module):
         self.layer = nn.Identity()
         fused = modality == labels.FUSED
         self.start = reading.features.flatten(1, 2) if fused else reading.views[modality]
+        self.heard = network.heads.weight.detach().any(dim=0).flatten()
 
     def forward(self, x: Tensor) -> Tensor:
         """Input like `start` with any batch -> logits (B, len(OUTPUTS))."""
@@ -41,11 +43,13 @@ class Probe(nn.Module):
             self.told()
         network, shape = self.network, self.features.shape[1:3]
         if self.modality == labels.FUSED:
-            fused = self.layer(network.fusion(x.unflatten(1, shape)).flatten(1, 2))
-            return network.heads(fused.unflatten(1, shape))
+            fused = network.fuse(x.unflatten(1, shape)).flatten(1, 2)
+            whole = torch.zeros_like(fused)
+            whole[:, self.heard] = self.layer(fused[:, self.heard])
+            return network.heads(whole.unflatten(1, (len(ORDER), -1)))
         seen = list(self.features.expand(len(x), -1, -1, -1, -1).unbind(1))
         seen[ORDER.index(self.modality)] = self.layer(network.encoders[self.modality](x))
-        return network.heads(network.fusion(torch.stack(seen, dim=1)))
+        return network.heads(network.fuse(torch.stack(seen, dim=1)))
 
 
 class AllViews(nn.Module):
@@ -68,7 +72,7 @@ class AllViews(nn.Module):
         views = zip(ORDER, x.split(self.channels, dim=1), self.folds, strict=True)
         seen = [self.network.encoders[name](F.pixel_shuffle(view, fold)) for name, view, fold in views]
         features = torch.stack(seen, dim=1)
-        return self.network.heads(self.network.fusion(features))
+        return self.network.heads(self.network.fuse(features))
 
 
 def blank(x: Tensor, reading: Reading) -> Tensor:

@@ -40,8 +40,8 @@ class Standing:
 class Reading:
     """What the networks saw of one photograph. Tensors are float32 on the pipeline's device, without gradients.
 
-    views: modality -> what its encoder sees (1, k, v, v). features: of the encoders (1, M, D, h, w). fused: the same
-    after the fusion, what the heads read.
+    views: modality -> what its encoder sees (1, k, v, v). features: of the encoders (1, M, D, h, w). fused: what the
+    heads read (1, M, 2 D, h, w), see `Network.fuse`.
     """
 
     report: Report
@@ -103,7 +103,7 @@ def read(pipeline: Pipeline, source: Source) -> Reading:
     with pipeline.borrow() as network, torch.no_grad():
         views = {name: network.view(x, planes, name) for name in labels.BY_NAME}
         features = network.encode(x, planes)
-        fused = network.fusion(features)
+        fused = network.fuse(features)
     if not torch.isfinite(fused).all():
         raise ExplanationError(NO_NUMBERS)
     return Reading(report, frame, square, views, features, fused, prep)

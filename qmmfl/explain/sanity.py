@@ -146,7 +146,7 @@ def _reread(network: Network, reading: Reading) -> Reading:
     """The same views through another network."""
     with torch.no_grad():
         features = torch.stack([network.encoders[name](view) for name, view in reading.views.items()], dim=1)
-        return replace(reading, features=features, fused=network.fusion(features))
+        return replace(reading, features=features, fused=network.fuse(features))
 
 
 def _order(square: np.ndarray, field: np.ndarray) -> np.ndarray:

@@ -102,7 +102,8 @@ def hide_region(pipeline: Pipeline, source: Source, region: np.ndarray | tuple[i
         before, after = network.heads(reading.fused)[0], network(square).logits[0]
     field = reading.frame.field_mask()
     share = (mask & field).sum() / field.sum()
-    return _compare(pipeline.card, reading, before, after, f"with {100 * share:.1f} % of the field hidden")
+    box = "" if isinstance(region, np.ndarray) else " (box {2} x {3} px at {0}, {1})".format(*region)
+    return _compare(pipeline.card, reading, before, after, f"with {100 * share:.1f} % of the field hidden{box}")
 
 
 def fill(reading: Reading, mask: np.ndarray) -> np.ndarray:
@@ -148,7 +149,7 @@ def _exchange(pipeline: Pipeline, source: Source, modality: str, reference: np.n
         changed[:, index] = given if given.ndim == 3 else given[:, None, None]
     with pipeline.borrow() as network, torch.no_grad():
         before = network.heads(reading.fused)[0]
-        after = network.heads(network.fusion(changed))[0]
+        after = network.heads(network.fuse(changed))[0]
     return _compare(pipeline.card, reading, before, after, change)
 
 

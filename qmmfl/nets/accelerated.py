@@ -32,7 +32,7 @@ class Accelerated:
         openvino, graphs = _openvino()
         self.config, self.name = config, f"openvino {openvino.__version__.partition('-')[0]} on cpu"
         self.weight, self.bias = (np.asarray(state[f"heads.{each}"], np.float32) for each in ("weight", "bias"))
-        if self.weight.shape != (len(OUTPUTS), len(labels.MODALITIES), config.features):
+        if self.weight.shape != (len(OUTPUTS), len(labels.MODALITIES), 2 * config.features):
             raise ValueError("the heads are of another size")
         settings: dict[str, str | bool] = {"PERFORMANCE_HINT": "LATENCY"}
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # some processors would take bf16
@@ -106,13 +106,14 @@ class AcceleratedPass:
         """See `runtime.Pass`."""
         weight, bias = self.runtime.weight, self.runtime.bias
         (fused,) = self.runtime.infer(_FUSION, [self.view(modality.name) for modality in labels.MODALITIES])
-        features = fused.mean(axis=(2, 3))
-        logits = bias + np.einsum("kmd,md->k", weight, features)
-        maps = np.einsum("kmd,mdp->kmp", weight, fused.reshape(*features.shape, -1), optimize=True)
+        means = fused.mean(axis=(2, 3))
+        logits = bias + np.einsum("kmd,md->k", weight, means)
+        maps = np.einsum("kmd,mdp->kmp", weight, fused.reshape(*means.shape, -1), optimize=True)
         self.runtime.release(_FUSION)
         if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
             raise NotFinite
-        return Scores(logits, bias, maps.reshape(*weight.shape[:2], *fused.shape[2:]), features)
+        maps = maps.reshape(*weight.shape[:2], *fused.shape[2:])
+        return Scores(logits, bias, maps, means[:, : self.runtime.config.features])
 
 
 def _graph_of(key: str) -> str:

@@ -51,8 +51,9 @@ class EagerPass:
     def fuse(self) -> Scores:
         """See `runtime.Pass`."""
         heads = self.network.heads
-        fused = _finite(self.network.fusion(_finite(self.network.encode(self.x, self.planes))))
-        logits, maps, features = _finite(heads(fused)), heads.maps(fused), fused.mean(dim=(-2, -1))
+        fused = _finite(self.network.fuse(_finite(self.network.encode(self.x, self.planes))))
+        logits, maps = _finite(heads(fused)), heads.maps(fused)
+        features = fused[:, :, : self.network.config.features].mean(dim=(-2, -1))
         return Scores(*(_array(each) for each in (logits, heads.bias[None], _finite(maps), features)))
 
 

@@ -2,7 +2,9 @@
 
 After figure 2 of QMP-RETNet (arXiv 2602.03622): squeeze-excite with residual per modality, a context made of all
 modalities, and one attention block per modality whose query is the modality and whose context is all of them.
-The heads differ on purpose: they are linear in the fused features, so that class maps are exact.
+The heads differ on purpose: they are linear in what they read, so that class maps are exact, and they read what each
+encoder says beside what was made of it (late fusion): what a photograph or a map shows on its own need not pass the
+attention, which has learnt from encoders that know its eyes by heart.
 """
 
 import torch

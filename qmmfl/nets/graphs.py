@@ -158,18 +158,19 @@ def encoder_graph(state: Mapping[str, np.ndarray], modality: str, config: Config
 
 
 def fusion_graph(state: Mapping[str, np.ndarray], config: Config) -> Model:
-    """What each modality's encoder sees (k, v, v), in the order of `labels.MODALITIES` -> fused (M, D, h, w)."""
+    """What each modality's encoder sees (k, v, v), ordered as `labels.MODALITIES` -> `Network.fuse` (M, 2 D, h, w)."""
     layers = Layers(state)
-    given, seen = [], []
-    for number, modality in enumerate(labels.MODALITIES):
+    given, features = [], []
+    for modality in labels.MODALITIES:
         encoder, side = config.encoders[modality.name], config.seen(modality.name)
         view = ops.parameter([encoder.inputs, side, side], np.float32)
         given.append(view)
-        x = _encode(layers, ops.unsqueeze(view, np.int64(0)), f"encoders.{modality.name}", encoder)
-        seen.append(layers.calibrate(x, f"fusion.calibration.{number}"))
+        features.append(_encode(layers, ops.unsqueeze(view, np.int64(0)), f"encoders.{modality.name}", encoder))
+    seen = [layers.calibrate(x, f"fusion.calibration.{number}") for number, x in enumerate(features)]
     context = layers.convolve(ops.concat(seen, 1), "fusion.context.0", "fusion.context.1")
     context = ops.relu(context)
     fused = [layers.attend(x, context, f"fusion.attention.{m}", config.heads) for m, x in enumerate(seen)]
+    fused = [ops.concat(list(pair), 1) for pair in zip(fused, features, strict=True)]
     return Model([ops.concat(fused, 0)], given, "fusion")  # pyright: ignore[reportGeneralTypeIssues]
 
 

@@ -17,7 +17,7 @@ from .synthesis import SynthesisNet
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """planes: modality -> (B, k, s, s) in 0..1; fused: (B, M, D, h, w); logits: (B, len(OUTPUTS)), uncalibrated."""
+    """planes: modality -> (B, k, s, s) in 0..1; fused: (B, M, 2 D, h, w); logits: (B, len(OUTPUTS)), uncalibrated."""
 
     planes: Mapping[str, Tensor]
     fused: Tensor
@@ -33,7 +33,7 @@ class Network(nn.Module):
         self.synthesis = nn.ModuleDict({m.name: SynthesisNet(config.synthesis[m.name]) for m in labels.SYNTHESES})
         self.encoders = nn.ModuleDict({m.name: Encoder(config.encoders[m.name]) for m in labels.MODALITIES})
         self.fusion = Fusion(len(labels.MODALITIES), config.features, config.heads)
-        self.heads = AdditiveHeads(len(OUTPUTS), len(labels.MODALITIES), config.features, len(labels.GRADES))
+        self.heads = AdditiveHeads(len(OUTPUTS), len(labels.MODALITIES), 2 * config.features, len(labels.GRADES))
 
     def prepare(self, square: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Canonical square (B, 3, S, S) in 0..1 -> modality -> (its net's input, field of view (B, 1, s, s)).
@@ -67,11 +67,15 @@ class Network(nn.Module):
         names = [m.name for m in labels.MODALITIES]
         return torch.stack([self.encoders[name](self.view(square, planes, name)) for name in names], dim=1)
 
+    def fuse(self, features: Tensor) -> Tensor:
+        """Features (B, M, D, h, w) -> what the heads read (B, M, 2 D, h, w): fused features, then those that came."""
+        return torch.cat([self.fusion(features), features], dim=2)
+
     def forward(self, square: Tensor) -> Output:
         """Canonical square (B, 3, S, S) in 0..1 -> Output. Differentiable from end to end."""
         prepared = self.prepare(square)
         planes = {m.name: self.synthesize(prepared, m.name) for m in labels.SYNTHESES}
-        fused = self.fusion(self.encode(square, planes))
+        fused = self.fuse(self.encode(square, planes))
         return Output(planes, fused, self.heads(fused))
 
 

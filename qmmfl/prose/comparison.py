@@ -14,19 +14,21 @@ from .wording import GRADE, MORE_THAN_MILD, NOT_EXCLUDED, OEDEMA, SCOPE, SCORES,
 ALONE = "<p>This case has one photograph. Add one of the other eye on the left to compare them.</p>"
 
 
-def comparison_html(eyes: Sequence[tuple[str, Report, Save]], side: int) -> str:
-    """(title, report, save) of each eye -> photographs with outlines, findings and measurements in two columns."""
+def comparison_html(eyes: Sequence[tuple[str, Report, Save, int]]) -> str:
+    """(title, report, save, side of its picture [px]) of each eye -> photographs with outlines, findings and
+    measurements in two columns.
+    """
     if len(eyes) < 2:
         return ALONE
     figures = ""
-    for title, report, save in eyes:
+    for title, report, save, side in eyes:
         drawn = bool(report.planes) and report.quality.gradable
         picture = draw.overlay(report, side=side) if drawn else draw.photograph(report, side)
         marked = ", with computed outlines (synthesized)" if drawn else ""
         address, said = save("compared", picture, "jpeg"), escape(f"{title}{marked}")
         figures += f'<figure><img src="{address}" alt="{said}"><figcaption>{said}</figcaption></figure>'
-    heads = "".join(f'<th scope="col">{escape(title)}</th>' for title, _, _ in eyes)
-    reports = [report for _, report, _ in eyes]
+    heads = "".join(f'<th scope="col">{escape(title)}</th>' for title, *_ in eyes)
+    reports = [report for _, report, *_ in eyes]
     read = _row("Reading", [(headline(report), False) for report in reports])
     doubts = [" ".join((*report.photograph.notes, *remarks(report))) for report in reports]
     if any(doubts):

@@ -18,10 +18,10 @@ _PRINTED = 900  # [px] longest side of a picture on paper
 _METHODS = MappingProxyType(
     {
         "exact": "Read from the additive head, not estimated: the mean over the map is the share of the score.",
-        "gradcam": "Grad-CAM: the features, weighted by the mean gradient of the score. A second opinion. On the fused "
-        "features it is the positive part of the exact map.",
-        "hirescam": "HiResCAM: the features times the gradient of the score. A second opinion. On the fused features "
-        "it is the positive part of the exact map.",
+        "gradcam": "Grad-CAM: the features, weighted by the mean gradient of the score. A second opinion. Of all "
+        "modalities, fused, it is the positive part of the exact map.",
+        "hirescam": "HiResCAM: the features times the gradient of the score. A second opinion. Of all modalities, "
+        "fused, it is the positive part of the exact map.",
         "eigencam": "Eigen-CAM: what dominates the features, whatever the finding; it does not explain this score.",
         "scorecam": "Score-CAM: the features, each weighted by the score of what it lets through.",
         "gradients": "Integrated gradients from the same input without structure; what they add up to is the "

@@ -18,7 +18,7 @@ from .explanation import (
 from .markup import Save, figure_html, pairs_html
 from .wording import CAUTIONS, percent
 
-MOST = 12  # moves that are told
+MOST = 12  # moves that are told, and those that change a call
 
 
 def explanation_html(explanation: Explanation, save: Save, side: int, whose: str = "") -> str:
@@ -50,8 +50,11 @@ def explanation_html(explanation: Explanation, save: Save, side: int, whose: str
 
 
 def whatif_html(whatif: WhatIf, whose: str = "") -> str:
-    """How the probabilities move, the largest first."""
-    moves = [move for move in whatif.ranked if move.code != "NORMAL"][:MOST]
+    """How the probabilities move, the largest first; of small moves those that change a call."""
+    every = [move for move in whatif.ranked if move.code != "NORMAL"]
+    moves = [move for place, move in enumerate(every) if place < MOST or changed_call(move)]
+    fewer = len(every) - len(moves)
+    left_out = f" Smaller moves that change no call are left out: {fewer}." if fewer else ""
     rows = "".join(
         f'<tr{" class=suspected" if move.crosses else ""}><th scope="row">{escape(move.name)}</th>'
         f'<td class="figure">{percent(move.before)}</td><td class="figure">{percent(move.after)}</td>'
@@ -65,5 +68,5 @@ def whatif_html(whatif: WhatIf, whose: str = "") -> str:
     )
     return (
         f"<table><caption>{escape(whatif_title(whatif, whose))}</caption><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table><p>{EXPERIMENT}</p>"
+        f"<tbody>{rows}</tbody></table><p>{EXPERIMENT}{left_out}</p>"
     )

@@ -34,10 +34,14 @@ def review_html(report: Report, review: Review) -> str:
 
 
 def subjects(report: Report) -> list[tuple[str, str]]:
-    """What can be agreed with in this report: code, and what the machine says."""
-    found = [(f.code, f"{percent(f.probability)} {call(f)}".strip()) for f in ranked(report) if f.assessed]
-    found += [(GRADE, standing(report, GRADE)[0]), (OEDEMA, oedema(report)), (CUP, cup_to_disc(report))]
-    found = [each for each in found if each[0] != OEDEMA or report.dme.assessed]
+    """What can be agreed with in this report: code, and what the machine says. Nobody can agree with what is withheld:
+    it may be shown later.
+    """
+    known = [finding for finding in ranked(report) if finding.probability is not None]
+    found = [(each.code, f"{percent(each.probability)} {call(each)}".strip()) for each in known]
+    found += [(GRADE, standing(report, GRADE)[0])] if report.dr.grade is not None else []
+    found += [(OEDEMA, oedema(report))] if report.dme.probability is not None else []
+    found += [(CUP, cup_to_disc(report))] if report.disc_cup.vcdr is not None else []
     return found + [
         (f"map:{each.name}", "computed, see the viewer")
         for each in labels.SYNTHESES

@@ -38,7 +38,8 @@ CAUTIONS = MappingProxyType(
         "layers": "Computed from the photograph. Disc and cup are outlined where the probability reaches one half, "
         "lesions where they are counted; vessels grow more opaque with their probability.",
         "shares": "Each modality's share of the score before calibration (logit). The modalities have seen each "
-        "other in the fusion: a share is not evidence from that modality alone.",
+        "other in the fusion, which photograph and lesion maps pass in part only: a share is not evidence from that "
+        "modality alone.",
     }
 )
 

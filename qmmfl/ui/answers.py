@@ -39,7 +39,7 @@ def everything(
     parts["similar"] = reader.place(eye, subject, space)
     if case is None or eye is None:
         return parts
-    parts["question"] = "".join(f'<p class="question" role="alert">{escape(each)}</p>' for each in case.questions())
+    parts["question"] = question(case)
     if eye.report is None:
         waiting = [each for each in case.eyes if each.report is None]
         shown = [(each.read(), each.preview) for each in waiting]
@@ -56,9 +56,20 @@ def everything(
     parts["boxer"] = _boxer(eye) if explained(eye) else ""
     parts["review"] = review.review_html(report, eye.review)
     parts["provenance"] = markup.provenance_html(report)
-    read = [(case.title(n), each.report, each.save) for n, each in enumerate(case.eyes) if each.report is not None]
-    parts["both"] = comparison.comparison_html(read, min(side, 640))
+    parts["both"] = both(case)
     return parts
+
+
+def question(case: Case) -> str:
+    """What must be asked about the sides of the eyes."""
+    return "".join(f'<p class="question" role="alert">{escape(each)}</p>' for each in case.questions())
+
+
+def both(case: Case) -> str:
+    """The eyes that were read, side by side."""
+    eyes = [(case.title(n), each) for n, each in enumerate(case.eyes)]
+    read = [(name, each.report, each.save, min(each.side, 640)) for name, each in eyes if each.report is not None]
+    return comparison.comparison_html(read)
 
 
 def reading(eye: Taken) -> str:

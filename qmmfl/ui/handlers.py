@@ -30,7 +30,7 @@ class Handlers:
         gr, page = gradio(), self.page
         if case:
             hold(case)
-        eye, eyes = (case.eye, case.eyes) if case else (None, ())
+        eye = case.eye if case else None
         parts = answers.everything(case, self.reader, marks, space)
         result = {page.state: case, **{place: parts[name] for name, place in page.places.items()}}
         result |= dict(zip(page.files, self.close_files(case), strict=True))
@@ -41,11 +41,17 @@ class Handlers:
         result[page.finding] = gr.Dropdown(can, value=code)
         if code:
             result[page.method], result[page.modality] = self.reader.first_kind(code)
-        titles = [(case.title(number), number) for number in range(len(eyes))] if case else []
-        result[page.which] = gr.Radio(titles, value=case.shown if titles and case else None, visible=len(titles) > 1)
         poor = bool(eye and eye.report and not eye.report.quality.gradable)
         result[page.override] = gr.Button(visible=poor and not (eye and eye.overridden))
         result[page.measure] = gr.Button(visible=answers.can_measure(eye))
+        return result | self._choices(case)
+
+    def _choices(self, case: Case | None) -> dict:
+        """Which eye is on the page, and which is which."""
+        gr, page, eyes = gradio(), self.page, case.eyes if case else ()
+        titles = [(case.title(number), number) for number in range(len(eyes))] if case else []
+        shown = case.shown if titles and case else None
+        result = {page.which: gr.Radio(titles, value=shown, visible=len(titles) > 1)}
         for number, side in enumerate(page.sides):
             label = f"Photograph {number + 1} is of which eye?" if len(eyes) > 1 else "Which eye?"
             value = answers.side_of(case, number)
@@ -116,7 +122,10 @@ class Handlers:
         """The case read, for `adopt`; None where it was stopped. progress: as gr.Progress."""
         if case is None or not case.eyes:
             raise PhotographError("Choose a photograph first.")
-        return self._unless_stopped(case, lambda: self.reader.read(case, _shown(progress)))
+        read = self._unless_stopped(case, lambda: self.reader.read(case, _shown(progress)))
+        if read and any(each.report is None for each in read.eyes):
+            gradio().Info("The analysis was stopped; what was read until then is shown.", 6)
+        return read
 
     @told
     def override(self, wanted: Path | None, case: Case | None, progress: Callable) -> Case | None:
@@ -142,16 +151,18 @@ class Handlers:
             return made
         old, case = case.eye, self.reader.settle(case.adopt(read))
         same = old and case.eye and (case.eye.file, case.eye.readings) == (old.file, old.readings)
-        return made | (_unless_cleared(case, lambda: (self._measured if same else self.show)(case)) or {})
+        return made | (_unless_cleared(case, lambda: (self._beside if same else self.show)(case)) or {})
 
-    def _measured(self, case: Case) -> dict:
-        """What changes on the page with the vessels; nothing where another eye came onto it meanwhile."""
+    def _beside(self, case: Case) -> dict:
+        """What changes on the page where the eye on it was not read anew: its vessels, and what is said of both eyes.
+        The form of the review stays as it is: a note may be half written.
+        """
         page, eye = self.page, case.eye
-        if eye is None or not eye.measured:
-            return {page.state: case}
-        closed = dict(zip(page.files, self.close_files(case), strict=True))
-        shown = {page.reading: answers.reading(eye), page.measure: gradio().Button(visible=False)}
-        return {page.state: case, **shown, **closed}
+        made = {page.state: case, page.both: answers.both(case), page.question: answers.question(case)}
+        if eye is not None and eye.measured:
+            made |= {page.reading: answers.reading(eye), page.measure: gradio().Button(visible=False)}
+            made |= dict(zip(page.files, self.close_files(case), strict=True))
+        return made | self._choices(case)
 
     def _unless_stopped(self, case: Case, read: Callable[[], Case]) -> Case | None:
         try:
@@ -222,22 +233,31 @@ class Handlers:
         return button(f"DICOM, {whose}, names the patient", value=path, interactive=True)
 
     @told
-    def explain(self, code: str | None, method: str, modality: str, case: Case | None) -> str:
-        """Where one score comes from."""
+    def explain(self, code: str | None, method: str, modality: str, wanted: Path | None, case: Case | None) -> str:
+        """Where one score comes from, of the eye that was on the page when it was asked, `wanted`; for `deliver`."""
+        case = case and case.asked(wanted)
         try:
             return self.reader.explain(case, code, method, modality, _whose(case))
         except Stopped:
             return said_html("The explanation was stopped")
 
     @told
-    def drop(self, modality: str, case: Case | None) -> str:
-        """What if there were one modality less."""
+    def drop(self, modality: str, wanted: Path | None, case: Case | None) -> str:
+        """What if there were one modality less, likewise."""
+        case = case and case.asked(wanted)
         return self.reader.drop(case and case.eye, modality, _whose(case))
 
     @told
-    def hide(self, box: str, case: Case | None) -> str:
-        """What if the box were hidden."""
+    def hide(self, box: str, wanted: Path | None, case: Case | None) -> str:
+        """What if the box were hidden, likewise."""
+        case = case and case.asked(wanted)
         return self.reader.hide(case and case.eye, box, _whose(case))
+
+    @told
+    def deliver(self, said: str | None, wanted: Path | None, case: Case | None) -> Any:
+        """An answer onto the page, unless another eye than the one that was asked about came onto it meanwhile."""
+        shown = case.eye.file if case and case.eye else None
+        return said if said is not None and shown == wanted else gradio().skip()
 
     @told
     def place(self, subject: str, space: str, case: Case | None) -> str:

@@ -11,7 +11,7 @@ from .layout import lay_out
 from .reader import Reader, begin, stop
 
 _PICKED = "(code, box) => [window.qmmfl.picked(), box]"
-_BOX = "(box, state) => [window.qmmfl.box(), state]"
+_BOX = "(box, wanted, state) => [window.qmmfl.box(), wanted, state]"
 _REVIEW = "(text, state) => [window.qmmfl.review(), state]"
 _MAKE = "() => window.qmmfl.make()"
 
@@ -60,9 +60,12 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     slow: dict[str, Any] = {"api_visibility": "private", **_MODEL}
     state, text, every, files = page.state, page.text, page.every, page.files
 
+    def shown(case):
+        return case.eye.file if case and case.eye else None
+
     def begun(case):
         begin(case)
-        return gr.Button(interactive=True), case.eye.file if case and case.eye else None
+        return gr.Button(interactive=True), shown(case)
 
     def started(button):
         """What a button starts after an earlier stop was forgotten, with the button that stops it; and the file of the
@@ -70,6 +73,18 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
         """
         wanted = gr.State(time_to_live=KEEP)
         return button.click(begun, state, [page.halt, wanted], queue=False, **quiet), wanted
+
+    def noticed(button):
+        """Likewise, of what nothing stops."""
+        wanted = gr.State(time_to_live=KEEP)
+        return button.click(shown, state, wanted, queue=False, **quiet), wanted
+
+    def asked(start, wanted, ask, given, place, js=None):
+        """What answers a button beside the eye that was asked about, if that one is still on the page by then."""
+        made = gr.State(time_to_live=KEEP)
+        question = start.then(ask, [*given, wanted, state], made, js=js, show_progress_on=[place], **slow)
+        question.success(answer.deliver, [made, wanted, state], place, **quiet, **_CASE)
+        return question
 
     def ended(event):
         event.then(lambda: gr.Button(interactive=False), None, page.halt, queue=False, **quiet)
@@ -90,22 +105,20 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
         """The files of what the event brings onto the page, where the tab that keeps them is open."""
         event.success(None, js=_MAKE, **quiet)
 
-    explain = started(page.ask)[0].then(
-        answer.explain, [page.finding, page.method, page.modality, state], page.explanation, **slow
-    )
-    ended(explain)
-    asked = [
-        explain,
-        page.leave.click(answer.drop, [page.dropped, state], page.whatif, **slow),
-        page.cover.click(answer.hide, [text, state], page.whatif, js=_BOX, **slow),
+    questions = [
+        asked(*started(page.ask), answer.explain, [page.finding, page.method, page.modality], page.explanation),
+        asked(*noticed(page.leave), answer.drop, [page.dropped], page.whatif),
+        asked(*noticed(page.cover), answer.hide, [text], page.whatif, _BOX),
     ]
-    pick = page.pick.click(answer.score, [text, state], page.score, js=_PICKED, trigger_mode="always_last", **quiet)
+    ended(questions[0])
+    last: dict[str, Any] = {"trigger_mode": "always_last", **quiet, **_CASE}  # the last choice may not be dropped
+    pick = page.pick.click(answer.score, [text, state], page.score, js=_PICKED, **last)
     placed = [
-        choice.input(answer.place, [page.marks, page.space, state], page.similar, **quiet)
+        choice.input(answer.place, [page.marks, page.space, state], page.similar, **last)
         for choice in (page.marks, page.space)
     ]
     # An answer must not arrive beside another eye.
-    other: dict[str, Any] = {"cancels": [*asked, kept, pick, *placed], **quiet}
+    other: dict[str, Any] = {"cancels": [*questions, kept, pick, *placed], **quiet}
     every_time: dict[str, Any] = {"trigger_mode": "multiple", **other, **_CASE}  # the last word may not be dropped
     for change in (page.file.upload, page.file.delete):
         remade(change(answer.choose, [page.file, state], every, **every_time))

@@ -30,8 +30,8 @@ class Reader:
     def read(self, case: Case, progress: Callable[[int, int, str], None], override: bool = False) -> Case:
         """Read what was not read yet, or not wholly; with `override` the one on the page, gradable or not.
 
-        Raises Stopped where `stop` was called or the case was cleared, PhotographError for
-        what cannot be read.
+        Stopped after the first eye it returns that one alone. Raises Stopped where `stop` was called before that, or
+        the case was cleared, PhotographError for what cannot be read.
         """
         start = case
         check(case)
@@ -44,7 +44,12 @@ class Reader:
                 check(start)
                 progress(place * total + done, len(wanted) * total, whose + stage)
 
-            case = case.changed(number, **self._seen(case.eyes[number], told, override))
+            try:
+                case = case.changed(number, **self._seen(case.eyes[number], told, override))
+            except Stopped:
+                if case is start or not case.folder.is_dir():
+                    raise
+                break
         return replace(case, shown=wanted[0] if wanted else case.shown)
 
     def settle(self, case: Case) -> Case:
