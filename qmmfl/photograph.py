@@ -64,7 +64,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR = 274, 258, 262, 284  # tags of EXIF and TIFF
 _PROBE = Image.fromarray(np.indices((16, 16, 16), np.uint8).reshape(3, 64, 64).transpose(1, 2, 0) * 17)
 _PROFILE_TOLERANCE = 3  # [grey levels], a profile that moves no colour further than this is sRGB
 
@@ -114,21 +114,21 @@ def _is_marked(image: Image.Image) -> bool:
 def from_pixels(pixels: np.ndarray | Image.Image, name: str | None = None) -> Photograph:
     """The photograph in an array uint8 (H, W, 3) RGB 0..255 or in a Pillow image; the pixels are copied.
 
-    Sizes, modes, colour profile and orientation follow the rules of `read`; `sha256` is that of the pixels.
-    Raises PhotographError for another shape, dtype or size.
+    Sizes, modes, colour profile, orientation and compression follow the rules of `read`; `sha256` is that of the
+    pixels. Raises PhotographError for another shape, dtype or size.
     """
     name = _clean(name)
     if isinstance(pixels, Image.Image):
         with _in_our_words(name):
-            array, notes = _convert(pixels.copy(), name)
-            notes = (NOTE_SIMULATED, *notes) if _is_marked(pixels) else notes
+            array, notes = _convert(pixels, name)  # not a copy of it, which would not know its format
+            notes, quality = (NOTE_SIMULATED, *notes) if _is_marked(pixels) else notes, _jpeg_quality(pixels)
     else:
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
             _refuse(name, "it is not an array uint8 (height, width, 3)", "pass RGB pixels in 0..255")
         _check_size(pixels.shape[1], pixels.shape[0], name)
         array = np.array(pixels, order="C")
-        notes = _looks(array)
-    return Photograph(array, name, hashlib.sha256(array.tobytes()).hexdigest(), notes)
+        notes, quality = _looks(array), None
+    return Photograph(array, name, hashlib.sha256(array.tobytes()).hexdigest(), notes, jpeg_quality=quality)
 
 
 def _from_dicom(data: bytes, name: str | None) -> Photograph:
@@ -163,6 +163,10 @@ def _in_our_words(name: str | None) -> Iterator[None]:
 def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels uint8 (H, W, 3), upright sRGB, and notes of an opened picture; raises what Pillow raises."""
     _check_size(*image.size, name)
+    if _is_torn(image):
+        _refuse(name, "its channels lie one behind the other with more than 8 bits each")
+    if isinstance(image.info.get("transparency"), str):  # a text of that name, which is none
+        del image.info["transparency"]
     deep = image.format in ("PNG", "TIFF") and ";16" in str(
         getattr(image, "tile", "")
     )  # Pillow itself reduces 16-bit colour
@@ -209,10 +213,17 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
 def _jpeg_quality(image: Image.Image) -> int | None:
     """Quality 1..100 by which libjpeg would have made these quantization steps; None where there are none."""
     steps = getattr(image, "quantization", image.info.get(dicom.STEPS))
-    if not steps:
+    if not steps or not isinstance(steps, dict):  # a PNG may hold a text of that name
         return None
     scale = 100 * sum(next(iter(steps.values()))) / _QUANTIZED
     return max(1, round(5000 / scale if scale > 100 else (200 - scale) / 2))
+
+
+def _is_torn(image: Image.Image) -> bool:
+    """Whether Pillow would take the bytes of a TIFF's samples for samples: plane by plane, deep and not compressed."""
+    tags, tiles = getattr(image, "tag_v2", {}), getattr(image, "tile", ())
+    deep = max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8
+    return bool(tiles) and tiles[0][0] == "raw" and tags.get(_PLANAR) == 2 and deep
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -264,7 +264,7 @@ def read_card(folder: Path) -> Card:
         values = json.loads((folder / CARD).read_text())
     except FileNotFoundError:
         raise WeightsError(f"there is no {CARD} in {folder.name}; name a folder with {CARD} and {MODEL}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{CARD} in {folder.name} cannot be read; fetch the weights again") from error
     return Card.from_dict(values)
 

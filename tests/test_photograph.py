@@ -325,6 +325,23 @@ def test_sixteen_bits_equal_the_eight_bit_twin(data, twin):
     assert (photograph.NOTE_GREY in read.notes) == (twin[..., 0] == twin[..., 2]).all()
 
 
+def test_deep_planes_are_read_where_they_are_compressed_and_refused_where_they_are_not():
+    """Pillow would take their bytes for samples, and the gates the halves of two eyes for one."""
+    planes = [sixteen(RGB[..., channel]).tobytes() for channel in range(3)]
+    refused(tiff(320, 240, planes, t258=[16] * 3, t284=2), "its channels lie one behind the other", "JPEG or PNG")
+    shallow = [np.ascontiguousarray(RGB[..., channel]).tobytes() for channel in range(3)]
+    assert np.array_equal(photograph.read(tiff(320, 240, shallow, t284=2)).pixels, RGB)
+
+
+@pytest.mark.parametrize("key", ["quantization", "transparency", "comment", "icc", "exif"])
+def test_a_text_in_a_png_is_no_more_than_a_text(key):
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text(key, "something")
+    read = photograph.read(encode(pnginfo=texts))
+    assert np.array_equal(read.pixels, RGB)
+    assert read.jpeg_quality is None
+
+
 def test_sixteen_bits_at_any_level_are_within_one_level():
     deep = np.random.default_rng(1).integers(0, 65536, (240, 320), np.uint16)
     assert np.abs(photograph.read(encode(deep)).pixels[..., 0] - deep / 257).max() <= 0.51
@@ -616,6 +633,15 @@ def test_from_pixels_takes_arrays_and_images():
     assert photograph.NOTE_GREY in photograph.from_pixels(IMAGE.convert("L")).notes
     turned = Image.open(io.BytesIO(encode(kind="JPEG", exif=exif(6))))
     assert photograph.from_pixels(turned).pixels.shape == (320, 240, 3)
+
+
+@pytest.mark.parametrize(
+    "data", [encode(kind="JPEG", quality=30), SIXTEEN["18 white is zero"][0]], ids=["coarse", "deep"]
+)
+def test_an_opened_picture_is_read_as_its_file_is(data):
+    file, opened = photograph.read(data), photograph.from_pixels(Image.open(io.BytesIO(data)))
+    assert np.array_equal(opened.pixels, file.pixels)
+    assert (opened.jpeg_quality, opened.notes) == (file.jpeg_quality, file.notes)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ class AdditiveHeads(nn.Module):
         return torch.cat([self.cut_first[None], self.cut_first + F.softplus(self.cut_steps).cumsum(0)])
 
     def forward(self, fused: Tensor) -> Tensor:
-        """Fused features (B, M, D, h, w) -> logits (B, outputs)."""
+        """What `Network.fuse` gives (B, M, channels, h, w) -> logits (B, outputs)."""
         return self.bias + torch.einsum("kmd,bmd->bk", self.weight, fused.mean(dim=(-2, -1)))
 
     def maps(self, fused: Tensor) -> Tensor:
-        """(B, M, D, h, w) -> (B, outputs, M, h, w); bias + mean over positions, summed over M, is the logit."""
+        """Likewise -> (B, outputs, M, h, w); bias + mean over positions, summed over M, is the logit."""
         return torch.einsum("kmd,bmdhw->bkmhw", self.weight, fused)

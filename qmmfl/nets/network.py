@@ -1,4 +1,4 @@
-"""The whole model: square -> planes -> features -> fused features -> logits and exact maps."""
+"""The whole model: square -> planes -> features -> the same fused, beside them -> logits and exact maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
