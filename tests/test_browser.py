@@ -140,9 +140,9 @@ def test_viewer_layers_zoom_blink_and_opacity(visit, files):
     page.locator('[data-pane="0"] .stage').click()
     page.click("[data-act=panes]")
     assert page.locator(".pane:visible").count() == 1
-    page.click('.tile[data-show="msi_650"]')  # opens where it is seen, beside the photograph or not
-    assert page.locator('[data-pane="0"] select').input_value() == "msi_650"
-    assert page.locator('.tile[aria-pressed="true"]').get_attribute("data-show") == "msi_650"
+    page.click('.tile[data-show="ffa_arterial"]')  # opens where it is seen, beside the photograph or not
+    assert page.locator('[data-pane="0"] select').input_value() == "ffa_arterial"
+    assert page.locator('.tile[aria-pressed="true"]').get_attribute("data-show") == "ffa_arterial"
 
 
 def test_a_saved_picture_carries_its_mark_in_its_pixels(visit, files, tmp_path):

@@ -16,7 +16,8 @@ from qmmfl.evidence import Disc, centrelines, record, vessels
 from qmmfl.prose import paper
 from qmmfl.records import DiscCup, Eye, Photograph, Report
 from qmmfl.ui import answers
-from qmmfl.ui.cases import Case, Taken, as_json
+from qmmfl.ui.cases import Case, Taken
+from qmmfl.ui.exports import as_json
 from qmmfl.ui.reader import Reader
 
 ALL = dict.fromkeys(labels.LESIONS, 0.5)
