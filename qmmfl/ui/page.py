@@ -82,8 +82,9 @@ def _connect(page: Any, answer: Handlers, analyse, override, measure) -> None:
     def asked(start, wanted, ask, given, place, js=None):
         """What answers a button beside the eye that was asked about, if that one is still on the page by then."""
         made = gr.State(time_to_live=KEEP)
-        question = start.then(ask, [*given, wanted, state], made, js=js, show_progress_on=[place], **slow)
-        question.success(answer.deliver, [made, wanted, state], place, **quiet, **_CASE)
+        last = {"trigger_mode": "always_last", "show_progress_on": [place]}  # a box may be moved while this waits
+        question = start.then(ask, [*given, wanted, state], made, js=js, **last, **slow)
+        question.success(answer.deliver, [made, wanted, state], place, trigger_mode="multiple", **quiet, **_CASE)
         return question
 
     def ended(event):
