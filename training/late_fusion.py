@@ -39,7 +39,7 @@ class LateFusionRecipe(Recipe):
 
 
 def unite(
-    fusion: dict[str, Tensor], unimodal: dict[str, dict[str, Tensor]], shares: Sequence[float]
+    fusion: dict[str, Tensor], unimodal: dict[str, dict[str, Tensor]], shares: Sequence[float] | np.ndarray
 ) -> dict[str, Tensor]:
     """A fusion's state and, of modalities, their classifiers' -> fusion and heads as they are exported.
 
@@ -72,13 +72,13 @@ def join(recipe: LateFusionRecipe) -> dict[str, float]:
     cases, _ = data.load()
     checked = np.flatnonzero([cases[row].split == "val" for row in rows])
     every, seen = Targets([cases[row] for row in rows]), features[checked]
-    network, found = Network(Config()).eval(), {}
-    alone = {name: [float(name == other) for other in ("", *unimodal)] for name in ("", *unimodal)}
-    for name, counted in (*alone.items(), ("all", shares)):
+    network, found, names = Network(Config()).eval(), {}, [recipe.fusion, *unimodal]
+    alone = {name: np.eye(len(names))[place] for place, name in enumerate(names)}
+    for name, counted in {**alone, "all": shares}.items():
         state = unite(fusion, unimodal, counted)
         network.load_state_dict({k: v for k, v in state.items() if k.startswith(("fusion.", "heads."))}, strict=False)
         found = figures(every, checked, export.logits_of(network, seen))
-        print(name or recipe.fusion, {key: round(value, 4) for key, value in found.items()}, flush=True)
+        print(name, {key: round(value, 4) for key, value in found.items()}, flush=True)
     folder = RUNS / recipe.run / "fusion"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"averaged": whole, "step": 0, "best": found["score"]}, folder / "best.pt")
