@@ -276,6 +276,8 @@ def test_a_late_fusion_is_the_weighted_mean_of_what_each_says():
     said = [_answers(part, features, name) for name, part in parts.items()]
     for own, each in zip((made, steps), zip(*said, strict=True), strict=True):
         torch.testing.assert_close(own, 0.4 * each[0] + 0.4 * each[1] + 0.2 * each[2], rtol=1e-4, atol=1e-4)
+    joint = ablate._joint(network)(features) - 0.4 * said[0][0]
+    torch.testing.assert_close(joint[0], joint[1], rtol=1e-4, atol=1e-4, msg="but for the others' biases the fusion's")
     shares = network.heads.weight[:, :, config.features :].abs().sum((0, 2))
     heard = [name for name, share in zip(labels.BY_NAME, shares, strict=True) if share > 0]
     assert heard == ["colour", "lesions"]

@@ -223,7 +223,7 @@ def _alone(recipe: AblationRecipe, network: Network) -> Score:
     own = {colour: loop.best_state(recipe, _OWN_COLOUR)}
     state = late_fusion.unite(loop.best_state(recipe, "fusion_colour"), own, (1, 1))
     alone = copy.deepcopy(network)
-    alone.load_state_dict({k: v for k, v in state.items() if k.startswith(("fusion.", "heads."))}, strict=False)
+    alone.load_state_dict(state, strict=False)
     return _late(alone)
 
 

@@ -25,7 +25,7 @@ _LESIONS = "--validate 200 --squares 2 --coarsest 0.5"
 _FIRST = "{run}/synthesis_lesions_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
-_ALONE = (labels.COLOUR.name, labels.LESION_MAPS.name)  # the encoders that also speak for themselves
+_LATE = (labels.COLOUR.name, labels.LESION_MAPS.name)  # the encoders of the late fusion
 _UNIMODAL = "--steps 2000 --batch 256 --rate 0.01 --validate 500 --cached --name unimodal_{0}"
 _GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --seed {1}"
 
@@ -108,8 +108,8 @@ STAGES = (
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     *_fusion("fusion_mean", _FUSION, " --drop 0.3"),
-    *(f"heads {name} {_UNIMODAL.format(name)}" for name in _ALONE),
-    f"late_fusion --unimodal {','.join(_ALONE)} --shares 2,2,1",
+    *(f"heads {name} {_UNIMODAL.format(name)}" for name in _LATE),
+    f"late_fusion --unimodal {','.join(_LATE)} --shares 2,2,1",
     "export --out weights",
 )
 FIGURES = (

@@ -75,8 +75,7 @@ def join(recipe: LateFusionRecipe) -> dict[str, float]:
     network, found, names = Network(Config()).eval(), {}, [recipe.fusion, *unimodal]
     alone = {name: np.eye(len(names))[place] for place, name in enumerate(names)}
     for name, counted in {**alone, "all": shares}.items():
-        state = unite(fusion, unimodal, counted)
-        network.load_state_dict({k: v for k, v in state.items() if k.startswith(("fusion.", "heads."))}, strict=False)
+        network.load_state_dict(unite(fusion, unimodal, counted), strict=False)  # its encoders are not asked
         found = figures(every, checked, export.logits_of(network, seen))
         print(name, {key: round(value, 4) for key, value in found.items()}, flush=True)
     folder = RUNS / recipe.run / "fusion"
