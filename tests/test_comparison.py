@@ -28,6 +28,7 @@ from training import (
     rivals,
     soup,
     targets,
+    unimodal,
 )
 
 
@@ -101,12 +102,15 @@ def test_shuffling_a_modality_changes_only_that_modality(numbers):
 def test_every_model_reads_the_same_features():
     config, features = tiny_config(), torch.rand(2, len(labels.MODALITIES), 16, 4, 4)
     assert len(ablate.models()) == 3 + 2 * len(labels.MODALITIES)
-    for make in (fusion.FusionHeads, rivals.ColourHeads, rivals.PaperFusion):
+    for make in (fusion.FusionHeads, ablate._colour_heads, rivals.PaperFusion):
         module = make(config).eval()
         assert module(features).shape == (2, len(OUTPUTS))
         assert module.heads.cuts.shape == (len(labels.GRADES) - 1,)
-    colour = rivals.ColourHeads(config)
-    assert torch.equal(colour(features), colour(torch.cat([features[:, :1], torch.rand(2, 6, 16, 4, 4)], dim=1)))
+    for place, name in enumerate(labels.BY_NAME):
+        others = torch.rand_like(features)
+        others[:, place] = features[:, place]
+        own = unimodal.UnimodalHeads(config, name)
+        assert torch.equal(own(features), own(others))
 
 
 def test_pooled_features_keep_their_means(numbers):

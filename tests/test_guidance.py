@@ -11,7 +11,7 @@ pytest.importorskip("tqdm", reason="training needs the train extra")
 
 from qmmfl import labels
 from qmmfl.nets import GRADE, THREAT
-from training import data, fusion, guidance, recipe, targets
+from training import data, fusion, guidance, recipe, targets, unimodal
 
 PLACES = len(guidance.PLACES)
 
@@ -64,7 +64,11 @@ def test_only_eyes_known_to_have_it_are_guided():
     assert named == [["DR", GRADE, THREAT], ["DR", GRADE], []]
 
 
-def test_a_guided_fusion_gathers_its_score_where_it_should(tmp_path, monkeypatch, numbers):
+MADE = {"fusion": fusion.FusionHeads, "one encoder": lambda config: unimodal.UnimodalHeads(config, "colour")}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=list(MADE))
+def test_what_is_guided_gathers_its_score_where_it_should(make, tmp_path, monkeypatch, numbers):
     monkeypatch.setattr(fusion.loop, "RUNS", tmp_path)
     config = tiny_config()
     every = targets.Targets(cases(16))
@@ -77,7 +81,7 @@ def test_a_guided_fusion_gathers_its_score_where_it_should(tmp_path, monkeypatch
     seen = {}
     for name, given in (("straight", None), ("guided", guide)):
         torch.manual_seed(0)
-        module = fusion.FusionHeads(config)
+        module = make(config)
         settings = recipe.Recipe(run="r", steps=40, batch=8, validate=40, rate=0.01)
         every.split[:] = ["train"] * 14 + ["val"] * 2
         module = fusion.fit(name, module, settings, every, features, list(labels.BY_NAME), guide=given).eval()

@@ -40,6 +40,7 @@ from . import (
     model_card,
     planes,
     rivals,
+    unimodal,
 )
 from .assemble import assemble
 from .recipe import RUNS, parse
@@ -50,6 +51,10 @@ JOINT = "longer_joint"  # the same without what encoders say on their own, see `
 ALONE = "exported_colour"  # both, gone on with on the photograph alone: "fusion_colour" of the run, "unimodal_colour"
 _OWN_COLOUR = f"unimodal_{labels.COLOUR.name}"
 LEAST = {"val": 5, "test": 10}  # positive eyes of a finding that counts in the macro AUC
+
+
+def _colour_heads(config: Config) -> nn.Module:
+    return unimodal.UnimodalHeads(config, labels.COLOUR.name)
 
 
 def _colour_net(_: str) -> nn.Module:
@@ -102,9 +107,7 @@ def models() -> dict[str, Model]:
     result = {"fusion": Model("Fusion of all modalities", fusion.FusionHeads)}
     # Linear heads cost next to nothing: at the rate and in the steps of a fusion they would be a straw man.
     flat = {"steps": 2500, "batch": 256, "rate": 0.01, "decay": 0.01, "validate": 500}
-    result["colour_heads"] = Model(
-        "Colour encoder alone, additive heads learnt until flat", rivals.ColourHeads, own=flat
-    )
+    result["colour_heads"] = Model("Colour encoder alone, additive heads learnt until flat", _colour_heads, own=flat)
     result["paper"] = Model("The paper's fusion block on the same features", rivals.PaperFusion)
     for name, title in titles.items():
         result[f"only_{name}"] = Model(f"Only: {title}", fusion.FusionHeads, (name,))
@@ -114,17 +117,9 @@ def models() -> dict[str, Model]:
     return result
 
 
-def _cached(recipe: AblationRecipe) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and pooled features of the run."""
-    rows, features = feature_cache.cached(recipe)
-    return rows, feature_cache.pooled(features, recipe.pool)
-
-
 def train_fusions(recipe: AblationRecipe) -> None:
     """Train every model on the cached features of the run, each from the same seed."""
-    rows, features = _cached(recipe)
-    cases, _ = data.load()
-    every = Targets([cases[row] for row in rows])
+    every, rows, features = fusion.known(recipe, recipe.pool)
     guide = fusion.open_guide(recipe.guided, recipe.run, rows, features.shape[-1], every)
     for name, model in models().items():
         if recipe.only == "all" or name in recipe.only.split(","):
@@ -155,7 +150,7 @@ def figures(recipe: AblationRecipe) -> dict[str, Any]:
         rows, features = locked_features(recipe, network)
         features = feature_cache.pooled(features, recipe.pool)
     else:
-        rows, features = _cached(recipe)
+        rows, features = fusion.known(recipe, recipe.pool)[1:]
     chosen = np.flatnonzero([cases[row].split == split for row in rows])
     every = Targets([cases[row] for row in rows[chosen]])
     logits, titles = {}, {}

@@ -26,7 +26,7 @@ _FIRST = "{run}/synthesis_lesions_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
 _LATE = (labels.COLOUR.name, labels.LESION_MAPS.name)  # the encoders of the late fusion
-_UNIMODAL = "--steps 2000 --batch 256 --rate 0.01 --validate 500 --cached --name unimodal_{0}"
+_UNIMODAL = "--steps 1600 --batch 128 --rate 0.01 --validate 400 --guided 0.5"
 _GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --seed {1}"
 
 
@@ -108,7 +108,7 @@ STAGES = (
     "planes",
     *(f"encoders {modality.name} --steps {_STEPS.get(modality.name, 800)} {_PLANES}" for modality in labels.SYNTHESES),
     *_fusion("fusion_mean", _FUSION, " --drop 0.3"),
-    *(f"heads {name} {_UNIMODAL.format(name)}" for name in _LATE),
+    *(f"unimodal {name} {_UNIMODAL}" for name in _LATE),
     f"late_fusion --unimodal {','.join(_LATE)} --shares 2,2,1",
     "export --out weights",
 )
@@ -122,7 +122,7 @@ FIGURES = (
     " --start weights",
     # From what ships, so that the photograph alone has learnt at least as long.
     *_fusion("fusion_colour", f"{_FUSION} --modalities colour --start weights"),
-    f"heads colour {_UNIMODAL.format(labels.COLOUR.name)} --start weights",
+    f"unimodal {labels.COLOUR.name} {_UNIMODAL} --start weights",
     "pretrain colour --steps 300 --batch 32 --side 160 --validate 300",
     "ablate photographs --steps 240 --batch 32 --side 160 --rate 0.002 --validate 240",
     "ablate figures --pool 2 --side 160 --final --into weights --start weights",

@@ -19,7 +19,6 @@ from qmmfl.nets.fusion import AdditiveHeads, Fusion
 from qmmfl.nets.network import OUTPUTS
 
 from . import data, feature_cache, guidance, loop, targets
-from .assemble import assemble
 from .recipe import Recipe, parse
 
 
@@ -62,17 +61,22 @@ class FusionHeads(nn.Module):
 
 def train(recipe: FusionRecipe) -> nn.Module:
     """Train fusion and heads; returns the averaged module."""
-    network, _ = assemble(recipe)
-    rows, features = feature_cache.load(recipe, network)
-    # In memory: 230 kB per case, a quarter of it where pool is 2.
-    features = feature_cache.pooled(features, recipe.pool)
-    cases, _ = data.load()
-    every = targets.Targets([cases[row] for row in rows])
+    every, rows, features = known(recipe, recipe.pool)
     wanted = [m.name for m in labels.MODALITIES] if recipe.modalities == "all" else recipe.modalities.split(",")
-    module = FusionHeads(network.config)
+    module = FusionHeads(Config())
     loop.load_start(module, recipe.start, "")
     guide = open_guide(recipe.guided, recipe.run, rows, features.shape[-1], every)
     return fit(recipe.name, module, recipe, every, features, wanted, recipe.drop, guide)
+
+
+def known(recipe: Recipe, pool: int) -> tuple[targets.Targets, np.ndarray, np.ndarray]:
+    """What is known of a run's cases: targets, numbers of their rows, and features in memory, `feature_cache.pooled`.
+
+    230 kB per case, a quarter of it where `pool` is 2.
+    """
+    rows, features = feature_cache.cached(recipe)
+    cases, _ = data.load()
+    return targets.Targets([cases[row] for row in rows]), rows, feature_cache.pooled(features, pool)
 
 
 @dataclasses.dataclass(frozen=True)

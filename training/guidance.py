@@ -1,4 +1,4 @@
-"""Where a score should come from: what the fusion is told beside what is in an eye.
+"""Where a score should come from: what fusion and heads are told beside what is in an eye.
 
 The heads are additive, so that a score can be read place by place, but attention lets it gather anywhere. Here what
 raises a score is asked to lie where the computed planes show the reason: right for the right reasons (Ross et al.

@@ -1,5 +1,4 @@
-"""Heads of one frozen encoder: where it goes on from when it was exported, since an export holds no whole ones, and
-what it says on its own in a `late_fusion` (`--name unimodal_<modality>`).
+"""Heads of one frozen encoder: where it goes on from when it was exported, since an export holds no whole ones.
 
 `python -m training.heads colour --start weights --steps 2000 --batch 256 --rate 0.01` reads every training and
 validation eye once (unaltered), fits linear heads to the means of its features, and writes the whole classifier as

@@ -1,9 +1,8 @@
 """Late fusion: what an encoder says on its own, beside what the fusion makes of all of them.
 
-`python -m training.late_fusion --run first` takes the run's mean of fusions and the heads that `training.heads` fitted
-to single encoders (`--name unimodal_colour`), and writes the weighted mean of their scores as the run's fusion, the one
-that is exported. All of them are linear in what they read, so the mean is, too: one weight per modality and feature,
-fused or not.
+`python -m training.late_fusion --run first` takes the run's mean of fusions and the heads that `training.unimodal`
+fitted to single encoders, and writes the weighted mean of their scores as the run's fusion, the one that is exported.
+All of them are linear in what they read, so the mean is, too: one weight per modality and feature, fused or not.
 
 A fusion learns from encoders that know the training eyes by heart, and believes the best of them too much: on
 validation eyes it lost what the colour encoder gained in two sittings. Heads of one encoder each can lean on nothing

@@ -1,4 +1,4 @@
-"""Models that the fusion is compared with: the photograph alone, the paper's own fusion, a plain ResNet-18."""
+"""Models that the fusion is compared with: the paper's own fusion, a plain ResNet-18."""
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,6 @@ _MODALITIES = len(labels.MODALITIES)
 
 def _heads(channels: int) -> AdditiveHeads:
     return AdditiveHeads(len(OUTPUTS), 1, channels, len(labels.GRADES))
-
-
-class ColourHeads(nn.Module):
-    """Additive heads straight on the colour encoder's features: (B, M, D, h, w) -> logits (B, outputs)."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.heads = _heads(config.features)
-        self.index = labels.MODALITIES.index(labels.COLOUR)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, M, D, h, w) -> (B, outputs)."""
-        return self.heads(features[:, self.index, None])
 
 
 class PaperFusion(nn.Module):
