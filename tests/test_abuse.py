@@ -35,7 +35,7 @@ from PIL import Image
 from qmmfl import cli, draw, fundus, guard, labels, phantom, photograph, pipeline, quality, results, runs, weights
 from qmmfl.guard import private_folder
 from qmmfl.records import PhotographError
-from qmmfl.ui import border, cases, exports
+from qmmfl.ui import border, cases, exports, uploads
 
 ROOT = Path(__file__).parent.parent
 
@@ -643,10 +643,10 @@ def test_a_disk_that_fills_while_a_photograph_is_taken_leaves_no_half_file(eye, 
     case = cases.open_case()
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", fill)
-        _, said = cases.take(case, [upload()])
+        _, said = uploads.take(case, [upload()])
         assert "make room" in said[0]
     assert list(case.folder.iterdir()) == []
-    again, said = cases.take(case, [upload()])
+    again, said = uploads.take(case, [upload()])
     assert (len(again.eyes), said) == (1, [])
     cases.forget(again)
 
@@ -683,7 +683,7 @@ def test_memory_that_runs_out_while_a_photograph_is_decoded_is_told_with_the_cur
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "convert", run_out)
         patch.setattr(Image.Image, "load", run_out)
-        _, said = cases.take(case, [str(path)])
+        _, said = uploads.take(case, [str(path)])
     assert "memory ran out while it was decoded; close other programs and choose it again" in said[0]
     assert list(case.folder.iterdir()) == []
     cases.forget(case)

@@ -19,7 +19,7 @@ from test_ui import silent, upload
 
 from qmmfl import cli, compression, dicom, laterality, photograph, prose, results, review, runs, screening
 from qmmfl.records import Eye, PhotographError
-from qmmfl.ui import cases, exports
+from qmmfl.ui import cases, exports, uploads
 from qmmfl.ui.reader import Reader
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed (qmmfl[dicom])")
@@ -315,7 +315,7 @@ def case(pixels, tmp_path):
     """A DICOM case that was read."""
     path = tmp_path / "image.dcm"
     path.write_bytes(written(dataset(pixels)))
-    opened, said = cases.take(cases.open_case(), [upload(str(path), "IMG_0001.dcm")])
+    opened, said = uploads.take(cases.open_case(), [upload(str(path), "IMG_0001.dcm")])
     assert said == []
     yield Reader(FakePipeline()).read(opened, silent)
     cases.forget(opened)

@@ -32,7 +32,7 @@ from qmmfl.laterality import OPEN
 from qmmfl.measures import BY_DISC
 from qmmfl.prose import about, comparison, doubts, markup, paper
 from qmmfl.records import Eye
-from qmmfl.ui import answers, border, cases, examples, exports, gpu, layout, server, sessions
+from qmmfl.ui import answers, border, cases, examples, exports, gpu, layout, server, sessions, uploads
 from qmmfl.ui import page as built
 from qmmfl.ui.border import Stopped
 from qmmfl.ui.handlers import Handlers
@@ -246,7 +246,7 @@ def test_an_upload_is_gone_when_the_api_has_answered(port, eye, tmp_path):
 
 def test_the_same_file_is_uploaded_into_folders_of_their_own(port, eye):
     paths = [send(port, eye(7)[0]) for _ in range(2)]
-    one, two = (cases.take(cases.open_case(), [str(path)])[0] for path in paths)
+    one, two = (uploads.take(cases.open_case(), [str(path)])[0] for path in paths)
     cases.forget(one)
     assert two.eye.read().sha256 == photograph.read(eye(7)[0]).sha256
     assert not any(path.exists() for path in paths), "neither upload is left"
@@ -294,7 +294,7 @@ def test_headers_of_every_page(port):
 @pytest.fixture
 def case(eye):
     """A case with one photograph that was just chosen."""
-    opened, said = cases.take(cases.open_case(), [upload(eye(7)[0], "Doe_John_OD.png")])
+    opened, said = uploads.take(cases.open_case(), [upload(eye(7)[0], "Doe_John_OD.png")])
     assert said == []
     yield opened
     cases.forget(opened)
@@ -334,12 +334,12 @@ def test_private_folder_is_ours_alone(case):
 
 def test_an_upload_is_renamed_and_the_original_is_gone(eye):
     path = upload(eye(8)[0], "Doe_John_OD.png")
-    case, _ = cases.take(cases.open_case(), [path])
+    case, _ = uploads.take(cases.open_case(), [path])
     assert not Path(path).exists()
     assert not Path(path).parent.exists()
     assert Path(case.files[0]).name == "right_eye.png"
     assert "Doe" not in str(case.files)
-    again, _ = cases.take(case, [])
+    again, _ = uploads.take(case, [])
     assert again.eyes == ()
     assert not Path(case.files[0]).exists()
 
@@ -348,12 +348,12 @@ def test_a_case_holds_two_photographs_and_loses_none_to_a_bad_third(eye, tmp_pat
     letter = tmp_path / "letter.jpg"
     letter.write_text("Dear colleague")
     first, second = upload(eye(1)[0]), upload(eye(2)[0])
-    case, said = cases.take(cases.open_case(), [first, upload(str(letter), "letter.jpg"), second])
+    case, said = uploads.take(cases.open_case(), [first, upload(str(letter), "letter.jpg"), second])
     assert len(case.eyes) == 2
     assert len(said) == 1
     assert "letter" not in said[0]
     third = Path(upload(eye(3)[0]))
-    more, said = cases.take(case, [*case.files, str(third)])
+    more, said = uploads.take(case, [*case.files, str(third)])
     assert more.files == case.files
     assert "two photographs" in said[0]
     assert not third.parent.exists(), "what is not taken does not stay with its name"
@@ -409,7 +409,7 @@ def test_an_address_leads_to_its_picture_whatever_the_folder_of_temporary_files_
 
 
 def test_a_picture_never_stands_for_the_uploaded_file_nor_for_an_earlier_reading(eye):
-    case, _ = cases.take(cases.open_case(), [upload(eye(4)[0], "IMG_7.jpg")])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(4)[0], "IMG_7.jpg")])
     before = case.eye.file.read_bytes()
     address = case.eye.save("photograph", fake_photograph().pixels[:100, :100], "jpeg")
     assert Path(address.partition("=")[2]).read_bytes() != before == case.eye.file.read_bytes()
@@ -606,7 +606,7 @@ def test_whoever_goes_on_with_a_case_that_was_deleted_is_told(answer, warned):
 
 
 def test_photographs_are_chosen_again_beside_those_of_a_case_that_was_deleted(eye, answer, warned):
-    old, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
+    old, _ = uploads.take(cases.open_case(), [upload(eye(1)[0])])
     cases.forget(old)
     assert answer.choose(old.files, None) == {answer.page.state: None}
     assert warned == [border.GONE]
@@ -626,7 +626,7 @@ def test_all_pictures_are_all_that_were_synthesized_and_angiograms_come_with_the
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("press", ["choose", "turn", "correct", "adopt"])
 def test_a_case_that_is_cleared_while_it_is_drawn_does_not_come_back(eye, answer, monkeypatch, press, fails):
-    case, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(1)[0])])
 
     def cleared(case, *_):
         cases.forget(case)
@@ -647,7 +647,7 @@ def test_a_case_that_is_cleared_while_it_is_drawn_does_not_come_back(eye, answer
 
 
 def test_the_page_forgets_a_review_only_where_the_case_is_cleared(eye, answer, warned, tmp_path):
-    old, _ = cases.take(cases.open_case(), [upload(eye(1)[0])])
+    old, _ = uploads.take(cases.open_case(), [upload(eye(1)[0])])
     cases.forget(old)
     (tmp_path / "letter.jpg").write_text("Dear colleague")
     wrong = upload(str(tmp_path / "letter.jpg"), "letter.jpg")
@@ -679,7 +679,7 @@ def test_what_the_page_promises_of_gradio(pipeline):
 
 
 def test_a_photograph_is_known_by_its_content_whatever_its_name(eye):
-    case, said = cases.take(cases.open_case(), [upload(eye(7)[0], "IMG_0001")])
+    case, said = uploads.take(cases.open_case(), [upload(eye(7)[0], "IMG_0001")])
     assert said == []
     assert case.eye.read().width == 480
     cases.forget(case)
@@ -689,12 +689,12 @@ def test_a_photograph_is_known_by_its_content_whatever_its_name(eye):
 
 
 def test_an_example_is_the_fellow_of_a_simulated_eye_and_never_of_a_persons(eye, answer):
-    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OS.png")])
+    own, _ = uploads.take(cases.open_case(), [upload(eye(1)[0], "eye_OS.png")])
     right, left = (next(i for i, path in enumerate(answer.eyes) if side in path.name) for side in ("right", "left"))
     with pytest.raises(Exception, match="clear the case first"):
         answer.choose_example(right, own)
     assert own.folder.is_dir()
-    example, _ = cases.take(cases.open_case(), [str(answer.eyes[left])])
+    example, _ = uploads.take(cases.open_case(), [str(answer.eyes[left])])
     made = answer.choose_example(right, example)[answer.page.state]
     assert [answers.side_of(made, number) for number in range(2)] == ["left", "right"]
     cases.forget(own)
@@ -702,13 +702,13 @@ def test_an_example_is_the_fellow_of_a_simulated_eye_and_never_of_a_persons(eye,
 
 
 def test_whatever_is_made_of_an_example_says_that_it_is_simulated(eye, answer):
-    case, _ = cases.take(cases.open_case(), [str(answer.eyes[0])])
+    case, _ = uploads.take(cases.open_case(), [str(answer.eyes[0])])
     assert photograph.NOTE_SIMULATED in answers.everything(case, answer.reader)["viewer"]
     case = answer.reader.read(case, silent)
     assert photograph.NOTE_SIMULATED in json.loads(exports.as_json(case, case.shown))["input"]["notes"]
     assert photograph.NOTE_SIMULATED in answers.everything(case, answer.reader)["reading"]
     cases.forget(case)
-    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "simulated_eye.png")])
+    own, _ = uploads.take(cases.open_case(), [upload(eye(1)[0], "simulated_eye.png")])
     assert photograph.NOTE_SIMULATED not in own.eye.read().notes
     cases.forget(own)
 
@@ -716,31 +716,31 @@ def test_whatever_is_made_of_an_example_says_that_it_is_simulated(eye, answer):
 def test_a_simulated_eye_is_known_wherever_it_comes_from(eye, answer, tmp_path):
     drawn = answer.eyes[0].read_bytes()
     assert photograph.NOTE_SIMULATED in photograph.read(drawn).notes
-    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye.png")])
+    own, _ = uploads.take(cases.open_case(), [upload(eye(1)[0], "eye.png")])
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(drawn)
-    mixed, said = cases.take(own, [*own.files, upload(str(copy), "patient_OS.jpg")])
-    assert said == [cases.MIXED]
+    mixed, said = uploads.take(own, [*own.files, upload(str(copy), "patient_OS.jpg")])
+    assert said == [uploads.MIXED]
     cases.forget(mixed)
 
 
 def test_an_example_makes_way_for_a_person_s_eye_unless_something_was_said_of_it(eye, answer):
     example = str(answer.eyes[0])
-    case, _ = cases.take(cases.open_case(), [example])
-    mixed, said = cases.take(case, [*case.files, upload(eye(1)[0], "eye_OD.png")])
-    assert said == [cases.MADE_WAY]
+    case, _ = uploads.take(cases.open_case(), [example])
+    mixed, said = uploads.take(case, [*case.files, upload(eye(1)[0], "eye_OD.png")])
+    assert said == [uploads.MADE_WAY]
     assert [each.is_example for each in mixed.eyes] == [False]
     cases.forget(mixed)
-    case, _ = cases.take(cases.open_case(), [example])
+    case, _ = uploads.take(cases.open_case(), [example])
     case = case.changed(0, review=review.Review({"DR": "agree"}))
-    mixed, said = cases.take(case, [*case.files, upload(eye(2)[0], "eye_OD.png")])
-    assert said == [cases.MIXED]
+    mixed, said = uploads.take(case, [*case.files, upload(eye(2)[0], "eye_OD.png")])
+    assert said == [uploads.MIXED]
     assert mixed.eyes == case.eyes
     cases.forget(mixed)
 
 
 def test_a_table_and_a_comparison_say_that_eyes_are_simulated(answer):
-    case, _ = cases.take(cases.open_case(), [str(path) for path in answer.eyes[:2]])
+    case, _ = uploads.take(cases.open_case(), [str(path) for path in answer.eyes[:2]])
     for number in range(2):
         case = answer.reader.read(replace(case, shown=number), silent)
     pairs = [(each.report, each.review) for each in case.eyes]
@@ -751,7 +751,7 @@ def test_a_table_and_a_comparison_say_that_eyes_are_simulated(answer):
 
 
 def two_eyes(eye):
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
     return case
 
 
@@ -796,8 +796,8 @@ def test_what_waits_for_its_turn_is_done_with_the_eye_it_was_asked_for(eye, answ
 
 def test_a_second_choice_that_was_made_before_the_page_learnt_of_the_first_keeps_both(eye):
     first, second = (upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS")))
-    case, _ = cases.take(cases.open_case(), [first])
-    both, said = cases.take(case, [first, second])
+    case, _ = uploads.take(cases.open_case(), [first])
+    both, said = uploads.take(case, [first, second])
     assert said == []
     assert both.eyes[0] is case.eyes[0]
     assert [each.named for each in both.eyes] == ["right", "left"]
@@ -805,26 +805,26 @@ def test_a_second_choice_that_was_made_before_the_page_learnt_of_the_first_keeps
 
 
 def test_an_example_stays_where_the_photograph_cannot_be_read(answer, tmp_path):
-    case, _ = cases.take(cases.open_case(), [str(answer.eyes[0])])
+    case, _ = uploads.take(cases.open_case(), [str(answer.eyes[0])])
     (tmp_path / "letter.jpg").write_text("Dear colleague")
-    mixed, said = cases.take(case, [*case.files, upload(str(tmp_path / "letter.jpg"), "letter.jpg")])
+    mixed, said = uploads.take(case, [*case.files, upload(str(tmp_path / "letter.jpg"), "letter.jpg")])
     assert mixed.eyes == case.eyes
     assert len(said) == 1
-    assert said[0] != cases.MADE_WAY
+    assert said[0] != uploads.MADE_WAY
     cases.forget(mixed)
 
 
 def test_an_example_never_takes_the_place_of_a_readers_case(eye, answer):
-    own, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
+    own, _ = uploads.take(cases.open_case(), [upload(eye(1)[0], "eye_OD.png")])
     right = next(i for i, path in enumerate(answer.eyes) if "right" in path.name)
     with pytest.raises(Exception, match="clear the case first"):
         answer.choose_example(right, own)
     assert own.folder.is_dir()
-    example, _ = cases.take(cases.open_case(), [str(answer.eyes[right])])
+    example, _ = uploads.take(cases.open_case(), [str(answer.eyes[right])])
     assert not example.is_precious
     answer.choose_example(right, example)
     assert not example.folder.is_dir(), "of an example there is always another copy"
-    reviewed, _ = cases.take(cases.open_case(), [str(answer.eyes[right])])
+    reviewed, _ = uploads.take(cases.open_case(), [str(answer.eyes[right])])
     reviewed = reviewed.changed(0, review=review.Review({"DR": "agree"}))
     with pytest.raises(Exception, match="clear the case first"):
         answer.choose_example(right, reviewed)
@@ -839,7 +839,7 @@ def test_an_example_that_was_cleaned_away_is_there_again(answer, warned):
 
 
 def test_a_file_of_the_server_cannot_be_taken(eye):
-    case, said = cases.take(cases.open_case(), [eye(9)[0]])
+    case, said = uploads.take(cases.open_case(), [eye(9)[0]])
     assert case.eyes == ()
     assert "uploaded" in said[0]
 
@@ -861,7 +861,7 @@ def test_a_conflict_of_sides_is_asked_about_and_the_clinician_decides(case):
 
 
 def test_two_photographs_of_one_side_are_asked_about(eye):
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{n}_OS.png") for n in (1, 2)])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{n}_OS.png") for n in (1, 2)])
     assert "Both photographs" in case.questions()[0]
     assert [case.title(n) for n in (0, 1)] == ["Photograph 1", "Photograph 2"]
     for number in (0, 1):
@@ -924,7 +924,7 @@ def test_what_the_clinician_said_during_a_reading_stays(case):
 
 
 def test_vessels_measured_for_one_eye_do_not_bring_it_back_onto_the_page(eye):
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
     case = Reader(FakePipeline()).read(case, silent)
     measured = case.changed(0, measured=True)
     turned = replace(case, shown=1).adopt(measured)
@@ -933,8 +933,8 @@ def test_vessels_measured_for_one_eye_do_not_bring_it_back_onto_the_page(eye):
 
 
 def test_an_eye_that_was_read_comes_onto_the_page(eye, answer):
-    case, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "OD.png")])
-    case, _ = cases.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "OS.png")])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(1)[0], "OD.png")])
+    case, _ = uploads.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "OS.png")])
     made, page = answer.adopt(answer.reader.read(case, silent), replace(case, shown=0)), answer.page
     adopted = made[page.state]
     assert adopted.shown == 1, "both were read once by now, but they are two"
@@ -946,7 +946,7 @@ def test_an_eye_that_was_read_comes_onto_the_page(eye, answer):
 
 
 def test_an_answer_goes_beside_the_eye_that_was_asked_about_or_nowhere(eye, answer):
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
     case = answer.reader.read(case, silent)
     asked, skipped = [], gr.skip()
     answer.reader._why = lambda question, report, *given: asked.append(report) or 1 / 0
@@ -963,8 +963,8 @@ def test_an_answer_goes_beside_the_eye_that_was_asked_about_or_nowhere(eye, answ
 
 
 def test_what_is_said_of_both_eyes_is_new_once_the_other_was_read(eye, answer):
-    case, _ = cases.take(cases.open_case(), [upload(eye(1)[0], "a_OD.png")])
-    case, _ = cases.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "b_OD.png")])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(1)[0], "a_OD.png")])
+    case, _ = uploads.take(answer.reader.read(case, silent), [*case.files, upload(eye(2)[0], "b_OD.png")])
     turned = case.turned(0)
     made, page = answer.adopt(answer.reader.read(case, silent), turned), answer.page
     assert made[page.state].shown == 0
@@ -977,7 +977,7 @@ def test_what_is_said_of_both_eyes_is_new_once_the_other_was_read(eye, answer):
 
 
 def test_a_stop_in_the_second_eye_keeps_the_first(eye, answer):
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
 
     def told(done, total, stage):
         if done > total / 2:
@@ -999,7 +999,7 @@ def test_each_eye_is_compared_at_its_own_size(eye, answer):
     for name, picture in (("OD", small), ("OS", large)):
         paths.append(upload(eye(1)[0], f"{name}.png"))
         cv2.imwrite(paths[-1], picture)
-    case = answer.reader.read(cases.take(cases.open_case(), paths)[0], silent)
+    case = answer.reader.read(uploads.take(cases.open_case(), paths)[0], silent)
     answers.everything(case, answer.reader)
     wide = [cv2.imread(str(each.file.parent / "reading_1" / "compared.jpg")).shape[1] for each in case.eyes]
     assert wide == [each.side for each in case.eyes]
@@ -1058,7 +1058,7 @@ def written(button) -> str:
 
 @pytest.mark.parametrize("shown", [0, 1])
 def test_a_review_stays_with_the_eye_it_was_made_for(eye, shown):
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
     case = Reader(FakePipeline()).read(case, silent)
     answer, heard = Handlers(SimpleNamespace(), Reader(FakePipeline()), []), reviews(case)
     case = replace(case, shown=shown)
@@ -1079,7 +1079,7 @@ def test_a_review_stays_with_the_eye_it_was_made_for(eye, shown):
 
 def test_a_word_that_was_overtaken_is_sent_again(eye):
     """The state that `turn` gives back may be of before the last word: the page sends all it heard every time."""
-    case, _ = cases.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(n)[0], f"{name}.png") for n, name in ((1, "OD"), (2, "OS"))])
     case = Reader(FakePipeline()).read(case, silent)
     answer, heard = Handlers(SimpleNamespace(), Reader(FakePipeline()), []), reviews(case)
     _, report, table, _ = answer.keep(json.dumps(heard), replace(case, shown=1))
@@ -1148,7 +1148,7 @@ def fake_gpu(monkeypatch) -> list:
 def test_a_space_reads_and_explains_on_the_gpu_it_is_lent(monkeypatch, tiny_pipeline, eye):
     calls = fake_gpu(monkeypatch)
     reader, stages = Reader(tiny_pipeline), []
-    case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(8)[0])])
     case = reader.read(case, lambda done, total, stage: stages.append(stage))
     assert case.eye.report.findings == tiny_pipeline(case.eye.read()).findings
     assert "DME" in case.eye.report.contributions
@@ -1169,7 +1169,7 @@ def test_without_the_package_or_outside_a_space_no_gpu_is_borrowed(monkeypatch):
 
 
 def test_an_explanation_that_finds_nothing_names_the_control_of_the_page(tiny_pipeline, eye, monkeypatch):
-    case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(8)[0])])
     case = Reader(tiny_pipeline).read(case, silent)
     monkeypatch.setattr("qmmfl.explain.explanation.compute", lambda *_: np.zeros((4, 4), np.float32))
     said = Reader(tiny_pipeline).explain(case, "DR", "gradcam", "colour")
@@ -1185,7 +1185,7 @@ def test_what_cannot_be_explained_is_said_where_the_answer_would_be(tiny_pipelin
     reader = Reader(tiny_pipeline)
     for said in (reader.explain(None, "DR", "exact", "fused"), reader.drop(None, "msi"), reader.hide(None, "0 0 1 1")):
         assert said == '<p class="empty" role="status">Choose a photograph and press Analyse first.</p>'
-    case, _ = cases.take(cases.open_case(), [upload(eye(8)[0])])
+    case, _ = uploads.take(cases.open_case(), [upload(eye(8)[0])])
     case = reader.read(case, silent)
     assert "Draw a box on the picture first." in reader.hide(case.eye, "")
     assert "is not assessed" in reader.explain(case, "CSR", "exact", "fused").replace("\n", " ")

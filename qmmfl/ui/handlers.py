@@ -10,10 +10,11 @@ from ..guard import gradio
 from ..records import PhotographError
 from . import answers, examples
 from .border import Stopped, said_html, told, warn, warn_gone
-from .cases import Case, discard, forget, hold, open_case, take, upload_of
+from .cases import Case, forget, hold, open_case
 from .exports import as_dicom, as_json, export
 from .layout import FILES
 from .reader import NO_WHY, Reader, explained, stop
+from .uploads import discard, take, upload_of
 
 NO_UPLOAD = "Send one uploaded photograph as gradio.FileData; gradio_client.handle_file makes it of a file."
 
