@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from . import labels, measures
+from . import fundus, grid, labels, measures
 from .records import Report
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ OUTLINES = f"{labels.SYNTHESIZED} OUTLINES"  # over a photograph, which is none
 LINE = 0.5  # probability at which outlines are drawn, but for those of lesions that are counted
 HEAT_TOP = 12.0  # [logit] what the strongest cells of severe retinopathy reach: less, and such eyes are one colour
 _HEAT_OPACITY = 0.7  # of a cell at HEAT_TOP
+_FINE = 1024  # [px] side of the field of view that is enlarged to a photograph
 
 
 def plane_name(layer: str) -> str:
@@ -124,12 +125,13 @@ def heat(report: Report, code: str, side: int | None = None) -> np.ndarray:
     """Where the score of a finding comes from, over the photograph; uint8 RGB, marked.
 
     Only what raises the score is shown, in viridis on a fixed scale from 0 to `HEAT_TOP`, so that the maps of two
-    eyes can be compared. Raises ValueError where the report has no map for `code`.
+    eyes can be compared, and only inside the field of view. Raises ValueError where the report has no map for `code`.
     """
     if code not in report.maps:
         raise ValueError(f"there is no score map for {code!r} in this report")
     cells = report.maps[code].sum(axis=0, dtype=np.float32)
-    strength = _fit(report, np.clip(cells / HEAT_TOP, 0, 1), side)
+    seen = grid.align(np.clip(cells / HEAT_TOP, 0, 1), len(cells))
+    strength = _fit(report, seen, side) * (_fit(report, _field(side or _FINE), side) > 0.5)
     colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
     opacity = _HEAT_OPACITY * np.clip(strength * 2, 0, 1)[..., None]  # fully drawn from half the scale
     ground = photograph(report, side).astype(np.float32)
@@ -182,6 +184,10 @@ def _fit(report: Report, square: np.ndarray, side: int | None) -> np.ndarray:
     inside, outside = _overlap(report)
     full[inside] = _resize(square, *_grid(report)[2:])[outside]
     return full
+
+
+def _field(side: int) -> np.ndarray:
+    return fundus.square_mask(fundus.Prep(side)).astype(np.float32)
 
 
 def _grid(report: Report) -> tuple[int, int, int, int]:

@@ -106,8 +106,8 @@ def test_heat_is_where_the_map_is_and_nowhere_else(report):
     ground = draw.photograph(report, 256).astype(int)
     change = np.abs(draw.heat(with_map(report, draw.HEAT_TOP), "DR", 256) - ground).sum(axis=2)[:220]
     y, x = np.argwhere(change > 60).mean(axis=0)
-    assert (x / 32, y / 32) == pytest.approx((5.5, 2.5), abs=0.3)
-    assert change[:30].max() <= 3
+    assert (x / 32, y / 32) == pytest.approx((5, 2), abs=0.3), "see `grid.align`"
+    assert change[:24].max() <= 3
 
 
 @pytest.mark.parametrize("value", [0.0, -50.0])
@@ -122,7 +122,21 @@ def test_heat_scale_is_fixed_not_stretched(report):
     )
     ground = draw.photograph(report, 256)
     assert np.abs(weak - ground)[:220].max() < np.abs(strong - ground)[:220].max()
-    np.testing.assert_array_equal(strong[80, 176], stronger[80, 176])
+    np.testing.assert_array_equal(strong[64, 160], stronger[64, 160])
+
+
+def test_heat_is_not_drawn_beyond_the_field_of_view(report):
+    everywhere = replace(report, maps={"DR": np.full((len(labels.MODALITIES), 8, 8), draw.HEAT_TOP, np.float32)})
+    change = np.abs(draw.heat(everywhere, "DR", 256).astype(int) - draw.photograph(report, 256)).sum(axis=2)[:220]
+    ys, xs = np.mgrid[:220, :256]
+    away = np.hypot(ys - 127.5, xs - 127.5)
+    assert change[away > 130].max() == 0
+    assert change[away < 126].min() > 30
+    full = np.abs(draw.heat(everywhere, "DR").astype(int) - report.photograph.pixels).sum(axis=2)
+    gx, gy, side, _ = report.grid
+    ys, xs = np.mgrid[: len(full), : full.shape[1]]
+    away = np.hypot(ys - gy - side / 2, xs - gx - side / 2)
+    assert full[: round(0.8 * len(full))][away[: round(0.8 * len(full))] > 0.51 * side].max() == 0
 
 
 def test_heat_in_the_photographs_frame_lies_on_the_grid(report):
@@ -130,7 +144,7 @@ def test_heat_in_the_photographs_frame_lies_on_the_grid(report):
     change = np.abs(full.astype(int) - report.photograph.pixels).sum(axis=2)[:340]
     y, x = np.argwhere(change > 60).mean(axis=0)
     gx, gy, side, _ = report.grid
-    assert (x, y) == pytest.approx((gx + 5.5 * side / 8, gy + 2.5 * side / 8), abs=side / 25)
+    assert (x, y) == pytest.approx((gx + 5 * side / 8, gy + 2 * side / 8), abs=side / 25)
 
 
 def test_heat_of_an_unknown_code_is_refused(report):

@@ -177,8 +177,10 @@ def _open(folder: Path, stem: str) -> explain.Reading:
 
 
 def _map(reading: explain.Reading, code: str, kind: str) -> np.ndarray:
+    """As it is drawn: everything where it was seen."""
+    method, modality = kind.split(":")
     with _reader.borrow() as network:
-        return explain.compute(network, reading, code, *kind.split(":"))
+        return explain.align(explain.compute(network, reading, code, method, modality), reading, method, modality)
 
 
 def _marks(folder: Path, masks: tuple[str, ...], stem: str, reading: explain.Reading, cells: int) -> np.ndarray:

@@ -12,7 +12,7 @@ The packages that draw the second opinions (grad-cam, captum) and matplotlib are
 from .agreement import Agreement, first_kind
 from .attributions import ablate_modalities
 from .exact import Exact, open_heads
-from .explanation import Explanation, compute, explain, title
+from .explanation import Explanation, align, compute, explain, title
 from .reading import NAMES, ExplanationError, Reading, Standing, check, read, stand
 from .whatif import Move, WhatIf, drop_modality, hide_region, swap_modality
 
@@ -27,6 +27,7 @@ __all__ = [
     "Standing",
     "WhatIf",
     "ablate_modalities",
+    "align",
     "check",
     "compute",
     "drop_modality",

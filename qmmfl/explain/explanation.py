@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import labels
+from .. import grid, labels
 from ..nets import Network
 from ..pipeline import Pipeline
 from ..records import Report
@@ -23,8 +23,8 @@ SCHEMA = 1
 SIGNED = ("exact", "gradients", "occlusion")  # these also show what lowers a score
 UNITS: Mapping[str, str] = {
     "exact": "logit; the mean over cells is the share of the score",
-    "gradients": "logit per pixel of the map; the sum is the score minus that of the input without structure",
-    "occlusion": "logit; how far the score falls when this place is blank",
+    "gradients": "logit per pixel of the map; the sum is about the score minus that of the bare input",
+    "occlusion": "logit; how far the score falls when this place is bare",
 }
 LEAST_TOP = 6.0  # [logit] a cell of this value, were it everywhere, would lift a score from 5 % to 95 %
 RELATIVE = "relative, 0 to 1; each map has its own scale"
@@ -37,7 +37,7 @@ class Explanation:
     code: a finding, "GRADE", "VTDR" or "DME". method, modality: see `labels.METHODS`; "fused" is all modalities.
     square: float32 (s, s), in `unit`; signed where `method` is one of `SIGNED`. cell: width of the smallest thing that
     the map can tell apart [px] of the photograph; its height is that, too, unless the photograph was pulled out of
-    shape (see `records.Report.grid`). place: square -> photograph, as in `records.Plane`.
+    shape (see `records.Report.grid`). place: square -> photograph, as in `records.Plane`, everything where it was seen.
     shares: modality -> its share of the score, and "bias" [logit]; their sum is `logit`, before calibration.
     view: side of what the encoders it is of see at most [px]. agreements: how maps of this kind did where the truth is
     known.
@@ -168,7 +168,7 @@ def explain(
         standing=standing,
         logit=opened.logits[code],
         shares=opened.shares[code],
-        place=reading.place,
+        place=lambda made: reading.place(align(made, reading, method, modality)),
         view=max(pipeline.card.config.seen(name) for name in labels.BY_NAME if modality in (name, labels.FUSED)),
         agreements=find_agreements(pipeline.card.metrics, method, modality),
         seconds=round(time.monotonic() - began, 3),
@@ -194,7 +194,19 @@ def compute(
         return integrate_gradients(probe, reading, code)
     if method == "occlusion":
         return occlude(probe, reading, code)
-    return draw_cam(probe, code, method)
+    return draw_cam(probe, reading, code, method)
+
+
+def align(square: np.ndarray, reading: Reading, method: str, modality: str) -> np.ndarray:
+    """A map as `compute` makes it, so that everything lies where it was seen, see `grid.align`."""
+    if _is_fine(method, modality):
+        return square
+    return grid.align(square, reading.features.shape[-1])
+
+
+def _is_fine(method: str, modality: str) -> bool:
+    """Whether a map is of an encoder's input and not of its features."""
+    return method in ("gradients", "occlusion") and modality != labels.FUSED
 
 
 def title(modality: str) -> str:
@@ -206,5 +218,5 @@ def _cell(reading: Reading, method: str, modality: str, square: np.ndarray) -> f
     """Gradients of a view are as fine as its pixels, occlusion as its window, every other map as the features."""
     if method == "occlusion":
         return reading.frame.wide / WINDOWS
-    fine = method == "gradients" and modality != labels.FUSED
+    fine = _is_fine(method, modality)
     return reading.frame.wide / (square.shape[0] if fine else reading.features.shape[-1])

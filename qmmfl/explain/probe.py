@@ -75,6 +75,14 @@ class AllViews(nn.Module):
         return self.network.heads(self.network.fuse(features))
 
 
+def bare(probe: Probe, reading: Reading) -> Tensor:
+    """A probe's input without what could raise a score: a view without structure (`blank`), or no features at all.
+
+    Features at their means would not do: the heads are linear in means, and half of every score would stay.
+    """
+    return torch.zeros_like(probe.start) if probe.modality == labels.FUSED else blank(probe.start, reading)
+
+
 def blank(x: Tensor, reading: Reading) -> Tensor:
     """`x` (1, C, s, s) without structure: every channel at its mean inside the field of view, unchanged outside."""
     field = torch.from_numpy(reading.field(x.shape[-1])).to(x)

@@ -23,10 +23,10 @@ _METHODS = MappingProxyType(
         "hirescam": "HiResCAM: the features times the gradient of the score. A second opinion. Of all modalities, "
         "fused, it is the positive part of the exact map.",
         "eigencam": "Eigen-CAM: what dominates the features, whatever the finding; it does not explain this score.",
-        "scorecam": "Score-CAM: the features, each weighted by the score of what it lets through.",
-        "gradients": "Integrated gradients from the same input without structure; what they add up to is the "
-        "difference of the two scores.",
-        "occlusion": "Occlusion: how far the score falls when a window of one eighth of the side is blank.",
+        "scorecam": "Score-CAM: the features, each weighted by how far what it lets through raises the score of the "
+        "bare input.",
+        "gradients": "Integrated gradients from the bare input; they add up to about the difference of the two scores.",
+        "occlusion": "Occlusion: how far the score falls when a window of one eighth of the side is bare.",
     }
 )
 _MIXED = (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .. import draw, fundus, labels
+from .. import draw, fundus, grid, labels
 from ..records import Finding, Report
 from .wording import (
     BY_OEDEMA,
@@ -221,7 +221,7 @@ def heat_caption(report: Report, code: str) -> str:
 
 def beyond(cells: np.ndarray) -> str:
     """That a part of what raises a score is drawn nowhere, of an exact map float (s, s); empty where it is little."""
-    share = fundus.share_beyond(cells)
+    share = fundus.share_beyond(grid.align(cells, len(cells)))
     return f"{share:.0%} of what raises it lies beyond the field of view and is not drawn." if share >= _BEYOND else ""
 
 
