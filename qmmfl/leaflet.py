@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def write_evidence(folder: Path, report: Report, evidence: Evidence) -> None:
     """Write one eye's evidence; without a disc there is no picture, and the text says why. Raises OSError."""
-    with _written(folder / outputs.EVIDENCE, report, evidence.to_dict(), prose.evidence_text(evidence)):
+    words = "\n".join(filter(None, [prose.evidence_text(evidence).rstrip("\n"), prose.macula_doubt(report, evidence)]))
+    with _written(folder / outputs.EVIDENCE, report, evidence.to_dict(), f"{words}\n"):
         if evidence.disc is not None:
             _write_picture(folder / "evidence.png", charts.evidence_figure(report, evidence))
 

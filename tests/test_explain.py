@@ -163,11 +163,11 @@ def test_what_takes_many_passes_ends_before_the_next_when_told(tiny_pipeline, re
         if len(passes) == 2:
             raise InterruptedError
 
-    passes, free = [], explain.explain(tiny_pipeline, reading, "HTR", method, "colour").square
+    passes, free = [], explain.explain(tiny_pipeline, reading, GRADE, method, "colour").square
     with pytest.raises(InterruptedError):
-        explain.explain(tiny_pipeline, reading, "HTR", method, "colour", told)
+        explain.explain(tiny_pipeline, reading, GRADE, method, "colour", told)
     assert len(passes) == 2
-    again = explain.explain(tiny_pipeline, reading, "HTR", method, "colour", lambda: None).square
+    again = explain.explain(tiny_pipeline, reading, GRADE, method, "colour", lambda: None).square
     np.testing.assert_array_equal(again, free)
 
 
@@ -249,7 +249,7 @@ def test_an_explanation_and_a_what_if_say_of_which_eye(tiny_pipeline, report):
         made = explain.explain(tiny_pipeline, told, "DR")
         assert f"<h2>{head}Diabetic retinopathy</h2>" in reasons.explanation_html(made, lambda *_: "a.jpg", 64)
         moved = explain.drop_modality(tiny_pipeline, told, "msi")
-        assert f"The same {same} without multispectral bands" in reasons.whatif_html(moved)
+        assert f"The same {same} with multispectral bands left out" in reasons.whatif_html(moved)
 
 
 def test_two_users_at_once_get_their_own_maps(tiny_pipeline):

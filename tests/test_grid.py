@@ -33,9 +33,7 @@ def test_what_halving_convolutions_see_is_put_where_it_is(kernel, at):
             seen = halve(seen)
     cells = seen[0, 0].numpy()
     assert cells.shape == (16, 16)
-    assert (centroid(cells) - at).mean() == pytest.approx(0.5 / 16, abs=0.1 / 16), (
-        "drawn tile by tile, beside it"
-    )
+    assert (centroid(cells) - at).mean() == pytest.approx(0.5 / 16, abs=0.1 / 16), "drawn tile by tile, beside it"
     np.testing.assert_allclose(centroid(grid.align(cells, 16)), at, atol=0.1 / 16)
 
 

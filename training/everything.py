@@ -26,7 +26,7 @@ _FIRST = "{run}/synthesis_lesions_first/best.pt"
 _VESSELS = "{run}/synthesis_vessels/best.pt"
 _FUSION = "--batch 32 --validate 200 --rate 0.0007 --decay 1 --pool 2 --guided 0.2"
 _LATE = (labels.COLOUR.name, labels.LESION_MAPS.name)  # the encoders of the late fusion
-_UNIMODAL = "--steps 1600 --batch 128 --rate 0.01 --validate 400 --guided 0.5"
+_UNIMODAL = "--steps 1600 --batch 128 --rate 0.01 --validate 400"  # of what ships 2000 of 256
 _GOING_ON = "--steps 300 --start {{run}}/{0}_coarse/best.pt --name {0}_{1} --seed {1}"
 
 

@@ -60,8 +60,8 @@ LIMITS = (
     "or suspected glaucoma, media haze mostly from cataract.",
     "Single-field estimate; OCT-only disease, the periphery, pressure and function are not assessed.",
     "Angiograms show no leakage, non-perfusion or timing; spectral bands are estimates from three channels.",
-    "Fusion and heads were told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc "
-    "lie: that exact maps lie there is a wish of their makers, too.",
+    "The fusion was told to gather scores of retinopathy, oedema and cupping where computed lesions or the disc lie: "
+    "that exact maps lie there is a wish of its makers, too.",
     "Whether a photograph can be read is judged leniently: see how many that people called unreadable are refused.",
     "Few cameras and mostly Chinese, American and Indian eyes; children and other populations are not represented.",
 )

@@ -62,13 +62,14 @@ class Space:
 @dataclass(frozen=True)
 class Neighbour:
     """A reference eye. distance: 1 is that of a held-back eye to its nearest references. grade, findings (the codes
-    that are present): None where the data set does not say.
+    that are present): None where the data set does not say. looked_for: the codes that it says anything about.
     """
 
     reference: str
     distance: float
     grade: int | None
     findings: tuple[str, ...] | None
+    looked_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,12 @@ class Atlas:
 
     def _neighbour(self, row: int, distance: float) -> Neighbour:
         grade, known = int(self.grades[row]), self.findings[row]
-        present = tuple(code for code, value in zip(labels.FINDINGS, known, strict=True) if value == 1)
-        return Neighbour(
-            self.references[row], distance, grade if grade >= 0 else None, present if (known >= 0).any() else None
+        present, sought = (
+            tuple(code for code, value in zip(labels.FINDINGS, known, strict=True) if value >= least)
+            for least in (1, 0)
         )
+        graded = grade if grade >= 0 else None
+        return Neighbour(self.references[row], distance, graded, present if sought else None, sought)
 
 
 def flat(features: np.ndarray, space: str) -> np.ndarray:

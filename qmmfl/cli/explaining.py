@@ -29,6 +29,7 @@ def declare(verbs) -> None:
     whatif.add_argument("--out", required=True, type=named, metavar="DIR", help="folder for numbers, text and chart")
     change = whatif.add_mutually_exclusive_group(required=True)
     change.add_argument("--without", choices=tuple(labels.BY_NAME), metavar="MODALITY", help="drop a modality")
+    change.add_argument("--no-lesions", action="store_true", help="with empty lesion maps")
     change.add_argument("--average", choices=tuple(labels.BY_NAME), metavar="MODALITY", help="that of an average eye")
     change.add_argument(
         "--hide",
@@ -105,6 +106,8 @@ def _whatif(options: argparse.Namespace) -> str:
     report = _read(reader, options.path)
     if options.hide:
         found = explain.hide_region(reader, report, tuple(options.hide))
+    elif options.no_lesions:
+        found = explain.clear_lesions(reader, report)
     elif options.without:
         found = explain.drop_modality(reader, report, options.without)
     else:

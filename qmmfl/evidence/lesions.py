@@ -57,12 +57,24 @@ def quadrant_areas(field: np.ndarray, disc: Disc, side: str) -> dict[str, float]
     return {name: float(pixels[k]) / _disc_area(len(field), disc) for k, name in enumerate(QUADRANTS)}
 
 
+def seen_near(field: np.ndarray, disc: Disc, fovea: Fovea) -> float:
+    """Share of the zone within one disc diameter of the fovea that is seen, bool (s, s); what lies beyond the square,
+    too, is not.
+    """
+    side = len(field)
+    room = math.ceil(disc.diameter * side) + 1
+    ys, xs = (np.mgrid[-room : side + room, -room : side + room] + 0.5) / side
+    zone = np.hypot(xs - fovea.x, ys - fovea.y) <= disc.diameter
+    return float((zone & np.pad(field, room)).sum() / max(int(zone.sum()), 1))
+
+
 def find_places(
     plane: np.ndarray, threshold: float, disc: Disc | None, side: str | None, fovea: Fovea | None, reasons: Mapping
 ) -> Places:
     """Places of one lesion plane, float32 (s, s) in 0..1, at its threshold.
 
-    side: "right" or "left". reasons: "disc", "side", "fovea" -> why that landmark is None, where it is.
+    side: "right" or "left". reasons: "disc", "side", "fovea" -> why that landmark is None, where it is; the fovea, too,
+    where the zone around it is cut off.
     """
     size = plane.shape[0]
     regions, count = measures.lesion_regions(plane, threshold, measures.lesion_field(size))

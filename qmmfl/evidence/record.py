@@ -47,6 +47,8 @@ NOT_REPEATED = "not shown: it was not repeated on a second copy of the photograp
 NOT_READ_AGAIN = "not shown: the analysis of the second copy of the photograph failed ({})"
 NOT_GRADED_AGAIN = "not shown: the second copy of the photograph was not gradable"
 FEW_VESSELS = "not measured: too few vessels are seen"
+MACULA_CUT = "not counted: only {:.0%} of that zone is in the photograph"
+_MACULA_SHARE = 0.95  # of it that must be seen
 ZONE_CUT = "not measured: the zone around the disc reaches too far beyond the field of view"
 _ZONE_SHARE = 0.66  # of zone B's middle circle that must be seen
 
@@ -154,6 +156,9 @@ def measure(
         elif side is None:  # neither fovea is told, as where the disc is in the middle
             side, side_reason = report.eye.side, None if report.eye.side else NO_SIDE
     reasons = {"disc": NO_DISC, "side": side_reason, "fovea": fovea_reason}
+    centre = fovea  # of the zone whose lesions are counted
+    if disc and fovea and (share := lesions.seen_near(field, disc, fovea)) < _MACULA_SHARE:
+        centre, reasons["fovea"] = None, MACULA_CUT.format(share)
     cup = report.disc_cup
     numbers = _vessel_numbers(report)
     other = {} if again is None or _withheld(again) else _vessel_numbers(again)
@@ -169,7 +174,7 @@ def measure(
         quadrant_areas=lesions.quadrant_areas(field, disc, side) if disc and side else {},
         lesions={
             code: replace(
-                lesions.find_places(_plane(report, f"lesion_{code}"), thresholds[code], disc, side, fovea, reasons),
+                lesions.find_places(_plane(report, f"lesion_{code}"), thresholds[code], disc, side, centre, reasons),
                 healthy_most=report.lesions[code].healthy_most,
             )
             if code in thresholds

@@ -14,7 +14,7 @@ from .attributions import ablate_modalities
 from .exact import Exact, open_heads
 from .explanation import Explanation, align, compute, explain, title
 from .reading import NAMES, ExplanationError, Reading, Standing, check, read, stand
-from .whatif import Move, WhatIf, drop_modality, hide_region, swap_modality
+from .whatif import Move, WhatIf, clear_lesions, drop_modality, hide_region, swap_modality
 
 __all__ = [
     "NAMES",
@@ -29,6 +29,7 @@ __all__ = [
     "ablate_modalities",
     "align",
     "check",
+    "clear_lesions",
     "compute",
     "drop_modality",
     "explain",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def explain(
         standing=standing,
         logit=opened.logits[code],
         shares=opened.shares[code],
-        place=lambda made: reading.place(align(made, reading, method, modality)),
+        place=partial(_place, reading=reading, method=method, modality=modality),
         view=max(pipeline.card.config.seen(name) for name in labels.BY_NAME if modality in (name, labels.FUSED)),
         agreements=find_agreements(pipeline.card.metrics, method, modality),
         seconds=round(time.monotonic() - began, 3),
@@ -202,6 +203,10 @@ def align(square: np.ndarray, reading: Reading, method: str, modality: str) -> n
     if _is_fine(method, modality):
         return square
     return grid.align(square, reading.features.shape[-1])
+
+
+def _place(square: np.ndarray, reading: Reading, method: str, modality: str) -> np.ndarray:
+    return reading.place(align(square, reading, method, modality))
 
 
 def _is_fine(method: str, modality: str) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import labels
 from ..conclusions import find_findings, find_grade, find_oedema
-from ..nets import GRADE, OEDEMA, OUTPUTS, THREAT
+from ..nets import FUNDUS, GRADABLE, GRADE, OEDEMA, OUTPUTS, THREAT
 from ..nets.runtime import Scores
 from ..pipeline import Pipeline
 from ..records import Photograph, Report
@@ -71,11 +71,21 @@ class WhatIf:
 
 
 def drop_modality(pipeline: Pipeline, source: Source, modality: str) -> WhatIf:
-    """The features of one modality become zero, as if its encoder had seen nothing.
+    """The features of one modality become zero, as if it had not been given; `clear_lesions` shows an empty one.
 
     Raises ValueError for an unknown modality, ExplanationError for an eye that is not gradable.
     """
-    return _exchange(pipeline, source, modality, None, f"without {_title(modality)}")
+    return _exchange(pipeline, source, modality, None, f"with {_title(modality)} left out")
+
+
+def clear_lesions(pipeline: Pipeline, source: Source) -> WhatIf:
+    """The encoder of the lesion maps sees maps without any lesion; the rest stays as it is. Raises likewise."""
+    reading, name = _read(pipeline, source), labels.LESION_MAPS.name
+    with pipeline.borrow() as network, torch.no_grad():
+        empty = network.encoders[name](torch.full_like(reading.views[name], -1))[0]
+    reference = np.zeros(tuple(reading.features.shape[1:]), np.float32)
+    reference[ORDER.index(name)] = empty.cpu().numpy()
+    return _exchange(pipeline, reading, name, reference, "with no lesion on the lesion maps")
 
 
 def swap_modality(pipeline: Pipeline, source: Source, modality: str, reference: np.ndarray | None = None) -> WhatIf:
@@ -100,6 +110,12 @@ def hide_region(pipeline: Pipeline, source: Source, region: np.ndarray | tuple[i
     square = torch.from_numpy(fill(reading, mask)).to(pipeline.device).permute(2, 0, 1)[None].float() / 255
     with pipeline.borrow() as network, torch.no_grad():
         before, after = network.heads(reading.fused)[0], network(square).logits[0]
+    for gate in (FUNDUS, GRADABLE):
+        known = pipeline.card.calibrations.get(gate)
+        if known and known.probability(float(after[OUTPUTS.index(gate)])) < known.threshold:
+            raise ExplanationError(
+                "with so much hidden the rest would not be read as a photograph of a fundus; draw a smaller box"
+            )
     field = reading.frame.field_mask()
     share = (mask & field).sum() / field.sum()
     box = "" if isinstance(region, np.ndarray) else " (box {2} x {3} px at {0}, {1})".format(*region)

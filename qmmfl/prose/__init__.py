@@ -1,7 +1,7 @@
 """Report -> words: sentences, HTML for the page, the PDF to keep. Deterministic, and in one careful vocabulary."""
 
 from .atlas import placement_facts, placement_text
-from .doubts import conflicts, reservations
+from .doubts import conflicts, macula_doubt, reservations
 from .evidence import evidence_facts, evidence_text, place_facts, vessel_facts
 from .markup import findings_html
 from .paper import report_pdf
@@ -17,6 +17,7 @@ __all__ = [
     "findings_html",
     "first_map",
     "headline",
+    "macula_doubt",
     "percent",
     "place_facts",
     "placement_facts",

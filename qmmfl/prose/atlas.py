@@ -8,6 +8,7 @@ UNIT = (
     "A distance of 1 is that of an eye which the networks never saw to its nearest references. Distances to single "
     "references leave out in what this eye differs from all of them, so they can be the smaller ones."
 )
+_FEW = 1  # findings that are named where no more were looked for
 LIKENESS = (
     "Near means alike to the networks, in camera and colour as well as in disease: it is no second opinion, and the "
     "labels of a neighbour say nothing certain of this eye. The place on the map is an approximation."
@@ -40,7 +41,16 @@ def distance(placement: Placement) -> str:
 def neighbour(found: Neighbour) -> str:
     """Labels and distance of one reference."""
     grade = "grade not annotated" if found.grade is None else f"grade {found.grade}"
-    codes = [labels.FINDINGS[code].lower() for code in found.findings or ()]
-    said = listed(codes) or "no finding of the vocabulary annotated"
-    findings = "findings not annotated" if found.findings is None else said
-    return f"distance {found.distance:.2f}; {grade}; {findings}."
+    return f"distance {found.distance:.2f}; {grade}; {_annotated(found)}."
+
+
+def _annotated(found: Neighbour) -> str:
+    """What the data set says of a reference; that one finding was looked for and not seen says nothing of others."""
+    if found.findings is None:
+        return "findings not annotated"
+    present, sought = (
+        listed([labels.FINDINGS[code].lower() for code in codes]) for codes in (found.findings, found.looked_for)
+    )
+    if len(found.looked_for) > _FEW:
+        return present or f"none of the {len(found.looked_for)} findings that were annotated"
+    return f"annotated for {sought} alone: {'present' if found.findings else 'absent'}"

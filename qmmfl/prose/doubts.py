@@ -1,6 +1,7 @@
 """Where what was computed of one eye may mislead or disagrees with itself, and what to do."""
 
 from .. import labels
+from ..evidence import Evidence
 from ..records import Report
 from .sentences import advice, call, grade
 from .wording import OEDEMA, SCORES, listed, percent
@@ -27,6 +28,12 @@ UNCLEAR = (
 )
 
 
+MACULA_CONFLICT = (
+    "The count is of the lesion maps and the risk is a score of its own: look at the macula in the photograph, and "
+    "refer if in doubt."
+)
+
+
 def remarks(report: Report) -> list[str]:
     """What is wrong with the photograph, what to do about it, and the reservations."""
     return [*report.quality.reasons, *filter(None, [advice(report)]), *reservations(report)]
@@ -35,6 +42,23 @@ def remarks(report: Report) -> list[str]:
 def reservations(report: Report) -> list[str]:
     """All that should be weighed before the reading is believed: poor quality, then every conflict."""
     return [*([UNCLEAR] if report.quality.doubtful else []), *conflicts(report).values()]
+
+
+def macula_doubt(report: Report, evidence: Evidence) -> str | None:
+    """That the exudates counted near the fovea and the risk of macular oedema disagree, or None."""
+    places, dme = evidence.lesions.get("EX"), report.dme
+    near = places.near_fovea.count if places else None
+    if places is None or near is None or dme.suspected is None:
+        return None
+    fewest, most = places.near_fovea_range or (near, near)
+    zone = "within one disc diameter of the estimated fovea"
+    if fewest and not dme.suspected:
+        said = f"Hard exudates are marked {zone} ({fewest} or more), yet the risk of macular oedema is not suspected"
+    elif dme.suspected and not most:
+        said = f"Macular oedema is suspected by its risk signs, yet no hard exudate is marked {zone}"
+    else:
+        return None
+    return f"{said} ({percent(dme.probability)}). {MACULA_CONFLICT}"
 
 
 def conflicts(report: Report) -> dict[str, str]:

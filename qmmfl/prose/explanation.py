@@ -11,7 +11,7 @@ from ..explain.figures import overlay
 from ..nets import GRADE, THREAT
 from .doubts import conflicts, reservations
 from .paper import bind, whose
-from .sentences import beyond, call, doubt, grade_briefly
+from .sentences import beyond, call, doubt, grade_briefly, raises
 from .wording import BY_OEDEMA, CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, UNDECIDED, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
@@ -39,7 +39,8 @@ UNMEASURED = "How well maps of this kind of this score point at its reason has n
 
 EXPERIMENT = (
     "An experiment with the model: it says what the change does to the score, not what the eye would be like. Of the "
-    "grade, the probability of more than mild, and whether the grade that is called changes."
+    "grade, the probability of more than mild, and whether the grade that is called changes. A modality that is left "
+    "out is one that was not given, which is another thing than one that shows nothing."
 )
 
 
@@ -64,7 +65,9 @@ def standing_text(explanation: Explanation) -> str:
     raised = standing.suspected or standing.probability >= standing.threshold  # or not called: `call` says why
     if raised or (explanation.code == GRADE and explanation.report.dr.grade):
         return said
-    return f"{said} It is not flagged: the map shows what little raised its score. {NOT_EXCLUDED}"
+    said += f" It is not flagged: {raises(explanation.square)}."
+    # Of a normal fundus a low score is the alarming one.
+    return said if explanation.code == "NORMAL" else f"{said} {NOT_EXCLUDED}"
 
 
 def other_doubts(explanation: Explanation) -> list[str]:

@@ -137,7 +137,9 @@ def oedema(report: Report) -> str:
         return withheld(dme.reason)
     words = ("suspected" if dme.suspected else "below threshold") + doubt(dme.undecided)
     limit = f"threshold {percent(dme.threshold)}"
-    return f"{words}, {percent(dme.probability)} ({limit}; surrogate: exudates near the fovea; OCT decides)"
+    return (
+        f"{words}, {percent(dme.probability)} ({limit}; a surrogate, learnt from exudates near the fovea; OCT decides)"
+    )
 
 
 def cup_to_disc(report: Report) -> str:
@@ -167,8 +169,12 @@ def false_alarms(count: int, most: int | None) -> str:
     """A clause that holds a count of regions against those which nine of ten healthy eyes show; may be empty."""
     if most is None or not count:
         return ""
-    more = "more" if count > most else "no more"
-    return f"; {more} than these weights falsely mark in most eyes without a finding (up to {most})"
+    if count > most:
+        return f"; more than these weights falsely mark in most eyes without a finding (up to {most})"
+    return (
+        f"; no more than these weights falsely mark in most eyes without a finding (up to {most}), which does not make "
+        "these false"
+    )
 
 
 def footnotes(report: Report) -> list[str]:
@@ -209,7 +215,7 @@ def heat_caption(report: Report, code: str) -> str:
     elif code == THREAT:
         said.append(HOW_SEVERE)
     elif not raised:
-        said.append("This finding is not suspected: the map shows what little raised its score.")
+        said.append(f"This finding is not suspected: {raises(report.maps[code].sum(axis=0))}.")
     said.append(EVIDENCE)
     if cell:
         said.append(f"Cells are {cell} px wide.")
@@ -217,6 +223,11 @@ def heat_caption(report: Report, code: str) -> str:
     if told := beyond(report.maps[code].sum(axis=0)):
         said.append(told)
     return " ".join(said)
+
+
+def raises(square: np.ndarray) -> str:
+    """What a map float (s, s) shows of a score that was not reached."""
+    return "the map shows what little raised its score" if (square > 0).any() else "nothing in the map raises its score"
 
 
 def beyond(cells: np.ndarray) -> str:

@@ -81,6 +81,8 @@ def reading(eye: Taken) -> str:
         made += markup.pairs_html("Vessels", prose.vessel_facts(eye.evidence))
         made += f"<p>{METHODS}</p>"
     checked = markup.pairs_html("Measured on the computed planes", prose.place_facts(eye.evidence))
+    if doubt := prose.macula_doubt(eye.report, eye.evidence):
+        made += f'<p class="question">{escape(doubt)}</p>'
     return f"{made}<details><summary>What can be checked: by place</summary>{checked}</details>"
 
 

@@ -11,7 +11,7 @@ from ..guard import gradio
 from ..prose import about
 from . import answers, examples
 from .cases import KEEP, MOST, forget
-from .reader import Reader
+from .reader import NO_LESIONS, Reader
 
 PLACES = (  # of HTML, each with the name of its part in `answers.everything`
     *("summary", "viewer", "reading", "score", "pictures", "question", "explanation", "whatif", "boxer", "both"),
@@ -126,7 +126,9 @@ def _explanations(page: SimpleNamespace) -> None:
     _put("whatif-title", "<h2>What if</h2>")
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
-            page.dropped = _choice("dropped", "Leave a modality out", seen[1:])
+            page.dropped = _choice(
+                "dropped", "Leave a modality out", [*seen[1:], ("Lesions, from their maps", NO_LESIONS)]
+            )
             page.leave = gr.Button("Read without it", elem_id="drop")
             page.boxer = _put("boxer")
             page.cover = gr.Button("Read with the box hidden", elem_id="hide")

@@ -15,6 +15,7 @@ from .border import Stopped, in_place, said_html
 from .cases import Case, Taken
 
 _STOP = "stop"  # a file in the case's folder: the analysis looks for it between stages
+NO_LESIONS = "no_lesions"  # in place of a modality that is left out: its maps are emptied
 NO_WHY = "Choose a photograph and press Analyse first."
 WITHHELD = "There is no score to explain: the predictions of this photograph are withheld; the summary says why."
 
@@ -148,10 +149,13 @@ class Reader:
 
     @in_place
     def drop(self, taken: Taken | None, modality: str, whose: str = "") -> str:
-        """How the probabilities move without one modality, as HTML or a sentence as above."""
+        """How the probabilities move without one modality, or with no lesion on the lesion maps (`NO_LESIONS`), as HTML
+        or a sentence as above.
+        """
         from ..prose import reasons
 
-        return reasons.whatif_html(self._why("drop_modality", _report(taken), modality), whose)
+        asked = ("clear_lesions",) if modality == NO_LESIONS else ("drop_modality", modality)
+        return reasons.whatif_html(self._why(asked[0], _report(taken), *asked[1:]), whose)
 
     @in_place
     def hide(self, taken: Taken | None, box: str, whose: str = "") -> str:
