@@ -201,6 +201,17 @@ def test_figures_refuse_what_they_cannot_draw(found, saved, tmp_path):
         charts.evidence_figure(dark, evidence.measure(dark, {}))
 
 
+def test_a_reference_says_what_it_was_annotated_for():
+    def said(findings, looked_for):
+        return prose.atlas.neighbour(atlas.Neighbour("a/b", 0.5, 0, findings, looked_for))
+
+    assert said(None, ()).endswith("findings not annotated.")
+    assert said((), ("DR",)).endswith("annotated for diabetic retinopathy alone: absent.")
+    assert said(("DR",), ("DR",)).endswith("annotated for diabetic retinopathy alone: present.")
+    assert said((), ("DR", "MYA", "ODC")).endswith("none of the 3 findings that were annotated.")
+    assert said(("MYA",), ("DR", "MYA", "ODC")).endswith("; pathological myopia.")
+
+
 def test_figure_of_the_evidence():
     report = fake_report()
     found = evidence.measure(report, {"EX": 0.6})

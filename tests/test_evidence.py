@@ -11,7 +11,7 @@ import pytest
 from fakes import FakePipeline, fake_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from qmmfl import charts, conclusions, evidence, fundus, labels, laterality, phantom, prose
+from qmmfl import charts, conclusions, evidence, fundus, labels, laterality, leaflet, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
 from qmmfl.prose import paper
 from qmmfl.records import DiscCup, Eye, Photograph, Report
@@ -383,6 +383,47 @@ def test_lesions_by_place_are_held_against_false_alarms(exact):
         "; more than these weights falsely mark in most eyes without a finding (up to 0)." in (facts["Microaneurysms"])
     )
     assert "; no more than these" in facts["Haemorrhages"]
+
+
+def test_the_zone_around_the_fovea_must_be_seen_to_be_counted():
+    field = fundus.square_mask(fundus.Prep(256))
+    disc, fovea = Disc(0.7, 0.5, 0.16), evidence.Fovea(0.5, 0.52, 0.25, True)
+    assert evidence.lesions.seen_near(field, disc, fovea) == 1
+    ys = np.mgrid[:256, :256][0]
+    half = evidence.lesions.seen_near(field & (ys < 0.52 * 256), disc, fovea)
+    assert half == pytest.approx(0.5, abs=0.02)
+    outside = evidence.Fovea(0.02, 0.5, 0.25, True)
+    assert evidence.lesions.seen_near(np.ones_like(field), disc, outside) == pytest.approx(0.58, abs=0.02)
+
+
+def test_lesions_of_a_zone_that_is_cut_are_not_counted(exact):
+    found = evidence.measure(exact, ALL)
+    assert found.lesions["MA"].near_fovea.count is not None
+    _, top, _, high = exact.grid
+    row = top + round((found.fovea.y - 0.5 * found.disc.diameter) * high)
+    pixels = exact.photograph.pixels.copy()
+    pixels[:row] = 0
+    cut = evidence.measure(replace(exact, photograph=replace(exact.photograph, pixels=pixels)), ALL)
+    assert cut.fovea, "its place is known"
+    near = cut.lesions["MA"].near_fovea
+    assert (near.count, near.reason[:17]) == (None, "not counted: only")
+    assert "of that zone is in the photograph." in dict(prose.evidence_facts(cut))["Microaneurysms"]
+
+
+def test_exudates_near_the_fovea_and_the_risk_of_oedema_are_held_against_each_other(exact, tmp_path):
+    def told(suspected: bool, fewest: int, most: int) -> str | None:
+        places = replace(seen.lesions["EX"], near_fovea=evidence.Spots(most, 0.1), near_fovea_range=(fewest, most))
+        found = replace(seen, lesions={**seen.lesions, "EX": places})
+        report = replace(exact, dme=replace(exact.dme, suspected=suspected, probability=0.27, assessed=True))
+        leaflet.write_evidence(tmp_path, report, found)
+        said = prose.macula_doubt(report, found)
+        assert (said or "The count is of the lesion maps") in (tmp_path / "evidence.txt").read_text() or said is None
+        return said
+
+    seen = evidence.measure(exact, {"EX": 0.5})
+    assert "(3 or more), yet the risk of macular oedema is not suspected (27.0 %)" in told(False, 3, 5)
+    assert "yet no hard exudate is marked within one disc diameter" in told(True, 0, 0)
+    assert [told(True, 3, 5), told(False, 0, 4), told(True, 0, 2), told(False, 0, 0)] == [None] * 4
 
 
 def test_the_error_of_vessel_numbers_stands_beside_them(exact):

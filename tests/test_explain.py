@@ -19,7 +19,7 @@ from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.explanation import LEAST_TOP
 from qmmfl.explain.probe import AllViews, Probe, bare, blank
-from qmmfl.nets import GRADE, OEDEMA, OUTPUTS, THREAT
+from qmmfl.nets import FUNDUS, GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.prose import reasons
 from qmmfl.prose.explanation import explanation_text, limits_text
 from qmmfl.prose.sentences import grade_briefly
@@ -169,6 +169,30 @@ def test_what_takes_many_passes_ends_before_the_next_when_told(tiny_pipeline, re
     assert len(passes) == 2
     again = explain.explain(tiny_pipeline, reading, GRADE, method, "colour", lambda: None).square
     np.testing.assert_array_equal(again, free)
+
+
+def test_cleared_lesions_are_what_the_encoder_says_of_empty_maps(tiny_pipeline, reading):
+    network, name = tiny_pipeline.network, labels.LESION_MAPS.name
+    views = {**reading.views, name: torch.full_like(reading.views[name], -1)}
+    with torch.no_grad():
+        features = torch.stack([network.encoders[each](view) for each, view in views.items()], dim=1)
+        logits = network.heads(network.fuse(features))[0]
+    whatif = explain.clear_lesions(tiny_pipeline, reading)
+    assert whatif.change == "with no lesion on the lesion maps"
+    for code in ("DR", GRADE):
+        assert whatif.moves[code].logit_after == pytest.approx(float(logits[OUTPUTS.index(code)]), abs=1e-4)
+    left = explain.drop_modality(tiny_pipeline, reading, name).moves["DR"]
+    assert left.logit_after != pytest.approx(whatif.moves["DR"].logit_after, abs=1e-4), "that is another thing"
+
+
+def test_a_box_that_leaves_nothing_readable_is_refused(tiny_pipeline, reading):
+    card = tiny_pipeline.card
+    strict = {**card.calibrations, FUNDUS: replace(card.calibrations[FUNDUS], scale=1.0, offset=-50.0)}
+    careful = copy.copy(tiny_pipeline)
+    careful.card = replace(card, calibrations=strict)
+    with pytest.raises(explain.ExplanationError, match="draw a smaller box"):
+        explain.hide_region(careful, reading, (100, 100, 60, 60))
+    assert explain.hide_region(tiny_pipeline, reading, (100, 100, 60, 60)).moves
 
 
 def test_probes_are_the_network(tiny_pipeline, reading):

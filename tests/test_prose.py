@@ -11,7 +11,7 @@ import pytest
 from fakes import TOO_DARK, UNKNOWN, FakeCard, fake_photograph, fake_report
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from qmmfl import draw, labels, prose, review
+from qmmfl import draw, fundus, grid, labels, prose, review
 from qmmfl.prose import about, comparison, doubts, markup, paper, sentences, viewer, wording
 from qmmfl.prose import review as form
 from qmmfl.records import DiscCup, Finding, Lesion
@@ -279,7 +279,11 @@ def test_heat_caption_says_what_the_map_is_not(report):
     outside = np.zeros_like(report.maps["DR"])
     outside[0, 0, 0], outside[0, len(outside[0]) // 2, len(outside[0]) // 2] = 1, 3
     said = sentences.heat_caption(replace(report, maps={**report.maps, "DR": outside}), "DR")
-    assert said.endswith("25% of what raises it lies beyond the field of view and is not drawn.")
+    share = fundus.share_beyond(grid.align(outside.sum(axis=0), len(outside[0])))
+    assert 0.05 < share < 0.25
+    assert said.endswith(f"{share:.0%} of what raises it lies beyond the field of view and is not drawn.")
+    lowered = replace(report, maps={**report.maps, "MYA": -np.ones_like(outside)})
+    assert "not suspected: nothing in the map raises its score." in sentences.heat_caption(lowered, "MYA")
 
 
 def test_score_map_is_not_shown_unasked(report, dark):
