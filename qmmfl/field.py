@@ -19,6 +19,8 @@ _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not 
 _LIT = 0.12  # of the way from the border's brightness to the field's, what is brighter is the field
 _SECOND = 0.4  # of the field's area: what is lit beside it and as large is another eye, no caption
 _COMPACT = 0.6  # of its box: a disc fills .79
+# Two eyes that touch: an oblong as long as this, with two notches this deep [short sides] that face each other.
+_PAIRED, _NOTCH, _MIDDLE = 1.3, 0.08, (0.35, 0.65)
 _RIM_SHARE = 0.15  # of a full circle that must be visible as rim to trust the fit
 # An ellipse is believed where it fits this much better than a circle must, where this much of it is rim, and between
 # these ratios of its axes: below them a circle fits as well, above them nobody would show it.
@@ -68,7 +70,7 @@ def find_field(pixels: np.ndarray) -> Field:
         fit = _fit(rim[_off_border(rim - (x0, y0), w, h)], box)
         fit = fit if fit and _holds(fit, rim) else _fit_corners(rim)
     x, y, radius, aspect = fit or (x0 + (w - 1) / 2, y0 + (h - 1) / 2, max(w, h) / 2, 1.0)
-    alone = second is None or bool(np.hypot(*(second - (x, y))) < radius)
+    alone = (second is None or bool(np.hypot(*(second - (x, y))) < radius)) and not _is_pair(lit)
     x, y = (np.array([x, y]) + 0.5) * ratio - 0.5
     return Field(float(x), float(y), float(radius * ratio.mean()), fit is not None, alone, aspect)
 
@@ -104,6 +106,23 @@ def _is_eye(region: np.ndarray, first: np.ndarray) -> bool:
         and area >= _COMPACT * width * height
         and 2 * min(width, height) > max(width, height)
     )
+
+
+def _is_pair(lit: np.ndarray) -> bool:
+    """Whether a lit region, uint8 (h, w), has a waist halfway along it, as two eyes that touch or overlap."""
+    outline = max(cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=cv2.contourArea)
+    box = np.array(cv2.boundingRect(outline))
+    along = int(box[3] > box[2])
+    size = box[2:].astype(float)
+    if size[along] < _PAIRED * size[1 - along]:
+        return False
+    notches = cv2.convexityDefects(outline, cv2.convexHull(outline, returnPoints=False))
+    if notches is None:
+        return False
+    deep = notches[notches[:, 0, 3] / 256 > _NOTCH * size.min(), 0, 2]
+    at = (outline[deep, 0] - box[:2]) / size
+    middle = at[(at[:, along] > _MIDDLE[0]) & (at[:, along] < _MIDDLE[1]), 1 - along]
+    return bool((middle < 0.5).any() and (middle > 0.5).any())
 
 
 def on_black(pixels: np.ndarray) -> np.ndarray:

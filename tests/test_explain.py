@@ -19,11 +19,13 @@ from qmmfl.explain import attributions, figures
 from qmmfl.explain.agreement import KEY
 from qmmfl.explain.explanation import LEAST_TOP
 from qmmfl.explain.probe import AllViews, Probe, bare, blank
+from qmmfl.explain.whatif import fill
 from qmmfl.nets import FUNDUS, GRADE, OEDEMA, OUTPUTS, THREAT
 from qmmfl.prose import reasons
 from qmmfl.prose.explanation import explanation_text, limits_text
 from qmmfl.prose.sentences import grade_briefly
 from qmmfl.records import Eye, Photograph, PhotographError
+from qmmfl.weights import Calibration
 
 KINDS = [(method, modality) for method in labels.METHODS for modality in (labels.FUSED, "lesions")]
 
@@ -185,14 +187,29 @@ def test_cleared_lesions_are_what_the_encoder_says_of_empty_maps(tiny_pipeline, 
     assert left.logit_after != pytest.approx(whatif.moves["DR"].logit_after, abs=1e-4), "that is another thing"
 
 
-def test_a_box_that_leaves_nothing_readable_is_refused(tiny_pipeline, reading):
-    card = tiny_pipeline.card
-    strict = {**card.calibrations, FUNDUS: replace(card.calibrations[FUNDUS], scale=1.0, offset=-50.0)}
-    careful = copy.copy(tiny_pipeline)
-    careful.card = replace(card, calibrations=strict)
+def test_a_box_that_leaves_nothing_readable_is_refused(eye):
+    box = (60, 60, 300, 300)
+
+    def whatif(calibration: Calibration, box: tuple[int, int, int, int] = box) -> explain.WhatIf:
+        card = tiny_card(calibrations={**tiny_card().calibrations, FUNDUS: calibration})
+        reader = pipeline.Pipeline(tiny_network(), card, "tiny", "cpu")
+        return explain.hide_region(reader, reader(eye.photograph, override=True), box)
+
+    reader = pipeline.Pipeline(tiny_network(), tiny_card(), "tiny", "cpu")
+    reading = explain.read(reader, eye.photograph)
+    mask = np.zeros(eye.photograph.shape[:2], bool)
+    mask[60:360, 60:360] = True
+    square = torch.from_numpy(fill(reading, mask)).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        after = float(reader.network(square).logits[0, OUTPUTS.index(FUNDUS)])
+    before = float(logits_of(reader.network, reading)[OUTPUTS.index(FUNDUS)])
+    assert abs(before - after) > 1e-3
+    sign = 1000 if before > after else -1000
+    between = Calibration(sign, -sign * (before + after) / 2, 0.5, "validation eyes")
     with pytest.raises(explain.ExplanationError, match="draw a smaller box"):
-        explain.hide_region(careful, reading, (100, 100, 60, 60))
-    assert explain.hide_region(tiny_pipeline, reading, (100, 100, 60, 60)).moves
+        whatif(between)
+    assert whatif(Calibration(0.0, -9.0, 0.5, "validation eyes")).moves, "it was refused as it is, and overridden"
+    assert whatif(Calibration(0.0, 9.0, 0.5, "validation eyes")).moves
 
 
 def test_probes_are_the_network(tiny_pipeline, reading):

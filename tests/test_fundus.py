@@ -213,6 +213,30 @@ def test_a_second_eye_beside_the_first_is_seen(large, surround, across):
     assert fundus.find_field(eye).alone
 
 
+@pytest.mark.parametrize("surround", [0, 255])
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("cut", [0.0, 0.12])
+def test_two_eyes_that_touch_are_seen(large, surround, across, cut):
+    """As a reading centre prints them: side by side with no gap, the circles whole or cut where they meet."""
+    found, eye = fundus.find_field(large.photograph), large.photograph
+    x0, x1 = (round(found.x + each * found.radius * (1 - cut)) for each in (-1, 1))
+    tile = np.ascontiguousarray(eye[:, max(x0, 0) : x1])
+    pair = np.concatenate([tile, tile[:, ::-1]], axis=1)
+    pair = pair if across else np.ascontiguousarray(np.rot90(pair))
+    pair = np.where(pair.max(axis=2, keepdims=True) < 12, surround, pair).astype(np.uint8)
+    assert not fundus.find_field(pair).alone
+    assert fundus.find_field(np.ascontiguousarray(tile)).alone
+
+
+def test_an_eye_with_notches_or_pulled_out_of_shape_is_one(large):
+    eye, (height, width) = large.photograph, large.photograph.shape[:2]
+    stretched = cv2.resize(eye, None, fx=1.6, fy=1)
+    notched = eye.copy()
+    cv2.circle(notched, (width // 2, 0), height // 4, (0, 0, 0), -1)
+    for picture in (stretched, notched, eye[height // 5 : -height // 5], eye[:, : round(0.7 * width)]):
+        assert fundus.find_field(np.ascontiguousarray(picture)).alone
+
+
 def test_what_stands_beside_an_eye_and_is_none_is_no_second_eye(large):
     eye = large.photograph
     caption = np.zeros_like(eye)

@@ -110,12 +110,10 @@ def hide_region(pipeline: Pipeline, source: Source, region: np.ndarray | tuple[i
     square = torch.from_numpy(fill(reading, mask)).to(pipeline.device).permute(2, 0, 1)[None].float() / 255
     with pipeline.borrow() as network, torch.no_grad():
         before, after = network.heads(reading.fused)[0], network(square).logits[0]
-    for gate in (FUNDUS, GRADABLE):
-        known = pipeline.card.calibrations.get(gate)
-        if known and known.probability(float(after[OUTPUTS.index(gate)])) < known.threshold:
-            raise ExplanationError(
-                "with so much hidden the rest would not be read as a photograph of a fundus; draw a smaller box"
-            )
+    if any(_passes(pipeline.card, gate, before) > _passes(pipeline.card, gate, after) for gate in (FUNDUS, GRADABLE)):
+        raise ExplanationError(
+            "with so much hidden the rest would not be read as a photograph of a fundus; draw a smaller box"
+        )
     field = reading.frame.field_mask()
     share = (mask & field).sum() / field.sum()
     box = "" if isinstance(region, np.ndarray) else " (box {2} x {3} px at {0}, {1})".format(*region)
@@ -190,6 +188,11 @@ def _compare(card: Card, reading: Reading, before: Tensor, after: Tensor, change
             grades=(was.dr.grade, now.dr.grade) if code == GRADE else None,
         )
     return WhatIf(change, moves, reading.report.eye.side)
+
+
+def _passes(card: Card, gate: str, logits: Tensor) -> bool:
+    known = card.calibrations.get(gate)
+    return known is None or bool(known.probability(float(logits[OUTPUTS.index(gate)])) >= known.threshold)
 
 
 def _concluded(card: Card, report: Report, logits: np.ndarray) -> Report:
