@@ -25,6 +25,7 @@ _FLAGGED = "another finding is flagged"
 _GRADED = "the grade or the risk of macular oedema says otherwise"
 _QUANTILE = "grade {} is more probable alone; called is the highest that is reached with a probability of {:.0f} %"
 _NO_DISC = "withheld: no optic disc was found"
+_LEAST_CUP = 0.1  # of the disc: specks of a smaller one are no cup that could be measured
 _NO_CUP = "withheld: no cup was found in the optic disc"
 
 Planes = Mapping[str, np.ndarray]  # modality -> (k, s, s)
@@ -111,7 +112,7 @@ def find_disc_cup(card: Card, planes: Planes, frame: fundus.Frame | None, withhe
     if diameters is None:
         return DiscCup(None, None, None, None, _NO_DISC)
     scale = frame.high / disc.shape[0]
-    if not diameters[1]:
+    if diameters[1] < _LEAST_CUP * diameters[0]:
         return DiscCup(None, None, diameters[0] * scale, None, _NO_CUP)
     return DiscCup(diameters[1] / diameters[0], card.vcdr_error, diameters[0] * scale, diameters[1] * scale)
 

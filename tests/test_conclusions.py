@@ -68,6 +68,8 @@ def test_without_a_cup_the_disc_is_measured_and_without_a_disc_nothing():
     assert (found.vcdr, found.vcdr_error, found.cup_diameter_px) == (None, None, None)
     assert found.disc_diameter_px == pytest.approx(3 * 50)
     assert found.reason == "withheld: no cup was found in the optic disc"
+    assert measured(disc, ellipse(4, 4)).reason == found.reason, "a speck is no cup"
+    assert measured(disc, ellipse(8, 8)).vcdr == pytest.approx(8 / 50)
     found = measured(nothing, ellipse(30, 20))
     assert (found.vcdr, found.vcdr_error, found.disc_diameter_px, found.cup_diameter_px) == (None,) * 4
     assert found.reason == "withheld: no optic disc was found"

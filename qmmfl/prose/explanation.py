@@ -15,6 +15,7 @@ from .sentences import beyond, call, doubt, grade_briefly, raises
 from .wording import BY_OEDEMA, CAUTIONS, EVIDENCE, HOW_SEVERE, NOT_EXCLUDED, UNDECIDED, percent
 
 _PRINTED = 900  # [px] longest side of a picture on paper
+_BARE = "Bare is what shows no structure; of all modalities, fused, what holds no features."
 _METHODS = MappingProxyType(
     {
         "exact": "Read from the additive head, not estimated: the mean over the map is the share of the score.",
@@ -24,9 +25,10 @@ _METHODS = MappingProxyType(
         "fused, it is the positive part of the exact map.",
         "eigencam": "Eigen-CAM: what dominates the features, whatever the finding; it does not explain this score.",
         "scorecam": "Score-CAM: the features, each weighted by how far what it lets through raises the score of the "
-        "bare input.",
-        "gradients": "Integrated gradients from the bare input; they add up to about the difference of the two scores.",
-        "occlusion": "Occlusion: how far the score falls when a window of one eighth of the side is bare.",
+        f"bare input. {_BARE}",
+        "gradients": "Integrated gradients from the bare input; they add up to about the difference of the two scores. "
+        f"{_BARE}",
+        "occlusion": f"Occlusion: how far the score falls when a window of one eighth of the side is bare. {_BARE}",
     }
 )
 _MIXED = (
