@@ -8,6 +8,7 @@ from .records import Eye, Report
 SIDES = ("right", "left")
 OPEN, UNKNOWN, CHOSEN = "not settled", "not known", "chosen by the clinician"
 CONTRARY = "disc and fovea tell different sides"
+NO_MACULA = "no macula is seen where the optic disc would have it"
 AGAINST_TAG = f"{CHOSEN}, against the DICOM tag"  # which is the acquisition's own record, so that a slip must show
 _TOKENS = {"od": "right", "right": "right", "r": "right", "os": "left", "left": "left", "l": "left"}
 _CAPITALS = {"RE": "right", "LE": "left"}  # words of many a name and language besides

@@ -256,7 +256,7 @@ def test_a_score_that_is_not_called_is_not_said_to_be_below_its_threshold(eye):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(("--without", "lesions"), "without lesion"), (("--hide", "100", "120", "90", "80"), "of the field hidden")],
+    [(("--without", "lesions"), "lesion maps left out"), (("--hide", "100", "120", "90", "80"), "of the field hidden")],
 )
 def test_a_what_if_is_told_in_a_folder(eye_file, tmp_path, tiny_folder, capsys, change, words):
     out = tmp_path / "what"

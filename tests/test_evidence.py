@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from qmmfl import charts, conclusions, evidence, fundus, labels, laterality, leaflet, phantom, prose
 from qmmfl.evidence import Disc, centrelines, record, vessels
+from qmmfl.measures import BY_DISC
 from qmmfl.prose import paper
 from qmmfl.records import DiscCup, Eye, Photograph, Report
 from qmmfl.ui import answers
@@ -347,6 +348,31 @@ def test_a_side_that_nobody_knows_or_that_is_in_doubt_gives_no_quadrants(exact, 
     assert found.side_reason == (record.NOT_SETTLED.format(origin) if origin else record.NO_SIDE)
     assert (found.disc is None, found.side, found.fovea, dict(found.quadrant_areas)) == (False, None, None, {})
     assert all(each.count is None for each in found.lesions["MA"].quadrants.values())
+
+
+@pytest.mark.parametrize(
+    ("radius", "crossed", "told"), [(0.06, False, "right"), (0.06, True, None), (0.13, False, None)]
+)
+def test_a_disc_tells_the_side_only_where_there_is_room_for_a_macula(exact, radius, crossed, told):
+    """Photographs of the nasal retina have the disc on the other side, with vessels where the macula would be, or the
+    place of that beyond the field. A name of the file is believed all the same.
+    """
+    report = centred(exact, Eye("right", BY_DISC))
+    ys, xs = np.mgrid[:SIZE, :SIZE] / SIZE
+    pixels = report.photograph.pixels.copy()
+    high, wide = pixels.shape[:2]
+    cv2.circle(pixels, (wide // 2, round(0.15 * high)), high // 12, (60, 30, 10), -1)  # else all is equally dark
+    report = replace(report, photograph=replace(report.photograph, pixels=pixels))
+    squares = {"disc": (np.hypot(xs - 0.62, ys - 0.5) < radius), "vein": (np.abs(ys - 0.52) < 0.01) & crossed}
+    planes = {name: replace(report.planes[name], square=each.astype(np.float32)) for name, each in squares.items()}
+    report = replace(report, planes={**report.planes, **planes})
+    seen = evidence.sided(report).eye
+    assert seen == Eye(told, BY_DISC if told else laterality.NO_MACULA)
+    found = evidence.measure(replace(report, eye=seen), ALL)
+    assert (found.side, found.fovea) == (told, None)
+    assert laterality.settle("left", seen)[0] == (
+        Eye("left", "file name") if told is None else Eye(None, "not settled")
+    )
 
 
 @pytest.mark.parametrize("beside", [0.09, 0.12, -0.12])

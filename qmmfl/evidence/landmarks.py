@@ -22,6 +22,8 @@ _ANGLE, _ANGLE_SD = math.radians(5.6), math.radians(5.0)
 _BLUR, _SURROUND = 0.22, 0.9  # [disc diameters] the fovea's darkness is what the first sees over the second
 _REACH = 3.0  # [standard deviations] from the expected place that the fovea is sought
 _DARK = 0.7  # [standard deviations of the field] the fovea must be this much darker than its surround
+# [share] No macula holds as much vessel within this radius [disc diameters]: it is nasal retina, or the edge.
+_VASCULAR, _AVASCULAR_RADIUS = 0.045, 0.35
 _ROOM = 0.4  # [disc diameters] of field that must lie around the fovea
 _SEEN_ERROR, _EXPECTED_ERROR = 0.25, 1.0  # [disc diameters], see `Fovea.error`
 
@@ -86,10 +88,7 @@ def find_fovea(
     square, field: what `see` gives; vessels: float32 (s, s) in 0..1, which are dark too.
     The fovea is sought temporal of the disc, once as a right and once as a left eye, and the likelier one is taken.
     """
-    darkness = _darkness(square, field, cv2.resize(vessels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), disc)
-    away = np.asarray(cv2.distanceTransform(field.astype(np.uint8), cv2.DIST_L2, 5)) / _SIDE
-    room = away > _ROOM * disc.diameter
-    found = {side: _sought(darkness, room, disc, -1 if side == "right" else 1) for side in ("right", "left")}
+    found = _seek(square, field, disc, vessels)
     scores = {side: each[0] for side, each in found.items() if each is not None}
     if not scores:
         return None, None
@@ -99,6 +98,25 @@ def find_fovea(
     if not known:
         return None, None
     return Fovea(x, y, _SEEN_ERROR if seen else _EXPECTED_ERROR, seen), side
+
+
+def has_macula(square: np.ndarray, field: np.ndarray, disc: Disc, vessels: np.ndarray, side: str) -> bool:
+    """Whether the photograph shows the place of the macula of such an eye, "right" or "left", and no vessels there.
+
+    The rest as in `find_fovea`. A photograph of the nasal retina has its disc where the other eye has it.
+    """
+    return _seek(square, field, disc, vessels)[side] is not None
+
+
+def _seek(
+    square: np.ndarray, field: np.ndarray, disc: Disc, vessels: np.ndarray
+) -> dict[str, tuple[float, float, float, bool] | None]:
+    """Side of the eye -> what `_sought` finds in it."""
+    vessels = cv2.resize(vessels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    darkness = _darkness(square, field, vessels, disc)
+    away = np.asarray(cv2.distanceTransform(field.astype(np.uint8), cv2.DIST_L2, 5)) / _SIDE
+    room = away > _ROOM * disc.diameter
+    return {side: _sought(darkness, room, vessels, disc, -1 if side == "right" else 1) for side in ("right", "left")}
 
 
 def _darkness(square: np.ndarray, field: np.ndarray, vessels: np.ndarray, disc: Disc) -> np.ndarray:
@@ -115,9 +133,11 @@ def _darkness(square: np.ndarray, field: np.ndarray, vessels: np.ndarray, disc: 
 
 
 def _sought(
-    darkness: np.ndarray, room: np.ndarray, disc: Disc, temporal: int
+    darkness: np.ndarray, room: np.ndarray, vessels: np.ndarray, disc: Disc, temporal: int
 ) -> tuple[float, float, float, bool] | None:
-    """(score, x, y, seen as dark) of the likeliest place; None where the expected one lies outside the field."""
+    """(score, x, y, seen as dark) of the likeliest place; None where the expected one lies outside the field, or shows
+    no dark spot but vessels.
+    """
     ys, xs = (np.mgrid[:_SIDE, :_SIDE] + 0.5) / _SIDE
     dx, dy = (xs - disc.x) / disc.diameter * temporal, (ys - disc.y) / disc.diameter
     distance, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
@@ -129,5 +149,8 @@ def _sought(
     score = np.where(room & (unlikely < _REACH**2), 2 * darkness - unlikely / 2, -np.inf)
     row, column = np.unravel_index(int(score.argmax()), score.shape)
     if darkness[row, column] < _DARK:
+        around = np.hypot(xs - x, ys - y) <= _AVASCULAR_RADIUS * disc.diameter
+        if (vessels[around] > 0.5).mean() >= _VASCULAR:
+            return None
         return 0.0, float(x), float(y), False
     return float(score[row, column]), float(xs[row, column]), float(ys[row, column]), True

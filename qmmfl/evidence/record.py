@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .. import labels, laterality
+from .. import labels, laterality, measures
 from ..conclusions import INCOMPLETE, UNGRADABLE
 from ..records import Eye, Photograph, Report
 from . import lesions, vessels
 from .centrelines import thinned
-from .landmarks import Disc, Fovea, find_disc, find_fovea, see
+from .landmarks import Disc, Fovea, find_disc, find_fovea, has_macula, see
 from .lesions import Places
 
 BY_PLACES = "places of disc and fovea"  # what a side rests on
@@ -110,18 +110,24 @@ def second_copy(photograph: Photograph) -> Photograph:
 
 
 def sided(report: Report) -> Report:
-    """A fresh report with the side that its photograph tells: by disc and fovea where both are seen, else by the disc;
-    open where the two contradict each other.
+    """A fresh report with the side that its photograph tells: by disc and fovea where both are seen, else by the disc
+    where there is room for a macula; open where the two contradict each other or there is no macula.
     """
     if _withheld(report) or report.grid is None:
         return report
     disc = find_disc(_plane(report, "disc"), _plane(report, "cup"))
     if disc is None:
         return report
-    fovea, side = _find_fovea(report, disc, *see(report.photograph.pixels, report.grid))
+    square, field = see(report.photograph.pixels, report.grid)
+    fovea, side = _find_fovea(report, disc, square, field)
     if side and report.eye.side not in (None, side):
         return replace(report, eye=Eye(None, laterality.CONTRARY))
-    return replace(report, eye=Eye(side, BY_PLACES)) if fovea and fovea.seen else report
+    if fovea and fovea.seen:
+        return replace(report, eye=Eye(side, BY_PLACES))
+    told = report.eye.side if report.eye.origin == measures.BY_DISC else None
+    if told and not has_macula(square, field, disc, _vessels(report), told):
+        return replace(report, eye=Eye(None, laterality.NO_MACULA))
+    return report
 
 
 def measure(
@@ -151,7 +157,7 @@ def measure(
             side, side_reason = (report.eye.side, None) if chosen else (None, fovea_reason)
         elif report.eye.side is None and report.eye.origin:  # it was asked about, and is not settled
             side, side_reason = None, NOT_SETTLED.format(report.eye.origin)
-            if report.eye.origin == laterality.CONTRARY:
+            if report.eye.origin in (laterality.CONTRARY, laterality.NO_MACULA):
                 fovea, fovea_reason = None, side_reason
         elif side is None:  # neither fovea is told, as where the disc is in the middle
             side, side_reason = report.eye.side, None if report.eye.side else NO_SIDE
@@ -214,9 +220,13 @@ def _find_fovea(report: Report, disc: Disc, square: np.ndarray, field: np.ndarra
     """See `find_fovea`; one that is not seen, for which a narrow field may have room on one side only, neither names a
     side nor contradicts the report's.
     """
-    both = np.maximum(_plane(report, "artery"), _plane(report, "vein"))
-    fovea, side = find_fovea(square, field, disc, both)
+    fovea, side = find_fovea(square, field, disc, _vessels(report))
     return (fovea, side) if fovea and (fovea.seen or side == report.eye.side) else (None, None)
+
+
+def _vessels(report: Report) -> np.ndarray:
+    """float32 (s, s) in 0..1."""
+    return np.maximum(_plane(report, "artery"), _plane(report, "vein"))
 
 
 def _vessel_numbers(report: Report) -> dict[str, Measurement]:
