@@ -8,7 +8,6 @@ UNIT = (
     "A distance of 1 is that of an eye which the networks never saw to its nearest references. Distances to single "
     "references leave out in what this eye differs from all of them, so they can be the smaller ones."
 )
-_FEW = 1  # findings that are named where no more were looked for
 LIKENESS = (
     "Near means alike to the networks, in camera and colour as well as in disease: it is no second opinion, and the "
     "labels of a neighbour say nothing certain of this eye. The place on the map is an approximation."
@@ -51,6 +50,6 @@ def _annotated(found: Neighbour) -> str:
     present, sought = (
         listed([labels.FINDINGS[code].lower() for code in codes]) for codes in (found.findings, found.looked_for)
     )
-    if len(found.looked_for) > _FEW:
+    if len(found.looked_for) > 1:
         return present or f"none of the {len(found.looked_for)} findings that were annotated"
     return f"annotated for {sought} alone: {'present' if found.findings else 'absent'}"

@@ -26,8 +26,6 @@ UNCLEAR = (
     "Image quality is in doubt: of photographs that clinicians could read, one in twenty is judged this poor. Check "
     "focus, lighting and lashes, and take it again if you can."
 )
-
-
 MACULA_CONFLICT = (
     "The count is of the lesion maps and the risk is a score of its own: look at the macula in the photograph, and "
     "refer if in doubt."
