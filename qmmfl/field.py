@@ -8,9 +8,10 @@ import numpy as np
 _WORKING_SIDE = 512  # [px] the field is sought on a copy this large, so that speed does not depend on the camera
 _DARKEST_FIELD = 8.0  # [0..255] below this 99th percentile nothing is visible
 _WHITE = 225  # [0..255] a border whose darkest channel is brighter is white
-# An edge of the picture is plain where its ends and half of it are within so much of one grey.
-_LEAST_GREY, _NEUTRAL, _PLAIN, _PLAIN_SHARE = 32, 12, 4, 0.5  # [0..255], but for the share
-_SMEARED = 16  # [0..255] what a lossy file makes of that grey beside an eye
+# An edge of the picture is plain where its ends and half of it are within so much of one tone. No fundus has one that
+# is grey, as blue as it is red, or pale.
+_LEAST_TONE, _NEUTRAL, _PALE, _PLAIN, _PLAIN_SHARE = 32, 12, 128, 4, 0.5  # [0..255], but for the share
+_SMEARED = 16  # [0..255] what a lossy file makes of that tone beside an eye
 # Round corners: of a full circle, that much must be seen this near to it [radii]; those of a rectangle are less.
 _CORNERS_SHARE, _TOUCHING = 0.06, 0.005
 _SAMPLE = 4096  # [px] of an edge are enough to tell its colour
@@ -126,13 +127,13 @@ def _is_pair(lit: np.ndarray) -> bool:
 
 
 def on_black(pixels: np.ndarray) -> np.ndarray:
-    """The picture with its plain border painted black: the white of a scanned print, the grey of a slide or of a
-    viewer's window, the strip of a caption. Itself where no edge is plain.
+    """The picture with its plain border painted black: the white of a scanned print, the grey or blue of a slide or of
+    a viewer's window, the strip of a caption. Itself where no edge is plain.
     """
     corners = np.concatenate([pixels[y, x].reshape(-1, 3) for y in _ends(pixels, 0) for x in _ends(pixels, 1)])
     if np.median(corners.min(axis=1)) > _WHITE:
         plain = pixels.min(axis=2) > _WHITE
-    elif (plain := _grey(pixels)) is None:
+    elif (plain := _toned(pixels)) is None:
         return pixels
     _, regions = cv2.connectedComponents(plain.astype(np.uint8))
     edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
@@ -143,8 +144,8 @@ def on_black(pixels: np.ndarray) -> np.ndarray:
     return painted
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray | None:
-    """bool (H, W): what has the one grey of an edge of the picture; None where no edge is of one grey from end to end.
+def _toned(pixels: np.ndarray) -> np.ndarray | None:
+    """bool (H, W): what has the one tone of an edge of the picture; None where no edge is of one tone from end to end.
 
     Where a camera cut the field, the ends of that edge are black.
     """
@@ -157,7 +158,8 @@ def _grey(pixels: np.ndarray) -> np.ndarray | None:
                 *(_tone(strip[:, each] if axis == 0 else strip[each]) for each in _ends(strip, 1 - axis)),
             ]
             tone = tones[0]
-            if tone.max() < _LEAST_GREY or np.ptp(tone) > _NEUTRAL or np.ptp(tones, axis=0).max() > _PLAIN:
+            foreign = np.ptp(tone) <= _NEUTRAL or tone[2] >= tone[0] or tone.min() >= _PALE
+            if tone.max() < _LEAST_TONE or not foreign or np.ptp(tones, axis=0).max() > _PLAIN:
                 continue
             if np.mean(_within(strip, tone, _PLAIN)) >= _PLAIN_SHARE:
                 same = _within(pixels, tone, _SMEARED)

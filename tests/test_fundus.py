@@ -115,6 +115,34 @@ def test_black_around_a_field_that_the_camera_cut_does_not_shrink_it(large, surr
     assert np.hypot(found.x - 60 - known.x, found.y - 60 - known.y) < 4
 
 
+COLOURS = {
+    "cream": (250, 243, 222),
+    "blue": (30, 60, 120),
+    "slate": (30, 41, 59),
+    "navy": (10, 20, 60),
+    "green": (20, 80, 40),
+}
+
+
+@pytest.mark.parametrize("colour", COLOURS.values(), ids=list(COLOURS))
+@pytest.mark.parametrize("cut", [0, 50])
+@pytest.mark.parametrize("quality", [None, 90])
+def test_a_coloured_surround_is_black_to_the_networks(large, colour, cut, quality):
+    """As of a slide or a program: around the whole field, and where the camera cut it above and below."""
+    part = large.photograph[cut : len(large.photograph) - cut] if cut else large.photograph
+    black = cv2.copyMakeBorder(part, 40, 40, 60, 60, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    known = fundus.find_frame(black, fundus.Prep(128))
+    outside = black.max(axis=2, keepdims=True) < 12
+    toned = np.where(outside, np.array(colour, np.uint8), black)
+    if quality:
+        toned = cv2.imdecode(cv2.imencode(".jpg", toned, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    found = fundus.find_frame(toned, fundus.Prep(128))
+    assert abs(found.wide / known.wide - 1) < 0.03
+    assert np.hypot(found.x + found.wide / 2 - known.x - known.wide / 2, found.y - known.y) < 12
+    seen, square = fundus.canonical(toned, fundus.Prep(128))[0], fundus.canonical(black, fundus.Prep(128))[0]
+    assert np.abs(seen.astype(int) - square).mean() < 6
+
+
 @pytest.mark.parametrize("around", [0, 40])
 @pytest.mark.parametrize("side", [350, 380])
 def test_a_field_that_the_camera_cut_on_every_side_is_found_by_its_corners(large, side, around):
