@@ -128,12 +128,12 @@ def _is_pair(lit: np.ndarray) -> bool:
 
 def on_black(pixels: np.ndarray) -> np.ndarray:
     """The picture with its plain border painted black: the white of a scanned print, the grey or blue of a slide or of
-    a viewer's window, the strip of a caption. Itself where no edge is plain.
+    a viewer's window, the strip of a caption. Itself where neither an edge is plain nor all corners are alike.
     """
-    corners = np.concatenate([pixels[y, x].reshape(-1, 3) for y in _ends(pixels, 0) for x in _ends(pixels, 1)])
-    if np.median(corners.min(axis=1)) > _WHITE:
+    corners = [pixels[y, x].reshape(-1, 3) for y in _ends(pixels, 0) for x in _ends(pixels, 1)]
+    if np.median(np.concatenate(corners).min(axis=1)) > _WHITE:
         plain = pixels.min(axis=2) > _WHITE
-    elif (plain := _toned(pixels)) is None:
+    elif (plain := _toned(pixels, corners)) is None:
         return pixels
     _, regions = cv2.connectedComponents(plain.astype(np.uint8))
     edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
@@ -144,12 +144,15 @@ def on_black(pixels: np.ndarray) -> np.ndarray:
     return painted
 
 
-def _toned(pixels: np.ndarray) -> np.ndarray | None:
-    """bool (H, W): what has the one tone of an edge of the picture; None where no edge is of one tone from end to end.
+def _toned(pixels: np.ndarray, corners: list[np.ndarray]) -> np.ndarray | None:
+    """bool (H, W): what has the one tone of an edge of the picture, or of all `corners`; None where no edge is of one
+    tone from end to end, nor the corners.
 
     Where a camera cut the field, the ends of that edge are black.
     """
-    found = None
+    tones = np.array([_tone(each) for each in corners])
+    alike = all(np.mean(_within(each[None], tones[0], _PLAIN)) >= _PLAIN_SHARE for each in corners)
+    found = _within(pixels, tones[0], _SMEARED) if alike and _is_border(tones) else None
     for axis in (0, 1):
         for end in _ends(pixels, axis):
             strip = pixels[end] if axis == 0 else pixels[:, end]
@@ -157,14 +160,17 @@ def _toned(pixels: np.ndarray) -> np.ndarray | None:
                 _tone(strip),
                 *(_tone(strip[:, each] if axis == 0 else strip[each]) for each in _ends(strip, 1 - axis)),
             ]
-            tone = tones[0]
-            foreign = np.ptp(tone) <= _NEUTRAL or tone[2] >= tone[0] or tone.min() >= _PALE
-            if tone.max() < _LEAST_TONE or not foreign or np.ptp(tones, axis=0).max() > _PLAIN:
-                continue
-            if np.mean(_within(strip, tone, _PLAIN)) >= _PLAIN_SHARE:
-                same = _within(pixels, tone, _SMEARED)
+            if _is_border(np.array(tones)) and np.mean(_within(strip, tones[0], _PLAIN)) >= _PLAIN_SHARE:
+                same = _within(pixels, tones[0], _SMEARED)
                 found = same if found is None else found | same
     return found
+
+
+def _is_border(tones: np.ndarray) -> bool:
+    """Whether tones (n, 3) are one that no fundus and no camera's black has."""
+    first = tones[0]
+    foreign = np.ptp(first) <= _NEUTRAL or first[2] >= first[0] or first.min() >= _PALE
+    return bool(first.max() >= _LEAST_TONE and foreign and np.ptp(tones, axis=0).max() <= _PLAIN)
 
 
 def _within(pixels: np.ndarray, tone: np.ndarray, most: float) -> np.ndarray:

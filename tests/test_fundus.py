@@ -143,6 +143,19 @@ def test_a_coloured_surround_is_black_to_the_networks(large, colour, cut, qualit
     assert np.abs(seen.astype(int) - square).mean() < 6
 
 
+@pytest.mark.parametrize("colour", [(150, 150, 150), (30, 41, 59)])
+def test_coloured_corners_of_a_field_that_is_cut_on_every_side_are_black(large, colour):
+    known = fundus.find_field(large.photograph)
+    x, y = (round(middle - 175) for middle in (known.x, known.y))
+    cut = large.photograph[y : y + 350, x : x + 350]
+    toned = np.where(cut.max(axis=2, keepdims=True) < 12, np.array(colour, np.uint8), cut)
+    assert (toned != cut).any()
+    black, found = fundus.find_field(cut), fundus.find_field(toned)
+    assert (found.circular, black.circular) == (True, True)
+    assert abs(found.radius / black.radius - 1) < 0.02
+    assert np.hypot(found.x - black.x, found.y - black.y) < 3
+
+
 @pytest.mark.parametrize("around", [0, 40])
 @pytest.mark.parametrize("side", [350, 380])
 def test_a_field_that_the_camera_cut_on_every_side_is_found_by_its_corners(large, side, around):
