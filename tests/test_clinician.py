@@ -41,7 +41,7 @@ def test_why_and_what_if(here, eye_file):
     assert "Can it be trusted?" in page.inner_text("#explanation")
     page.click("#drop")
     page.wait_for_selector("#whatif table")
-    assert "without colour photograph" in page.inner_text("#whatif")
+    assert "with colour photograph left out" in page.inner_text("#whatif")
     box = page.locator(".boxer").bounding_box()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
