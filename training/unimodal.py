@@ -4,9 +4,8 @@
 runs/first/unimodal_colour/best.pt in a minute, once the run's features are cached.
 
 `--guided 0.5` tells them where their scores should come from, as the fusion is told. Those that ship were not: with it
-more of what raises a score lies in what people marked, but IDRiD, Rahim and EyePACS were graded worse (AUC of more than
-mild on the locked test .899, .927 and .881 instead of .916, .937 and .908), though validation eyes had shown a loss of
-.001 of the summary score alone.
+more of what raises a score lies in what people marked, but other cameras' eyes were graded worse on the locked test,
+of which validation eyes had shown next to nothing.
 """
 
 import dataclasses
