@@ -18,7 +18,10 @@ from .weights import Card, GradeCalibration
 UNGRADABLE = "withheld: the photograph is not gradable"
 INCOMPLETE = "withheld: the analysis is incomplete"
 
-_NOT_FUNDUS = "It does not look like a colour photograph of the fundus; upload one, or take it again."
+_NOT_FUNDUS = (
+    "It does not look like a colour photograph of the fundus; upload the camera's own picture, not one of a screen "
+    "or a page, or take it again."
+)
 _POOR = "Image quality is too low to rely on: check focus, lighting and lashes, and take it again."
 _NO_VESSELS = "No retinal vessels are seen: the view may be clouded (as by a cataract) or out of focus; take it again."
 _FLAGGED = "another finding is flagged"

@@ -14,9 +14,14 @@ _LEAST_TONE, _NEUTRAL, _PALE, _PLAIN, _PLAIN_SHARE = 32, 12, 128, 4, 0.5  # [0..
 _SMEARED = 16  # [0..255] what a lossy file makes of that tone beside an eye
 # Round corners: of a full circle, that much must be seen this near to it [radii]; those of a rectangle are less.
 _CORNERS_SHARE, _TOUCHING = 0.06, 0.005
+# A square made of a wide picture of which the camera cut every side: a height over width is believed where so much of
+# that ellipse is seen, and that many times what a circle shows.
+_CORNER_ASPECTS, _ELLIPSE_CORNERS_SHARE, _ROUNDER = tuple(np.arange(1.2, 1.6, 0.05)), 0.12, 2.5
+_WIDE = 0.85  # of its sides: one side of such a picture may lie in the dark
 _SAMPLE = 4096  # [px] of an edge are enough to tell its colour
 _BORDER = 2  # [px] of the working copy: an edge this close to the picture's border is a cut, not the field's rim
 _RIM_RESIDUAL = 0.03  # [radii] a rim that fits a circle worse than this is not a circle
+_MARK = 0.05  # of the rim: so much of it may be a mark that sticks out
 _LIT = 0.12  # of the way from the border's brightness to the field's, what is brighter is the field
 _SECOND = 0.4  # of the field's area: what is lit beside it and as large is another eye, no caption
 _COMPACT = 0.6  # of its box: a disc fills .79
@@ -70,6 +75,9 @@ def find_field(pixels: np.ndarray) -> Field:
     if fit is None:  # what the camera cut off may end straight at black that somebody put around it
         fit = _fit(rim[_off_border(rim - (x0, y0), w, h)], box)
         fit = fit if fit and _holds(fit, rim) else _fit_corners(rim)
+    filled = h >= len(small) - 2 * _BORDER and w >= _WIDE * len(small)
+    if small.shape[0] == small.shape[1] and filled and (fit is None or fit[3] == 1):
+        fit = _fit_squeezed_corners(rim) or fit
     x, y, radius, aspect = fit or (x0 + (w - 1) / 2, y0 + (h - 1) / 2, max(w, h) / 2, 1.0)
     alone = (second is None or bool(np.hypot(*(second - (x, y))) < radius)) and not _is_pair(lit)
     x, y = (np.array([x, y]) + 0.5) * ratio - 0.5
@@ -213,9 +221,10 @@ def _fit(rim: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float,
 
 
 def _holds(fit: tuple[float, float, float, float], points: np.ndarray) -> bool:
-    """Whether no point (n, 2) lies beyond a field, see `_fit`."""
+    """Whether hardly a point (n, 2) lies beyond a field, see `_fit`: those of a camera's mark beside it may."""
     x, y, radius, aspect = fit
-    return bool((np.hypot(*((points - (x, y)) * (aspect, 1)).T) <= (1 + _RIM_RESIDUAL) * radius).all())
+    away = np.hypot(*((points - (x, y)) * (aspect, 1)).T)
+    return bool((away > (1 + _RIM_RESIDUAL) * radius).mean() <= _MARK)
 
 
 def _fit_circle(points: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float] | None:
@@ -247,13 +256,30 @@ def _circle_through(points: np.ndarray) -> tuple[float, float, float]:
     return float(x), float(y), float(np.sqrt(max(c + x * x + y * y, 1.0)))
 
 
-def _fit_corners(points: np.ndarray) -> tuple[float, float, float, float] | None:
-    """The field of a camera that cut it on every side, so that it is round in the corners alone, see `_fit`; or None.
+def _fit_corners(rim: np.ndarray) -> tuple[float, float, float, float] | None:
+    """The field of a camera that cut it on every side, so that only its corners are round, see `_fit`; or None."""
+    share, fit = _fit_around(rim, 1.0)
+    return fit if share >= _CORNERS_SHARE else None
 
-    Nothing lit lies beyond it: it is the smallest circle around all that is, if that touches more than corners.
+
+def _fit_squeezed_corners(rim: np.ndarray) -> tuple[float, float, float, float] | None:
+    """The field of such a camera, of whose wide pictures squares were made, see `_fit`; None where it is as well a
+    circle.
+    """
+    least = max(_ELLIPSE_CORNERS_SHARE, _ROUNDER * _fit_around(rim, 1.0)[0])
+    if least >= 1:
+        return None
+    share, fit = max((_fit_around(rim, aspect) for aspect in _CORNER_ASPECTS), key=lambda each: each[0])
+    return fit if share >= least else None
+
+
+def _fit_around(points: np.ndarray, aspect: float) -> tuple[float, tuple[float, float, float, float]]:
+    """Share of the full ellipse, 0 where it is none, that is seen of the smallest one of this shape around all `points`
+    (n, 2), and that, see `_fit`: nothing lit lies beyond a field.
     """
     if len(points) < 30:
-        return None
+        return 0.0, (0.0, 0.0, 0.0, 1.0)
+    points = points * (aspect, 1)
     (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
     for _ in range(3):  # one point that sticks out moves it
         away = np.hypot(*(points - (x, y)).T)
@@ -261,9 +287,8 @@ def _fit_corners(points: np.ndarray) -> tuple[float, float, float, float] | None
         x, y, radius = _circle_through(touching)
     angles = np.arctan2(touching[:, 1] - y, touching[:, 0] - x)
     share, quadrants = (np.histogram(angles, bins, (-np.pi, np.pi))[0] > 0 for bins in (144, 4))
-    if share.mean() < _CORNERS_SHARE or quadrants.sum() < 3 or not _holds((x, y, radius, 1.0), points):
-        return None
-    return x, y, radius, 1.0
+    seen = quadrants.sum() >= 3 and _holds((x, y, radius, 1.0), points)
+    return float(share.mean()) if seen else 0.0, (x / aspect, y, radius, float(aspect))
 
 
 def _fit_ellipse(points: np.ndarray) -> tuple[float, float, float, float] | None:

@@ -49,8 +49,10 @@ _QUANTIZED = 3688  # sum of the brightness steps of a JPEG of quality 50
 
 _CURE = "export it as JPEG or PNG and upload it again"
 _CURE_SIZE = "export it in another size and upload it again"
+_CURE_DEPTH = "export it with 8 bits per channel and upload it again"
 _NAME_LENGTH = 60  # longest file name in a message
 _MAX_PAGES = 100  # pages are counted up to here
+_LEAST_USED = 17  # [0..255] 12 bits in 16 come to at most 15
 _STRIP = 64  # [px] rows that are copied at a time: few enough to stay in a processor's cache
 # What Pillow and the decoders under it raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError)
@@ -65,6 +67,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR = 274, 258, 262, 284  # tags of EXIF and TIFF
+_SUBFILE, _REDUCED = 254, 1  # tag of a TIFF's page, and the bit that says that it is a preview of another
 _PROBE = Image.fromarray(np.indices((16, 16, 16), np.uint8).reshape(3, 64, 64).transpose(1, 2, 0) * 17)
 _PROFILE_TOLERANCE = 3  # [grey levels], a profile that moves no colour further than this is sRGB
 
@@ -207,6 +210,8 @@ def _convert(image: Image.Image, name: str | None) -> tuple[np.ndarray, tuple[st
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, _STRIP):  # Pillow's own way to an array holds three copies at once
         pixels[top : top + _STRIP] = np.asarray(image.crop((0, top, image.width, min(top + _STRIP, image.height))))
+    if NOTE_SIXTEEN_BIT in notes and pixels.max() < _LEAST_USED:
+        _refuse(name, "its 16 bits per channel hold 12 or fewer, so that it would be far too dark", _CURE_DEPTH)
     return pixels, (*notes, *_looks(pixels))
 
 
@@ -276,13 +281,13 @@ def _check_size(width: int, height: int, name: str | None) -> None:
 
 
 def _check_pages(image: Image.Image, name: str | None) -> tuple[str, ...]:
-    """Refuses several pages; of a JPEG the first is taken with a note (the others are previews)."""
+    """Refuses several pages; previews are none, and of a JPEG all but the first are taken for such, with a note."""
     pages = 1 if image.format == "TIFF" else getattr(image, "n_frames", 1)
-    if image.format == "TIFF":  # a small file can claim millions, so they are counted up to a hundred
+    if image.format == "TIFF":  # a small file can claim millions, so they are looked at up to a hundred
         with contextlib.suppress(EOFError):
-            while pages < _MAX_PAGES:
-                image.seek(pages)
-                pages += 1
+            for page in range(1, _MAX_PAGES):
+                image.seek(page)
+                pages += not image.tag_v2.get(_SUBFILE, 0) & _REDUCED
     if pages > 1 and image.format == "MPO":
         return (NOTE_FIRST,)
     if pages > 1:

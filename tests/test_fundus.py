@@ -168,6 +168,32 @@ def test_a_field_that_the_camera_cut_on_every_side_is_found_by_its_corners(large
     assert np.hypot(found.x - around + x - known.x, found.y - around + y - known.y) < 4
 
 
+@pytest.mark.parametrize(("wide", "high"), [(400, 300), (420, 300), (420, 280)])
+def test_a_square_made_of_a_wide_picture_with_round_corners_is_read_as_if_its_field_were_round(large, wide, high):
+    known = fundus.find_field(large.photograph)
+    x, y = round(known.x - wide / 2), round(known.y - high / 2)
+    wide_one = large.photograph[y : y + high, x : x + wide]
+    found = fundus.find_field(cv2.resize(wide_one, (wide, wide), interpolation=cv2.INTER_AREA))
+    aspect = wide / high
+    assert found.circular
+    assert abs(found.aspect / aspect - 1) < 0.05
+    assert abs(found.radius / aspect / known.radius - 1) < 0.05
+    assert np.hypot(found.x + x - known.x, found.y / aspect + y - known.y) < 8
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.5])
+def test_a_mark_beside_a_field_that_was_cut_does_not_move_it(large, aspect):
+    known = fundus.find_field(large.photograph)
+    marked = large.photograph.copy()
+    x, y = (int(middle + 0.76 * known.radius) for middle in (known.x, known.y))
+    marked[y - 9 : y + 9, x - 9 : x + 9] = large.photograph[round(known.y), round(known.x)]
+    cut = cv2.resize(marked[70:430], None, fx=1 / aspect, fy=1, interpolation=cv2.INTER_AREA)
+    found = fundus.find_field(cv2.copyMakeBorder(cut, 20, 20, 20, 20, cv2.BORDER_CONSTANT, value=(0, 0, 0)))
+    assert abs(found.aspect / aspect - 1) < 0.02
+    assert abs(found.radius / known.radius - 1) < 0.02
+    assert np.hypot((found.x - 20) * aspect - known.x, found.y + 50 - known.y) < 5
+
+
 def test_the_corners_of_a_crop_are_no_rim(large):
     known = fundus.find_field(large.photograph)
     x, y = (round(middle - 120) for middle in (known.x, known.y))

@@ -36,11 +36,11 @@ def test_only_what_raises_a_wanted_score_outside_its_place_costs():
     assert float(guidance.loss(-maps.abs(), torch.ones_like(where), wanted)) == 0, "nothing raises the score"
 
 
-def test_places_are_the_cells_that_the_planes_show(monkeypatch):
+def test_places_are_the_cells_that_see_what_the_planes_show(monkeypatch):
     lesions, disc = np.zeros((3, 256, 256, 4), np.uint8), np.zeros((3, 256, 256, 2), np.uint8)
-    lesions[2, 5, 20, 3] = 255  # one pixel of one kind, in the fine cell (0, 1)
+    lesions[2, 5, 20, 3] = 255  # one pixel of one kind, nearest to the corner (0, 16) of the fine cell (0, 1)
     lesions[2, 200, 200] = 100  # doubtful
-    disc[2, 128:160, 32:64, 0] = 255
+    disc[2, 120:152, 24:56, 0] = 255  # half a fine cell before the cell (4, 1)
     disc[2, 0:16, 0:16, 1] = 255  # a cup, which is not asked for
     monkeypatch.setattr(guidance.planes, "load", lambda name, run: {"lesions": lesions, "disc_cup": disc}[name])
     where = guidance.places("run", np.array([2, 0]), 8)
@@ -54,6 +54,8 @@ def test_places_are_the_cells_that_the_planes_show(monkeypatch):
             expected[0, 0] = 0.25  # one of its four fine cells
         np.testing.assert_array_equal(where[0, number], expected, err_msg=name)
     assert guidance.places("run", np.array([2]), 16)[0, 0, 0, 1] == 1
+    lesions[2, 5, 20, 3], lesions[2, 5, 24, 3] = 0, 255
+    assert guidance.places("run", np.array([2]), 16)[0, 0, 0].nonzero()[0].tolist() == [2], "nearer to the next corner"
 
 
 def test_only_eyes_known_to_have_it_are_guided():

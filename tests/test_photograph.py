@@ -267,6 +267,17 @@ def test_a_jpeg_with_a_preview_is_read_with_a_note():
     assert photograph.NOTE_FIRST in read.notes
 
 
+@pytest.mark.parametrize(("mark", "pages"), [(1, 1), (0, 2), (2, 2)])
+def test_a_tiff_with_a_preview_is_read_and_one_with_two_pictures_is_not(mark, pages):
+    preview = IMAGE.resize((80, 60))
+    preview.encoderinfo = {"tiffinfo": {254: mark}}
+    data = encode(kind="TIFF", save_all=True, append_images=[preview])
+    if pages > 1:
+        refused(data, "2 pages", "upload one page")
+    else:
+        assert np.array_equal(photograph.read(data).pixels, RGB)
+
+
 def bigtiff(claimed: int) -> bytes:
     """A grey BigTIFF whose one strip begins at `claimed` and is that long [bytes]."""
     entries = [(256, 4, 300), (257, 4, 300), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 16, claimed), (277, 3, 1)]
@@ -323,6 +334,14 @@ def test_sixteen_bits_equal_the_eight_bit_twin(data, twin):
     assert np.abs(read.pixels.astype(int) - twin).max() <= 1
     assert photograph.NOTE_SIXTEEN_BIT in read.notes
     assert (photograph.NOTE_GREY in read.notes) == (twin[..., 0] == twin[..., 2]).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_few_bits_in_sixteen_are_refused_with_their_cure(bits):
+    """Pillow takes the upper eight of sixteen: the eye would be called too dark to read, and taken again in vain."""
+    few = RGB.astype(np.uint16) << bits - 8
+    refused(cv2.imencode(".png", few)[1].tobytes(), "12 or fewer", "with 8 bits per channel")
+    refused(tiff(320, 240, [few.tobytes()], t258=[16] * 3), "12 or fewer", "with 8 bits per channel")
 
 
 def test_deep_planes_are_read_where_they_are_compressed_and_refused_where_they_are_not():

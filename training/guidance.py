@@ -29,7 +29,8 @@ _LEAST = 1e-2  # share below which there is no more pull
 def places(run: str, rows: np.ndarray, side: int) -> np.ndarray:
     """float16 (n, len(PLACES), side, side) of cached cases: the share of each cell's finest cells that show the plane.
 
-    The finest cells are those of the encoders' features, 16 to a side.
+    The finest cells are those of the encoders' features, 16 to a side. What such a cell sees lies around its upper left
+    corner, see `qmmfl.grid`; half a cell at the right and at the bottom is seen by none.
     """
     fine = 16
     result = {}
@@ -39,6 +40,8 @@ def places(run: str, rows: np.ndarray, side: int) -> np.ndarray:
         for part in np.array_split(np.arange(len(rows)), len(rows) // 256 + 1):
             view = np.asarray(store[rows[part]])[..., span].max(axis=-1)
             cell = view.shape[-1] // fine
+            before = cell // 2
+            view = np.pad(view[:, :-before, :-before], ((0, 0), (before, 0), (before, 0)))
             shown = view.reshape(len(view), fine, cell, fine, cell).max(axis=(2, 4)) >= _SEEN
             seen[part] = shown.reshape(len(view), side, fine // side, side, fine // side).mean(axis=(2, 4))
         result[name, channels] = seen
