@@ -222,7 +222,7 @@ def test_doubt_about_the_photograph_goes_along_with_its_explanation(eye, tmp_pat
     report = reader(eye.photograph)
     cup = replace(report.finding("ODC"), suspected=False)
     others = tuple(cup if each.code == "ODC" else each for each in report.findings)
-    report = replace(report, findings=others, disc_cup=replace(report.disc_cup, vcdr=0.9))
+    report = replace(report, findings=others, disc_cup=replace(report.disc_cup, vcdr=0.9), lesions={})
     unclear, large = doubts.reservations(report)
     assert large == doubts.conflicts(report)["ODC"]
     pages = []

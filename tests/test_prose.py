@@ -176,6 +176,15 @@ def test_lesions_beyond_healthy_eyes_contradict_a_reading_without_retinopathy():
     assert "DR" not in doubts.conflicts(replace(report, lesions={"MA": Lesion(3, 0.01, 3)}))
 
 
+@pytest.mark.parametrize(("area", "said"), [(0.029, True), (0.01, True), (0.009, False), (None, False)])
+def test_much_that_is_marked_as_soft_exudates_may_be_something_else(area, said):
+    report = replace(fake_report(), lesions={"SE": Lesion(None if area is None else 40, area, 12)})
+    found = [each for each in doubts.reservations(report) if "Laser scars" in each]
+    assert bool(found) == said
+    if said:
+        assert found[0].startswith(f"Soft exudates are marked on {100 * area:.1f} % of the field. ")
+
+
 def test_a_risk_of_oedema_without_retinopathy_is_questioned():
     report = graded(fake_report(suspected=("NORMAL",)), 0, (1, 0, 0, 0, 0))
     assert doubts.conflicts(report) == {}

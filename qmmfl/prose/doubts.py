@@ -30,6 +30,11 @@ MACULA_CONFLICT = (
     "The count is of the lesion maps and the risk is a score of its own: look at the macula in the photograph, and "
     "refer if in doubt."
 )
+LOOKALIKES = (
+    "Laser scars, drusen, atrophy, reflexes and dust on the lens are marked alike: look in the photograph which they "
+    "are."
+)
+_MUCH = 0.01  # of the field: of 24 eyes with about so much, none a test eye, half or more showed something else
 
 
 def remarks(report: Report) -> list[str]:
@@ -38,8 +43,17 @@ def remarks(report: Report) -> list[str]:
 
 
 def reservations(report: Report) -> list[str]:
-    """All that should be weighed before the reading is believed: poor quality, then every conflict."""
-    return [*([UNCLEAR] if report.quality.doubtful else []), *conflicts(report).values()]
+    """All that should be weighed before the reading is believed: poor quality, every conflict, what may be another."""
+    seen = lookalikes(report)
+    return [*([UNCLEAR] if report.quality.doubtful else []), *conflicts(report).values(), *([seen] if seen else [])]
+
+
+def lookalikes(report: Report) -> str | None:
+    """That what is marked as soft exudates covers more than they mostly do, and what else is marked so; or None."""
+    found = report.lesions.get("SE")
+    if found is None or found.area_fraction is None or found.area_fraction < _MUCH:
+        return None
+    return f"Soft exudates are marked on {percent(found.area_fraction)} of the field. {LOOKALIKES}"
 
 
 def macula_doubt(report: Report, evidence: Evidence) -> str | None:
