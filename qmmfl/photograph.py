@@ -287,7 +287,7 @@ def _check_pages(image: Image.Image, name: str | None) -> tuple[str, ...]:
         with contextlib.suppress(EOFError):
             for page in range(1, _MAX_PAGES):
                 image.seek(page)
-                pages += not image.tag_v2.get(_SUBFILE, 0) & _REDUCED
+                pages += not getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & _REDUCED
     if pages > 1 and image.format == "MPO":
         return (NOTE_FIRST,)
     if pages > 1:
