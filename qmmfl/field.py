@@ -263,9 +263,7 @@ def _fit_corners(rim: np.ndarray) -> tuple[float, float, float, float] | None:
 
 
 def _fit_squeezed_corners(rim: np.ndarray) -> tuple[float, float, float, float] | None:
-    """The field of such a camera, of whose wide pictures squares were made, see `_fit`; None where it is as well a
-    circle.
-    """
+    """The field of such a camera where its wide picture was made square, see `_fit`; None where a circle fits it."""
     least = max(_ELLIPSE_CORNERS_SHARE, _ROUNDER * _fit_around(rim, 1.0)[0])
     if least >= 1:
         return None
@@ -274,8 +272,8 @@ def _fit_squeezed_corners(rim: np.ndarray) -> tuple[float, float, float, float] 
 
 
 def _fit_around(points: np.ndarray, aspect: float) -> tuple[float, tuple[float, float, float, float]]:
-    """Share of the full ellipse, 0 where it is none, that is seen of the smallest one of this shape around all `points`
-    (n, 2), and that, see `_fit`: nothing lit lies beyond a field.
+    """The smallest ellipse of this shape around all `points` (n, 2), since nothing lit lies beyond a field: how much of
+    it they show, 0..1, or 0 where it is no field, and what it is, see `_fit`.
     """
     if len(points) < 30:
         return 0.0, (0.0, 0.0, 0.0, 1.0)

@@ -34,7 +34,7 @@ LOOKALIKES = (
     "Laser scars, drusen, atrophy, reflexes and dust on the lens are marked alike: look in the photograph which they "
     "are."
 )
-_MUCH = 0.01  # of the field: of 24 eyes with about so much, none a test eye, half or more showed something else
+_MUCH = 0.01  # of the field: of 24 eyes with about so much, none a test eye, we took half or more for something else
 
 
 def remarks(report: Report) -> list[str]:
