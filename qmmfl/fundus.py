@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 import cv2
 import numpy as np
 
-from .field import Field, FieldError, find_field, on_black
+from .field import Field, FieldError, find_field
+from .surround import on_black
 
 __all__ = [
     "Field",

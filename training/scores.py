@@ -26,7 +26,7 @@ from qmmfl.records import Photograph
 from .recipe import RUNS
 
 _CODE = ("compression", "conclusions", "field", "fundus", "labels", "measures", "photograph", "pipeline", "quality")
-_CODE += ("records", "stages", "weights")
+_CODE += ("records", "stages", "surround", "weights")
 _PICTURES = ("enhancement", "stress", "strangers")  # what makes pictures to be read
 _DEVICE = "cpu"  # that figures are made on
 _reader: pipeline.Pipeline | None = None  # of a worker process
